@@ -1,0 +1,114 @@
+"""(seed, epoch, step) -> batch, as a pure function; lengths in buckets.
+
+Axes: B rows, T tokens, M targets.
+"""
+
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+import numpy as np
+
+from ppg_jax.data.prompts import Example
+
+# Batches that are sorted by length together: enough for little padding, few enough that
+# an epoch stays well mixed.
+WINDOW = 64
+
+
+@flax.struct.dataclass
+class Batch:
+    """Examples side by side, padded on the right; padding has branch_id -1."""
+
+    tokens: jax.Array  # int32 [B, T]
+    position_ids: jax.Array  # int32 [B, T]
+    branch_ids: jax.Array  # int32 [B, T]
+    branch_starts: jax.Array  # int32 [B, T]
+    target_index: jax.Array  # int32 [B, M]; where the predecessor of the target stands
+    targets: jax.Array  # int32 [B, M]
+    target_mask: jax.Array  # bool [B, M]; True = counted
+    target_of: jax.Array  # int32 [B, M]; index into the example's `ids`
+
+
+def bucket(length: int) -> int:
+    """The padded length: a multiple of 64, coarser from 512 on.
+
+    At most a quarter of a row is padding, and the number of shapes grows with the
+    logarithm of the longest.
+    """
+    step = max(64, 1 << max(length.bit_length() - 3, 0))
+    return -(-length // step) * step
+
+
+def collate(examples: Sequence[Example], rows: int = 0, pad_id: int = 0) -> Batch:
+    """A batch of at least `rows` rows; missing ones are padding without targets."""
+    rows = max(rows, len(examples))
+    width = bucket(max(len(e) for e in examples))
+    # Targets in eighths of the width: few shapes, and the head works on little padding.
+    eighth = width // 8
+    count = max(int(np.count_nonzero(e.target_of)) for e in examples)
+    targets = -(-max(count, 1) // eighth) * eighth
+
+    def empty(columns, value, dtype=np.int32):
+        return np.full((rows, columns), value, dtype)
+
+    batch = Batch(
+        tokens=empty(width, pad_id),
+        position_ids=empty(width, 0),
+        branch_ids=empty(width, -1),
+        branch_starts=empty(width, 0),
+        target_index=empty(targets, 0),
+        targets=empty(targets, pad_id),
+        target_mask=empty(targets, False, bool),
+        target_of=empty(targets, 0),
+    )
+    for row, example in enumerate(examples):
+        for name in ("tokens", "position_ids", "branch_ids", "branch_starts"):
+            getattr(batch, name)[row, : len(example)] = getattr(example, name)
+        at = np.flatnonzero(example.target_of)
+        batch.target_index[row, : len(at)] = at - 1
+        batch.targets[row, : len(at)] = example.tokens[at]
+        batch.target_mask[row, : len(at)] = True
+        batch.target_of[row, : len(at)] = example.target_of[at] - 1
+    return batch
+
+
+class Batches:
+    """Step -> batch over any number of epochs; the same for the same arguments."""
+
+    def __init__(self, examples: Sequence[Example], batch_size: int, seed: int):
+        self._examples = examples
+        self._batch_size = batch_size
+        self._seed = seed
+        self._lengths = np.array([len(e) for e in examples])
+        self._plan: tuple[int, list[np.ndarray]] = (-1, [])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self._examples) // self._batch_size)
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of update `step`, counted from 0 over all epochs."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if self._plan[0] != epoch:
+            order = epoch_order(self._lengths, self._batch_size, self._seed, epoch)
+            self._plan = (epoch, order)
+        chosen = [self._examples[i] for i in self._plan[1][index]]
+        return collate(chosen, self._batch_size)
+
+
+def epoch_order(
+    lengths: np.ndarray, batch_size: int, seed: int, epoch: int
+) -> list[np.ndarray]:
+    """Which examples form which batch: every one once, those of like length together."""
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
+    span = batch_size * WINDOW
+    batches = []
+    for start in range(0, len(order), span):
+        window = order[start : start + span]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        batches += [
+            window[at : at + batch_size] for at in range(0, len(window), batch_size)
+        ]
+    return [batches[i] for i in rng.permutation(len(batches))]

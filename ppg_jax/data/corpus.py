@@ -1,0 +1,164 @@
+"""From the name of a data source to the dialogues of its splits.
+
+Sources: ``persona_world`` (embedded), a folder with ParlAI files, JSON lines or a
+`datasets.DatasetDict`, a single file, or ``hub:NAME`` on the Hugging Face hub.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from ppg_jax.data import persona_world, personachat
+from ppg_jax.data.dialogue import DataError, Dialogue, from_record, read_jsonl
+from ppg_jax.errors import UserError
+
+SPLITS = ("train", "valid", "test")
+VERSIONS = ("original", "revised")
+_DOWNLOAD = "python -m launch.prepare_data --download --data=DIR"
+
+# The first form of which a folder has any split is read. Files without candidates
+# hold the same dialogues and are ten times smaller.
+_PARLAI = (
+    "{split}_both_{version}_no_cands.txt",
+    "{split}_both_{version}.txt",
+    "personachat/{split}_both_{version}_no_cands.txt",
+    "personachat/{split}_both_{version}.txt",
+)
+_JSONL = ("{split}.jsonl", "{split}.jsonl.gz")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which dialogues to read, and what to do with them."""
+
+    source: str = "persona_world"  # or a file, a folder, hub:NAME
+    version: str = "original"  # or revised: the personas of a folder of ParlAI files
+    seed: int = 0  # of persona_world
+    both_sides: bool = False  # each dialogue from the partner's side, too
+    expand_contractions: bool = False  # ConvAI2's "i'm" to PersonaChat's "i am"
+    max_dialogues: int = 0  # per split, the first ones; 0: all
+
+
+class Splits(dict):
+    """Dialogues by split; asking for one that the source lacks is a `UserError`."""
+
+    def __init__(self, splits, source: str):
+        super().__init__(splits)
+        self.source = source
+
+    def __missing__(self, split: str):
+        found = ", ".join(self)
+        raise UserError(
+            f"{self.source} has no {split} split, only {found}; expected a folder "
+            f"with all three (PersonaChat: {_DOWNLOAD})."
+        )
+
+
+def load_splits(config: DataConfig) -> dict[str, tuple[Dialogue, ...]]:
+    """The splits that the source has, of train, valid and test; a file is a train.
+
+    Raises:
+      UserError: no such source, or (on access) no such split; says what to type.
+      DataError: a file of it cannot be read; names file and line.
+    """
+    if config.version not in VERSIONS:
+        known = " or ".join(VERSIONS)
+        raise UserError(f"version is {config.version!r}, expected {known}.")
+    splits = _load(config)
+    return Splits({name: _edit(d, config) for name, d in splits.items()}, config.source)
+
+
+def fingerprint(dialogues: Iterable[Dialogue]) -> str:
+    """SHA-256 (hex) of everything in the dialogues, ids and order included."""
+    digest = hashlib.sha256()
+    names = [field.name for field in dataclasses.fields(Dialogue)]
+    for dialogue in dialogues:
+        values = [getattr(dialogue, name) for name in names]
+        digest.update(json.dumps(values).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _load(config):
+    if config.source == "persona_world":
+        if config.version != "original":
+            raise UserError("persona_world has no revised version; use original.")
+        return persona_world.generate(config.seed)
+    if config.source.startswith("hub:"):
+        return _hugging_face(config.source, local=False)
+    path = Path(config.source).expanduser()
+    if path.is_file():
+        return {"train": _read(path)}
+    if not path.is_dir():
+        raise UserError(
+            f"no file or folder {path}; expected persona_world, hub:NAME or a path "
+            f"(PersonaChat: {_DOWNLOAD})."
+        )
+    if (path / "dataset_dict.json").exists():
+        return _hugging_face(str(path), local=True)
+    return {split: _read(file) for split, file in _files(path, config.version).items()}
+
+
+def _files(folder, version) -> dict[str, Path]:
+    # JSON lines say nothing of a version, so they cannot stand in for the revised one.
+    forms = [_PARLAI, _JSONL] if version == "original" else [_PARLAI]
+    for form in forms:
+        found = {}
+        for split in SPLITS:
+            names = [name.format(split=split, version=version) for name in form]
+            paths = [folder / name for name in names if (folder / name).is_file()]
+            if paths:
+                found[split] = paths[0]
+        if found:
+            return found
+    looked = [name.format(split="train", version=version) for f in forms for name in f]
+    raise UserError(
+        f"no dialogues in {folder}: looked for {', '.join(looked)}, and the same for "
+        f"valid and test (PersonaChat: {_DOWNLOAD})."
+    )
+
+
+def _read(path) -> tuple[Dialogue, ...]:
+    if path.suffix == ".txt":
+        return personachat.read(path)
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        return read_jsonl(path)
+    raise UserError(f"{path}: expected a file named .txt (ParlAI), .jsonl or .jsonl.gz")
+
+
+def _hugging_face(source, local) -> dict[str, tuple[Dialogue, ...]]:
+    import datasets  # takes a second, and few need it
+
+    try:
+        if local:
+            tables = datasets.load_from_disk(source)
+        else:
+            tables = datasets.load_dataset(source.removeprefix("hub:"))
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        message = f"datasets cannot read {source}: {reason}"
+        raise UserError(f"{message}; check the name and the network.") from None
+    names = {"validation": "valid"}
+    return {names.get(s, s): _rows(table, source, s) for s, table in tables.items()}
+
+
+def _rows(table, source, split) -> tuple[Dialogue, ...]:
+    dialogues = []
+    for number, row in enumerate(table, start=1):
+        record = {name: value for name, value in row.items() if value is not None}
+        try:
+            dialogues.append(from_record(record, f"{split}:{number - 1}"))
+        except ValueError as error:
+            raise DataError(f"{source}/{split}", number, str(error)) from None
+    return tuple(dialogues)
+
+
+def _edit(dialogues, config) -> tuple[Dialogue, ...]:
+    if config.max_dialogues:
+        dialogues = dialogues[: config.max_dialogues]
+    if config.expand_contractions:
+        dialogues = map(personachat.expanded, dialogues)
+    if config.both_sides:
+        dialogues = (side for d in dialogues for side in (d, d.swapped()))
+    return tuple(dialogues)

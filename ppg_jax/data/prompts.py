@@ -1,0 +1,299 @@
+"""Dialogue -> tokens: the only place that knows order, prefixes and separators.
+
+Turns and personas are segments that end with the end token, as in DialoGPT. With the
+default order and style (END stands for the end token):
+
+    persona generator   your persona: i have two dogs. i sing.END hi !END hello .END
+                        partner's persona:| i am a nurse. i love tea.END
+    response generator  your persona: i have two dogs. i sing.END
+                        partner's persona: i am a nurse. i love tea.END
+                        hi !END hello .END how are you ?END| great !END
+
+Left of | is the prompt, right of it the completion. A generated persona is a completion
+of the first that goes into the second as it is, token by token.
+
+`Example` is one causal pass. It holds one instance, or all instances of a dialogue:
+their prompts are nested, so one pass over the dialogue scores every response in it, and
+persona targets branch off the dialogue where their contexts end.
+
+Axes: T tokens.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from ppg_jax.data.dialogue import Dialogue, Instance
+from ppg_jax.errors import UserError
+
+CUES = {
+    "text": ("your persona:", "partner's persona:"),
+    "tokens": ("<|self|>", "<|partner|>"),
+}
+ORDERS = ("persona_first", "context_first")
+JOINTS = {"space": " ", "newline": "\n"}
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptConfig:
+    """The form of a prompt.  Settled in the specification as A9, 2 to 6.
+
+    order: what comes first, the personas or the dialogue. style: the cues before a
+    persona are text, or special tokens. joint: between the sentences of a persona.
+    Prompt and completion together have at most `max_length` tokens: the oldest turns go
+    first, personas never; room is kept for completions of the two maximal lengths.
+    """
+
+    order: str = "persona_first"
+    style: str = "text"
+    joint: str = "space"
+    max_length: int = 448
+    max_persona_tokens: int = 72
+    max_response_tokens: int = 32
+
+    def __post_init__(self):
+        for name, known in [("order", ORDERS), ("style", CUES), ("joint", JOINTS)]:
+            if getattr(self, name) not in known:
+                told = f"{name}={getattr(self, name)!r} is none of {tuple(known)}."
+                raise ValueError(told)
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """What the tokenizer must know as one token each."""
+        return CUES["tokens"] if self.style == "tokens" else ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One causal pass: a trunk, and branches that each continue a part of it.
+
+    A token of a branch sees its branch so far and the trunk before `branch_starts`;
+    its position continues that trunk. With trunk a b c and a branch x y from after b:
+
+              a b c x y
+            a 1 . . . .     branch_ids     0 0 0 1 1
+            b 1 1 . . .     branch_starts  0 0 0 2 2
+            c 1 1 1 . .     position_ids   0 1 2 2 3
+            x 1 1 . 1 .
+            y 1 1 . 1 1
+    """
+
+    tokens: np.ndarray  # int32 [T]
+    position_ids: np.ndarray  # int32 [T]
+    branch_ids: np.ndarray  # int32 [T]; 0 is the trunk
+    branch_starts: np.ndarray  # int32 [T]
+    target_of: np.ndarray  # int32 [T]; 1 + index into `ids`; 0 = not a target
+    ids: tuple[str, ...]  # the instances
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+class Prompts:
+    """Turns text to tokens and back, with one tokenizer and one `PromptConfig`."""
+
+    def __init__(self, tokenizer, config: PromptConfig):
+        self.tokenizer = tokenizer
+        self.config = config
+        self.end_id: int = tokenizer.eos_token_id
+        self._known: dict[str, list[int]] = {}
+        self_cue, partner_cue = CUES[config.style]
+        self._self_cue = self._encode(self_cue)
+        self._partner_cue = self._encode(partner_cue)
+
+    def prime(self, dialogues: Iterable[Dialogue]) -> None:
+        """Tokenizes all their utterances in one go, which is ten times faster."""
+        new = {u for d in dialogues for u in d.utterances} - self._known.keys()
+        texts = sorted(new)
+        encoded = self.tokenizer.backend_tokenizer.encode_batch(
+            texts, add_special_tokens=False
+        )
+        self._known |= {t: e.ids for t, e in zip(texts, encoded, strict=True)}
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Completion tokens, without the end token -> text."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+
+    def persona_target(self, persona: Sequence[str]) -> list[int]:
+        """A profile as the persona generator writes it, with the end token."""
+        joint = JOINTS[self.config.joint]
+        text = joint.join(_with_full_stop(sentence) for sentence in persona)
+        if self.config.style == "text":
+            text = joint + text  # GPT-2's words carry the space before them
+        return [*self._encode(text), self.end_id]
+
+    def response_target(self, response: str) -> list[int]:
+        """A response as the response generator writes it, with the end token."""
+        return self._turn(response)
+
+    def persona_prompt(self, instance: Instance, room: int = 0) -> list[int]:
+        """What the persona generator continues; `room`: tokens of the target."""
+        fixed = self._self_segment(instance)
+        room = max(room, self.config.max_persona_tokens) + len(self._partner_cue)
+        context = self._context(instance, len(fixed) + room)
+        if self.config.order == "context_first":
+            return context + fixed + self._partner_cue
+        return fixed + context + self._partner_cue
+
+    def response_parts(
+        self, instance: Instance, room: int = 0
+    ) -> tuple[list[int], list[int]]:
+        """The prompt before and after the tokens of the partner persona.
+
+        room: tokens that persona and response may take; at least the two maxima.
+        """
+        config = self.config
+        fixed = self._self_segment(instance) + self._partner_cue
+        room = max(room, config.max_persona_tokens + config.max_response_tokens)
+        context = self._context(instance, len(fixed) + room)
+        if config.order == "context_first":
+            return context + fixed, []
+        return fixed, context
+
+    def response_prompt(
+        self, instance: Instance, partner: Sequence[int] | None, room: int = 0
+    ) -> list[int]:
+        """What the response generator continues.
+
+        partner: the tokens of the partner persona with the end token (a persona
+        generator's completion, or `persona_target`); None leaves the segment out.
+        """
+        room = max(room, self.config.max_response_tokens)
+        if partner is not None:
+            before, after = self.response_parts(instance, room + len(partner))
+            return before + list(partner) + after
+        fixed = self._self_segment(instance)
+        context = self._context(instance, len(fixed) + room)
+        first = self.config.order == "context_first"
+        return context + fixed if first else fixed + context
+
+    def persona_example(self, instance: Instance) -> Example:
+        """One instance of the persona generator's task."""
+        target = self.persona_target(instance.partner_persona)
+        prompt = self.persona_prompt(instance, len(target))
+        return _example([(prompt, 0), (target, 1)], [], (instance.id,))
+
+    def response_example(
+        self, instance: Instance, partner: Sequence[int] | None
+    ) -> Example:
+        """One instance of the response generator's task, given a partner persona."""
+        target = self.response_target(instance.response)
+        prompt = self.response_prompt(instance, partner, len(target))
+        return _example([(prompt, 0), (target, 1)], [], (instance.id,))
+
+    def persona_dialogue(self, dialogue: Dialogue) -> list[Example]:
+        """All instances of a dialogue for the persona generator, prefixes shared."""
+        target = self.persona_target(dialogue.partner_persona)
+        instances = list(dialogue.instances())
+        room = max(len(target), self.config.max_persona_tokens)
+        fixed = self._self_segment(dialogue)
+        tail = self._partner_cue
+        if not self._fits(dialogue, len(fixed) + room + len(tail)):
+            return [self.persona_example(instance) for instance in instances]
+        if self.config.order == "context_first":
+            trunk, tail = [], fixed + tail
+        else:
+            trunk = [(fixed, 0)]
+        turns = [(self._turn(u), 0) for u in instances[-1].context]
+        ends = np.cumsum([sum(len(p) for p, _ in trunk), *(len(t) for t, _ in turns)])
+        branches = [
+            (int(ends[len(instance.context)]), [(tail, 0), (target, n)])
+            for n, instance in enumerate(instances, 1)
+        ]
+        return [_example(trunk + turns, branches, tuple(i.id for i in instances))]
+
+    def response_dialogue(
+        self, dialogue: Dialogue, partner: Sequence[int] | None
+    ) -> list[Example]:
+        """All instances of a dialogue for the response generator, prefixes shared."""
+        config, instances = self.config, list(dialogue.instances())
+        persona = self._self_segment(dialogue)
+        room = config.max_response_tokens
+        if partner is not None:
+            persona = persona + self._partner_cue + list(partner)
+            room += max(config.max_persona_tokens - len(partner), 0)
+        nested = config.order == "persona_first"
+        if not nested or not self._fits(dialogue, len(persona) + room):
+            return [self.response_example(i, partner) for i in instances]
+        number = {len(i.context): n for n, i in enumerate(instances, 1)}
+        last = len(instances[-1].context)
+        turns = [
+            (self._turn(u), number.get(i, 0))
+            for i, u in enumerate(dialogue.utterances[: last + 1])
+        ]
+        return [_example([(persona, 0), *turns], [], tuple(i.id for i in instances))]
+
+    def _encode(self, text: str) -> list[int]:
+        if text not in self._known:
+            encode = self.tokenizer.backend_tokenizer.encode
+            self._known[text] = encode(text, add_special_tokens=False).ids
+        return self._known[text]
+
+    def _turn(self, utterance: str) -> list[int]:
+        return [*self._encode(utterance), self.end_id]
+
+    def _self_segment(self, instance: Instance | Dialogue) -> list[int]:
+        if not instance.self_persona:
+            return [self.end_id]  # a prompt is never empty: something precedes a target
+        return self._self_cue + self.persona_target(instance.self_persona)
+
+    def _context(self, instance: Instance, taken: int) -> list[int]:
+        """The newest turns that fit beside `taken` tokens, oldest first."""
+        left = self.config.max_length - taken
+        if left < 0:
+            raise UserError(
+                f"instance {instance.id}: its personas and the room for completions "
+                f"take {taken} tokens, prompts.max_length is {self.config.max_length}; "
+                "raise it or shorten the personas."
+            )
+        turns: list[list[int]] = []
+        for utterance in reversed(instance.context):
+            turn = self._turn(utterance)
+            if len(turn) > left:
+                break
+            left -= len(turn)
+            turns.append(turn)
+        return [token for turn in reversed(turns) for token in turn]
+
+    def _fits(self, dialogue: Dialogue, taken: int) -> bool:
+        """Whether no instance of the dialogue loses a turn."""
+        indices = dialogue.response_indices()
+        turns = [len(self._turn(u)) for u in dialogue.utterances[: indices[-1] + 1]]
+        longest = max(turns[i] for i in indices)
+        room = max(longest - self.config.max_response_tokens, 0)
+        return taken + room + sum(turns[:-1]) <= self.config.max_length
+
+
+def sentences(text: str) -> tuple[str, ...]:
+    """A generated persona as the sentences that it consists of."""
+    return tuple(s.strip() for s in re.split(r"(?<=[.!?])\s+|\n", text) if s.strip())
+
+
+def _with_full_stop(sentence: str) -> str:
+    sentence = sentence.strip()
+    return sentence if sentence.endswith((".", "!", "?")) else sentence + "."
+
+
+def _example(trunk, branches, ids) -> Example:
+    """trunk: [(tokens, target number)]; branches: [(start, the same)] -> Example."""
+    columns: list[np.ndarray] = []
+    length = sum(len(tokens) for tokens, _ in trunk)
+    for branch, (start, pieces) in enumerate([(0, trunk), *branches]):
+        tokens = [t for piece, _ in pieces for t in piece]
+        target_of = [number for piece, number in pieces for _ in piece]
+        offsets = np.arange(len(tokens))
+        columns.append(
+            np.stack(
+                [
+                    tokens,
+                    start + offsets,
+                    np.full(len(tokens), branch),
+                    np.full(len(tokens), start),
+                    target_of,
+                ]
+            ).astype(np.int32)
+        )
+    assert all(start <= length for start, _ in branches)
+    return Example(*np.concatenate(columns, axis=1), ids=ids)

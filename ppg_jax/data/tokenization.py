@@ -1,0 +1,103 @@
+"""Tokenizers: loaded from a folder or a hub, or trained on the corpus at hand.
+
+The only file that imports transformers.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from ppg_jax.errors import UserError
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def load_tokenizer(path):
+    """The fast tokenizer of a folder in Hugging Face form.
+
+    A folder with only `vocab.json` and `merges.txt` (GPT-2), or only `vocab.txt` (BERT,
+    lower case) will do. Raises UserError where there is neither.
+    """
+    from transformers import AutoTokenizer, BertTokenizerFast, GPT2TokenizerFast
+
+    path = Path(path)
+    names = {p.name for p in path.iterdir()} if path.is_dir() else set()
+    if {"tokenizer.json", "tokenizer_config.json"} <= names:
+        return AutoTokenizer.from_pretrained(str(path))
+    if {"vocab.json", "merges.txt"} <= names:
+        return GPT2TokenizerFast.from_pretrained(str(path))
+    if "vocab.txt" in names:
+        return BertTokenizerFast.from_pretrained(str(path))
+    raise UserError(
+        f"{path}: no tokenizer here; expected tokenizer.json with tokenizer_config.json, "
+        "or vocab.json with merges.txt (GPT-2), or vocab.txt (BERT)."
+    )
+
+
+def train_byte_level_bpe(texts: Iterable[str], vocab_size: int, special=()):
+    """A GPT-2 tokenizer with `vocab_size` tokens at most, learned from `texts`.
+
+    Any text round-trips, as with GPT-2's own. The end token comes first (id 0).
+    """
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    tokens = [END_OF_TEXT, *special]
+    bpe.train_from_iterator(
+        texts, vocab_size=vocab_size, special_tokens=tokens, show_progress=False
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        additional_special_tokens=list(special),
+    )
+
+
+def train_wordpiece(texts: Iterable[str], vocab_size: int):
+    """A lower-case BERT tokenizer with `vocab_size` tokens at most."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertTokenizerFast
+
+    wordpiece = BertWordPieceTokenizer(lowercase=True)
+    wordpiece.train_from_iterator(texts, vocab_size=vocab_size, show_progress=False)
+    return BertTokenizerFast(tokenizer_object=wordpiece._tokenizer)
+
+
+def load_or_train(spec: str, folder: Path, texts, corpus_sha256: str, special=()):
+    """The tokenizer that `spec` names, kept in `folder`, for a run to be repeated with.
+
+    spec: "bpe:SIZE" or "wordpiece:SIZE" trains one on `texts` (a function that returns
+    them); anything else is a folder. Raises UserError if `folder` was made from another
+    spec or corpus.
+    """
+    made_from = {"spec": spec, "corpus_sha256": corpus_sha256}
+    record = folder / "made_from.json"
+    if record.exists():
+        theirs = json.loads(record.read_text(encoding="utf-8"))
+        if theirs != made_from:
+            raise UserError(
+                f"{folder} was made from {theirs}, this run asks for {made_from}. Give "
+                "another --workdir, or delete that folder to start again."
+            )
+        return load_tokenizer(folder)
+    kind, _, size = spec.partition(":")
+    train = {"bpe": train_byte_level_bpe, "wordpiece": train_wordpiece}.get(kind)
+    if train is None:
+        tokenizer = load_tokenizer(spec)
+    elif not size.isdigit():
+        raise UserError(
+            f"tokenizer={spec!r} has no size; write for example {kind}:8192."
+        )
+    else:
+        extra = (tuple(special),) if special else ()
+        tokenizer = train(texts(), int(size), *extra)
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    tokenizer.save_pretrained(str(temporary))
+    (temporary / record.name).write_text(json.dumps(made_from), encoding="utf-8")
+    os.replace(temporary, folder)
+    return load_tokenizer(folder)

@@ -1,0 +1,38 @@
+"""All stages of one run directory, as one config: what a file under configs/ builds."""
+
+import dataclasses
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from ppg_jax import supervised
+from ppg_jax.config import from_config_dict, to_config_dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The stages, in the order in which they are launched."""
+
+    persona: supervised.Config
+    response: supervised.Config
+    response_without: supervised.Config  # the comparison that knows no partner persona
+
+
+def config_dict(experiment: Experiment) -> ConfigDict:
+    """What `get_config()` returns."""
+    return to_config_dict(experiment)
+
+
+def define_flags() -> None:
+    """--config and --workdir, which every stage has."""
+    config_flags.DEFINE_config_file(
+        "config", "configs/quickstart.py", "The experiment; configs/ has the presets."
+    )
+    flags.DEFINE_string("workdir", "runs/quickstart", "The run directory.")
+
+
+def from_flags() -> tuple[Experiment, Path]:
+    """The experiment with its overrides (--config.persona.seed=1), and the workdir."""
+    experiment = from_config_dict(Experiment, flags.FLAGS.config)
+    return experiment, Path(flags.FLAGS.workdir)

@@ -1,0 +1,65 @@
+"""What every program under `launch/` shares: flags in, exit codes out."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, logging
+
+from ppg_jax.errors import UserError
+
+
+def main(program: Callable[[], int | None]) -> None:
+    """Parses the flags and runs `program`; ends the process.
+
+    Exit codes: 0 done, 2 bad input (one line on stderr), 130 and 143 interrupted by
+    Ctrl-C and SIGTERM, 141 when the reader of a pipe went away.
+    """
+
+    def guarded(argv):
+        if len(argv) > 1:
+            _fail(f"unexpected argument {argv[1]!r}; every option is a --flag.")
+        try:
+            return program()
+        except UserError as error:
+            _fail(str(error))
+        except BrokenPipeError:
+            # Python would complain once more when it flushes stdout at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+
+    logging.set_verbosity(logging.WARNING)  # orbax tells much at INFO
+    _cache_compiled_programs()
+    try:
+        app.run(guarded, flags_parser=_parse_flags)
+    except UserError as error:
+        _fail(str(error))
+
+
+def _parse_flags(argv):
+    """absl's parser, but a wrong flag or config is one line and exit code 2."""
+    from absl import flags
+
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        _fail(" ".join(str(error).split()))
+    except FileNotFoundError as error:
+        _fail(f"no such config file: {error.filename}; configs/ has the presets.")
+
+
+def _fail(message: str) -> None:
+    print(f"{Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _cache_compiled_programs() -> None:
+    """XLA programs are kept between runs, so that a second start compiles nothing."""
+    cache = Path.home() / ".cache" / "ppg_jax" / "xla"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

@@ -1,0 +1,193 @@
+"""Intervals and tests, so that a difference in a table can be told from chance.
+
+Everything is resampled in groups: the instances of one dialogue share their personas
+and most of their context, so they are no independent evidence. A statistic is a
+function of sums of per-instance columns (a mean, a perplexity, a corpus BLEU), which
+makes a resample one row of a matrix product.
+Axes: N instances, K columns, G groups, R resamples.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Interval(NamedTuple):
+    """An estimate and its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def ratio(sums) -> np.ndarray:
+    """sums[..., 0] / sums[..., 1]: the statistic of means and shares."""
+    sums = np.asarray(sums, np.float64)
+    return sums[..., 0] / sums[..., 1]
+
+
+Statistic = Callable[[np.ndarray], np.ndarray]  # summed columns [..., K] -> [...]
+
+
+def bootstrap(
+    scores,
+    statistic: Statistic = ratio,
+    groups=None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap interval of a statistic (Efron, 1979).
+
+    scores: [N], whose mean is meant, or columns [N, K] that `statistic` takes summed.
+    groups: [N] names of the groups that are drawn whole; none: each instance alone.
+    """
+    sums = _group_sums(scores, groups)
+    draws = _draws(len(sums), resamples, seed) @ sums
+    return _percentiles(statistic(sums.sum(axis=0)), statistic(draws), level)
+
+
+def paired_bootstrap(
+    scores_a,
+    scores_b,
+    statistic: Statistic = ratio,
+    groups=None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of statistic(a) - statistic(b), both on the same draws (Koehn, 2004).
+
+    The two systems' scores are of the same instances in the same order; the other
+    arguments are `bootstrap`'s.
+    """
+    a, b = _group_sums(scores_a, groups), _group_sums(scores_b, groups)
+    _check_paired(a, b)
+    draws = _draws(len(a), resamples, seed)
+    value = statistic(a.sum(axis=0)) - statistic(b.sum(axis=0))
+    return _percentiles(value, statistic(draws @ a) - statistic(draws @ b), level)
+
+
+def paired_permutation(
+    scores_a,
+    scores_b,
+    statistic: Statistic = ratio,
+    groups=None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> float:
+    """Two-sided p that the systems are interchangeable (approximate randomisation).
+
+    Swaps the systems' scores group by group at random and asks how often the
+    difference is at least as large as the one seen; never below 1 / (resamples + 1)
+    (Noreen, 1989). Arguments as in `paired_bootstrap`.
+    """
+    a, b = _group_sums(scores_a, groups), _group_sums(scores_b, groups)
+    _check_paired(a, b)
+    swaps = np.random.default_rng(seed).integers(2, size=(resamples, len(a)))
+    moved = swaps.astype(np.float64) @ (b - a)
+    total_a, total_b = a.sum(axis=0), b.sum(axis=0)
+    seen = abs(statistic(total_a) - statistic(total_b))
+    swapped = abs(statistic(total_a + moved) - statistic(total_b - moved))
+    # Rounding must not tell a difference of zero from another difference of zero.
+    at_least = swapped >= seen - 1e-12 * max(1.0, seen)
+    return float((1 + at_least.sum()) / (1 + resamples))
+
+
+def jackknife(value: float, leave_one_out, level: float = 0.95) -> Interval:
+    """Normal interval from the values [G] without each group (Tukey, 1958).
+
+    For statistics of which types, not sums, are counted (Distinct). For a difference
+    of two systems give the difference of both arguments.
+    """
+    margin = _normal_quantile(level) * _jackknife_error(leave_one_out)
+    return Interval(float(value), float(value - margin), float(value + margin))
+
+
+def jackknife_p(value: float, leave_one_out) -> float:
+    """Two-sided p that a difference is zero; the arguments are `jackknife`'s."""
+    error = _jackknife_error(leave_one_out)
+    if error == 0:
+        return float(value == 0)
+    return math.erfc(abs(value) / error / math.sqrt(2))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values adjusted for being several (Holm, 1979), in the order given."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def binomial_p(wins: int, n: int) -> float:
+    """Exact two-sided p of `wins` in n fair coin tosses."""
+    _check_wins(wins, n)
+    tail = sum(math.comb(n, k) for k in range(min(wins, n - wins) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def wilson(wins: int, n: int, level: float = 0.95) -> Interval:
+    """A share wins / n and its score interval (Wilson, 1927)."""
+    _check_wins(wins, n)
+    z, share = _normal_quantile(level), wins / n
+    shrink = 1 + z**2 / n
+    middle = (share + z**2 / (2 * n)) / shrink
+    margin = z / shrink * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return Interval(share, middle - margin, middle + margin)
+
+
+def _group_sums(scores, groups) -> np.ndarray:
+    """Columns summed within each group: [N] or [N, K] -> [G, K]."""
+    columns = np.asarray(scores, np.float64)
+    if columns.ndim == 1:
+        columns = np.stack([columns, np.ones_like(columns)], axis=-1)
+    if groups is None:
+        return columns
+    if len(groups) != len(columns):
+        raise ValueError(f"{len(groups)} groups for {len(columns)} instances.")
+    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.zeros((len(names), columns.shape[-1]))
+    np.add.at(sums, group_of, columns)
+    return sums
+
+
+def _draws(groups: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each resample draws each group: float64 [R, G]."""
+    rng = np.random.default_rng(seed)
+    even = np.full(groups, 1 / groups)
+    return rng.multinomial(groups, even, size=resamples).astype(np.float64)
+
+
+def _percentiles(value, values, level: float) -> Interval:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value), float(low), float(high))
+
+
+def _jackknife_error(leave_one_out) -> float:
+    values = np.asarray(leave_one_out, np.float64)
+    return math.sqrt((len(values) - 1) * values.var())
+
+
+def _normal_quantile(level: float) -> float:
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def _check_paired(a: np.ndarray, b: np.ndarray) -> None:
+    if a.shape != b.shape:
+        raise ValueError(
+            f"Two systems of {a.shape} and {b.shape} are not paired: "
+            "give the scores of the same instances in the same order."
+        )
+
+
+def _check_wins(wins: int, n: int) -> None:
+    if not 0 <= wins <= n or n == 0:
+        raise ValueError(f"{wins} wins of {n}: expected 0 <= wins <= n and n > 0.")

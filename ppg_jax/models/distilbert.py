@@ -1,0 +1,186 @@
+"""DistilBERT: the critic's encoder with a classifier on its first token.
+
+Sanh et al. (2019): half of BERT's layers, post-LN blocks, learned positions, exact
+GELU, no token types and no pooler. A BERT encoder without its pooler computes the same
+function once token-type row 0 is added to the position table; `pretrained` does that.
+
+Axes: B batch, T tokens, N heads, H head size, D width, C labels.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ppg_jax.models.attention import attend
+
+# Fixed in DistilBERT's code and equal in the BERT encoders that load into it.
+LAYER_NORM_EPSILON = 1e-12
+
+
+@dataclasses.dataclass(frozen=True)
+class DistilBertConfig:
+    """Sizes and rates, under the names of the Hugging Face `config.json`."""
+
+    vocab_size: int = 30522
+    max_position_embeddings: int = 512
+    dim: int = 768
+    n_layers: int = 6
+    n_heads: int = 12
+    hidden_dim: int = 3072
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    seq_classif_dropout: float = 0.2
+    num_labels: int = 2
+
+    def __post_init__(self):
+        if self.dim % self.n_heads:
+            raise ValueError(
+                f"dim={self.dim} is not a multiple of n_heads={self.n_heads}."
+            )
+
+
+def _dense(features: int, dtype: jnp.dtype) -> nn.Dense:
+    return nn.Dense(features, dtype=dtype, kernel_init=nn.initializers.normal(0.02))
+
+
+def _embed(rows: int, width: int) -> nn.Embed:
+    return nn.Embed(rows, width, embedding_init=nn.initializers.normal(0.02))
+
+
+def _layer_norm(dtype: jnp.dtype) -> nn.LayerNorm:
+    return nn.LayerNorm(LAYER_NORM_EPSILON, dtype=dtype)
+
+
+class Embeddings(nn.Module):
+    config: DistilBertConfig
+    dtype: jnp.dtype
+
+    def setup(self):
+        config = self.config
+        self.word_embeddings = _embed(config.vocab_size, config.dim)
+        self.position_embeddings = _embed(config.max_position_embeddings, config.dim)
+        self.LayerNorm = _layer_norm(self.dtype)
+        self.drop = nn.Dropout(config.dropout)
+
+    def __call__(self, tokens, deterministic):
+        """int [B, T] -> [B, T, D]."""
+        positions = jnp.arange(tokens.shape[1])[None]
+        x = self.word_embeddings(tokens) + self.position_embeddings(positions)
+        return self.drop(self.LayerNorm(x), deterministic=deterministic)
+
+
+class Attention(nn.Module):
+    config: DistilBertConfig
+    dtype: jnp.dtype
+
+    def setup(self):
+        dim = self.config.dim
+        self.q_lin = _dense(dim, self.dtype)
+        self.k_lin = _dense(dim, self.dtype)
+        self.v_lin = _dense(dim, self.dtype)
+        self.out_lin = _dense(dim, self.dtype)
+        self.drop = nn.Dropout(self.config.attention_dropout)
+
+    def __call__(self, x, mask, deterministic):
+        """[B, T, D], bool [B, 1, T] -> [B, T, D]."""
+        config = self.config
+        heads = (*x.shape[:2], config.n_heads, config.dim // config.n_heads)
+        query, key, value = (
+            projection(x).reshape(heads)
+            for projection in (self.q_lin, self.k_lin, self.v_lin)
+        )
+
+        def dropout(probs):
+            return self.drop(probs, deterministic=deterministic)
+
+        y = attend(query, key, value, mask, dropout)
+        return self.out_lin(y.reshape(x.shape))
+
+
+class FeedForward(nn.Module):
+    config: DistilBertConfig
+    dtype: jnp.dtype
+
+    def setup(self):
+        self.lin1 = _dense(self.config.hidden_dim, self.dtype)
+        self.lin2 = _dense(self.config.dim, self.dtype)
+        self.drop = nn.Dropout(self.config.dropout)
+
+    def __call__(self, x, deterministic):
+        """[B, T, D] -> [B, T, D]."""
+        y = self.lin2(nn.gelu(self.lin1(x), approximate=False))
+        return self.drop(y, deterministic=deterministic)
+
+
+class Block(nn.Module):
+    config: DistilBertConfig
+    dtype: jnp.dtype
+
+    def setup(self):
+        self.attention = Attention(self.config, self.dtype)
+        self.sa_layer_norm = _layer_norm(self.dtype)
+        self.ffn = FeedForward(self.config, self.dtype)
+        self.output_layer_norm = _layer_norm(self.dtype)
+
+    def __call__(self, x, mask, deterministic):
+        """[B, T, D], bool [B, 1, T] -> [B, T, D]."""
+        x = self.sa_layer_norm(x + self.attention(x, mask, deterministic))
+        return self.output_layer_norm(x + self.ffn(x, deterministic))
+
+
+class Transformer(nn.Module):
+    config: DistilBertConfig
+    dtype: jnp.dtype
+
+    def setup(self):
+        self.layer = [
+            Block(self.config, self.dtype) for _ in range(self.config.n_layers)
+        ]
+
+    def __call__(self, x, mask, deterministic):
+        """[B, T, D], bool [B, 1, T] -> [B, T, D]."""
+        for block in self.layer:
+            x = block(x, mask, deterministic)
+        return x
+
+
+class DistilBert(nn.Module):
+    """The classifier.  `dtype` is the compute type; parameters stay float32."""
+
+    config: DistilBertConfig
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        config = self.config
+        self.embeddings = Embeddings(config, self.dtype)
+        self.transformer = Transformer(config, self.dtype)
+        self.pre_classifier = _dense(config.dim, self.dtype)
+        self.classifier = _dense(config.num_labels, jnp.float32)
+        self.drop = nn.Dropout(config.seq_classif_dropout)
+
+    def __call__(self, tokens, attention_mask=None, deterministic=True):
+        """int [B, T] -> float32 logits [B, C].
+
+        attention_mask: bool [B, T], True = a real token; pads stand on the right.
+        """
+        hidden = self.hidden_states(tokens, attention_mask, deterministic)
+        return self.classify(hidden[:, 0], deterministic)
+
+    def hidden_states(self, tokens, attention_mask=None, deterministic=True):
+        """As `__call__`, but the last hidden states [B, T, D], before the head."""
+        limit = self.config.max_position_embeddings
+        if tokens.shape[1] > limit:
+            raise ValueError(
+                f"{tokens.shape[1]} tokens do not fit into "
+                f"max_position_embeddings={limit}; truncate the text."
+            )
+        if attention_mask is None:
+            attention_mask = jnp.ones(tokens.shape, bool)
+        x = self.embeddings(tokens, deterministic)
+        return self.transformer(x, attention_mask[:, None], deterministic)
+
+    def classify(self, first, deterministic=True):
+        """The head: first hidden state [B, D] -> float32 logits [B, C]."""
+        x = nn.relu(self.pre_classifier(first))
+        return self.classifier(self.drop(x, deterministic=deterministic))

@@ -1,0 +1,166 @@
+"""What a checkpoint calls each parameter: one table a family, read in both directions.
+
+Also what `config.json` may say. Pure data: nothing here opens a file.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+# Ours, theirs, transposed. A torch Linear keeps its matrix as [out, in], a flax Dense
+# as [in, out]; GPT-2's Conv1D is [in, out] already.
+_LEAVES = {
+    "embedding": (("embedding", "weight", False),),
+    "norm": (("scale", "weight", False), ("bias", "bias", False)),
+    "conv1d": (("kernel", "weight", False), ("bias", "bias", False)),
+    "linear": (("kernel", "weight", True), ("bias", "bias", False)),
+}
+
+
+class Module(NamedTuple):
+    """One row of the table; {} in the names is the layer."""
+
+    path: str  # in the params tree
+    name: str  # in the checkpoint, without the family's prefix
+    kind: str
+
+
+class Weight(NamedTuple):
+    """One parameter: a leaf of a module in a layer."""
+
+    path: str  # "h_0/ln_1/scale"
+    name: str  # "h.0.ln_1.weight"
+    transposed: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What is particular to one `model_type` of config.json."""
+
+    modules: tuple[Module, ...]
+    layers: str  # the config field that {} counts up to
+    prefix: str  # of all names but the head's; a file may leave it out
+    skipped: str  # pattern of tensors that hold no parameter of this architecture
+    fixed: dict[str, object]  # what config.json must say, or leave out
+    fields: dict[str, str] = dataclasses.field(default_factory=dict)  # ours -> theirs
+    head: tuple[Module, ...] = ()  # absent from a checkpoint of the encoder alone
+
+    def in_head(self, name: str) -> bool:
+        """Whether a tensor (name without prefix) belongs to the classifier."""
+        return name.rpartition(".")[0] in {module.name for module in self.head}
+
+    def full_name(self, name: str) -> str:
+        """What transformers calls a tensor (name without prefix)."""
+        return name if self.in_head(name) else self.prefix + name
+
+
+def weights(modules: tuple[Module, ...], layers: int) -> Iterator[Weight]:
+    """The table written out, one entry a parameter."""
+    for module in modules:
+        for layer in range(layers) if "{}" in module.path else [None]:
+            path, name = module.path.format(layer), module.name.format(layer)
+            for leaf, suffix, transposed in _LEAVES[module.kind]:
+                yield Weight(f"{path}/{leaf}", f"{name}.{suffix}", transposed)
+
+
+_GPT2 = (
+    Module("wte", "wte", "embedding"),
+    Module("wpe", "wpe", "embedding"),
+    Module("h_{}/ln_1", "h.{}.ln_1", "norm"),
+    Module("h_{}/attn/c_attn", "h.{}.attn.c_attn", "conv1d"),
+    Module("h_{}/attn/c_proj", "h.{}.attn.c_proj", "conv1d"),
+    Module("h_{}/ln_2", "h.{}.ln_2", "norm"),
+    Module("h_{}/mlp/c_fc", "h.{}.mlp.c_fc", "conv1d"),
+    Module("h_{}/mlp/c_proj", "h.{}.mlp.c_proj", "conv1d"),
+    Module("ln_f", "ln_f", "norm"),
+)
+_EMBEDDINGS = (
+    Module("embeddings/word_embeddings", "embeddings.word_embeddings", "embedding"),
+    Module(
+        "embeddings/position_embeddings", "embeddings.position_embeddings", "embedding"
+    ),
+    Module("embeddings/LayerNorm", "embeddings.LayerNorm", "norm"),
+)
+_HEAD = (
+    Module("pre_classifier", "pre_classifier", "linear"),
+    Module("classifier", "classifier", "linear"),
+)
+
+
+def _encoder(prefix: str, rows) -> tuple[Module, ...]:
+    return _EMBEDDINGS + tuple(
+        Module(f"transformer/layer_{{}}/{path}", f"{prefix}.{{}}.{name}", kind)
+        for path, name, kind in rows
+    )
+
+
+_DISTILBERT = _encoder(
+    "transformer.layer",
+    (
+        ("attention/q_lin", "attention.q_lin", "linear"),
+        ("attention/k_lin", "attention.k_lin", "linear"),
+        ("attention/v_lin", "attention.v_lin", "linear"),
+        ("attention/out_lin", "attention.out_lin", "linear"),
+        ("sa_layer_norm", "sa_layer_norm", "norm"),
+        ("ffn/lin1", "ffn.lin1", "linear"),
+        ("ffn/lin2", "ffn.lin2", "linear"),
+        ("output_layer_norm", "output_layer_norm", "norm"),
+    ),
+)
+_BERT = _encoder(
+    "encoder.layer",
+    (
+        ("attention/q_lin", "attention.self.query", "linear"),
+        ("attention/k_lin", "attention.self.key", "linear"),
+        ("attention/v_lin", "attention.self.value", "linear"),
+        ("attention/out_lin", "attention.output.dense", "linear"),
+        ("sa_layer_norm", "attention.output.LayerNorm", "norm"),
+        ("ffn/lin1", "intermediate.dense", "linear"),
+        ("ffn/lin2", "output.dense", "linear"),
+        ("output_layer_norm", "output.LayerNorm", "norm"),
+    ),
+)
+
+FAMILIES = {
+    "gpt2": Family(
+        modules=_GPT2,
+        layers="n_layer",
+        prefix="transformer.",
+        skipped=r"h\.\d+\.attn\.(bias|masked_bias)",
+        fixed={
+            "activation_function": "gelu_new",
+            "scale_attn_weights": True,
+            "scale_attn_by_inverse_layer_idx": False,
+            "add_cross_attention": False,
+        },
+    ),
+    "distilbert": Family(
+        modules=_DISTILBERT,
+        layers="n_layers",
+        prefix="distilbert.",
+        skipped=r"embeddings\.position_ids|vocab_(transform|layer_norm|projector)\..*",
+        fixed={"activation": "gelu"},
+        head=_HEAD,
+    ),
+    "bert": Family(
+        modules=_BERT,
+        layers="n_layers",
+        prefix="bert.",
+        skipped=r"embeddings\.(position|token_type)_ids|pooler\.dense\..*|cls\..*",
+        fixed={
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-12,
+            "position_embedding_type": "absolute",
+            "is_decoder": False,
+        },
+        fields={
+            "dim": "hidden_size",
+            "n_layers": "num_hidden_layers",
+            "n_heads": "num_attention_heads",
+            "hidden_dim": "intermediate_size",
+            "dropout": "hidden_dropout_prob",
+            "attention_dropout": "attention_probs_dropout_prob",
+        },
+        head=_HEAD,
+    ),
+}

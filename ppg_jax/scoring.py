@@ -1,0 +1,121 @@
+"""How likely a model finds given text: the one scoring function of training,
+evaluation and reinforcement.
+
+Axes: B rows, T tokens, P prompt tokens, M targets, V vocabulary.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppg_jax.data.batching import Batch, collate
+from ppg_jax.data.prompts import Example
+from ppg_jax.generation import Rollout
+from ppg_jax.losses import token_log_probs
+from ppg_jax.models.gpt2 import positions_of
+
+
+def branch_mask(branch_ids: jax.Array, branch_starts, position_ids) -> jax.Array:
+    """Which token sees which, for the picture in `ppg_jax.data.prompts.Example`.
+
+    int [B, T] three times -> bool [B, T, T]. Own branch: what came before. The trunk:
+    what stands before the branching point. Padding (branch -1) sees only padding.
+    """
+    length = branch_ids.shape[1]
+    same = branch_ids[:, :, None] == branch_ids[:, None, :]
+    own = same & jnp.tri(length, dtype=bool)[None]
+    before = position_ids[:, None, :] < branch_starts[:, :, None]
+    return own | (before & (branch_ids == 0)[:, None, :])
+
+
+def target_logits(model, params, batch: Batch, dropout_rng=None) -> jax.Array:
+    """float32 logits [B, M, V] at the targets, and only there.
+
+    dropout_rng: a key turns dropout on.
+    """
+    variables = {"params": params}
+    mask = branch_mask(batch.branch_ids, batch.branch_starts, batch.position_ids)
+    hidden = model.apply(
+        variables,
+        batch.tokens,
+        batch.position_ids,
+        mask,
+        deterministic=dropout_rng is None,
+        rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+        method="hidden_states",
+    )
+    hidden = jnp.take_along_axis(hidden, batch.target_index[:, :, None], axis=1)
+    return model.apply(variables, hidden, method="unembed")
+
+
+def target_log_probs(model, params, batch: Batch, dropout_rng=None) -> jax.Array:
+    """float32 log-probs [B, M] of the targets; meaningless where the mask is False."""
+    logits = target_logits(model, params, batch, dropout_rng)
+    return token_log_probs(logits, batch.targets)
+
+
+def rollout_batch(rollout: Rollout) -> Batch:
+    """Prompt and completion of a rollout, on device, as a batch to score."""
+    tokens = jnp.concatenate([rollout.prompt, rollout.completion], axis=1)
+    mask = jnp.concatenate([rollout.prompt_mask, rollout.completion_mask], axis=1)
+    first = rollout.prompt.shape[1] - 1
+    index = first + jnp.arange(rollout.completion.shape[1], dtype=jnp.int32)
+    zeros = jnp.zeros(rollout.completion.shape, jnp.int32)
+    return Batch(
+        tokens=tokens,
+        position_ids=positions_of(mask),
+        branch_ids=jnp.where(mask, 0, -1),
+        branch_starts=jnp.zeros(tokens.shape, jnp.int32),
+        target_index=jnp.broadcast_to(index[None], rollout.completion.shape),
+        targets=rollout.completion,
+        target_mask=rollout.completion_mask,
+        target_of=zeros,
+    )
+
+
+class Score(NamedTuple):
+    """One instance's target under a model."""
+
+    nll: float  # nats, summed over the tokens, the end token included
+    tokens: int
+
+
+class Scorer:
+    """Scores any number of examples: sorted by length, batched, jitted once a shape."""
+
+    def __init__(self, model, batch_size: int = 16):
+        self._batch_size = batch_size
+        self._log_probs = jax.jit(
+            lambda params, batch: target_log_probs(model, params, batch)
+        )
+
+    def __call__(self, params, examples: Sequence[Example]) -> dict[str, Score]:
+        """Instance id -> `Score`, for every instance of every example."""
+        scores: dict[str, Score] = {}
+        order = sorted(examples, key=len)
+        for start in range(0, len(order), self._batch_size):
+            chunk = order[start : start + self._batch_size]
+            batch = collate(chunk, self._batch_size)
+            log_probs = np.asarray(self._log_probs(params, batch), np.float64)
+            for row, example in enumerate(chunk):
+                scores |= _by_instance(example, batch, log_probs, row)
+        return scores
+
+
+def _by_instance(example: Example, batch: Batch, log_probs, row) -> dict[str, Score]:
+    counted = batch.target_mask[row]
+    owner = batch.target_of[row][counted]
+    number = len(example.ids)
+    nll = np.bincount(owner, -log_probs[row][counted], minlength=number)
+    tokens = np.bincount(owner, minlength=number)
+    triples = zip(example.ids, nll, tokens, strict=True)
+    return {name: Score(float(n), int(t)) for name, n, t in triples}
+
+
+def mean_nll(scores: Iterable[Score]) -> float:
+    """Nats per token over all scores: the logarithm of the perplexity."""
+    scores = list(scores)
+    return sum(s.nll for s in scores) / max(sum(s.tokens for s in scores), 1)

@@ -1,0 +1,279 @@
+"""Supervised training of the two generators (paper, sections 3.1 and 3.2).
+
+The persona generator learns P(partner persona | self persona, context), the response
+generator P(response | self persona, partner persona, context); the loss counts the
+target and its end token only.
+
+Differs from the paper: by default one pass over a dialogue serves all its instances
+(`batching="dialogue"`: the same losses, several times fewer tokens); the `paper` preset
+takes instances one by one.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppg_jax import training
+from ppg_jax.checkpoint import claim, write_json
+from ppg_jax.controls import top_k_sentences
+from ppg_jax.data import corpus, tokenization
+from ppg_jax.data.batching import Batches
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.dialogue import Dialogue, instances
+from ppg_jax.data.prompts import Example, PromptConfig, Prompts
+from ppg_jax.models import pretrained
+from ppg_jax.models.gpt2 import GPT2, GPT2Config, resize_vocabulary
+from ppg_jax.scoring import Scorer, mean_nll, target_log_probs
+from ppg_jax.train_state import (
+    OptimizerConfig,
+    TrainState,
+    make_optimizer,
+    params_sha256,
+)
+
+TASKS = ("persona", "response")
+PARTNER_PERSONAS = ("gold", "top3", "none")
+BATCHINGS = ("dialogue", "instance")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One generator.
+
+    name: its folder in the run directory. task: what it writes. partner_persona: what a
+    response generator is told: all gold sentences, the three that BM25 finds for the
+    context, or nothing. tokenizer: "bpe:SIZE" or a folder. init: a folder or hub id to
+    start from; empty starts from scratch with `model`. batch_size: dialogues or
+    instances, after `batching`. micro_batches: parts the gradient is summed over.
+    keep: "last" weights or those "best" on the validation instances.
+    """
+
+    name: str
+    task: str
+    data: DataConfig = DataConfig()
+    prompts: PromptConfig = PromptConfig()
+    tokenizer: str = "bpe:8192"
+    partner_persona: str = "gold"
+    init: str = ""
+    model: GPT2Config = GPT2Config()
+    dtype: str = "float32"
+    dropout: bool = True
+    batching: str = "dialogue"
+    batch_size: int = 4
+    micro_batches: int = 1
+    epochs: float = 2.0
+    optimizer: OptimizerConfig = OptimizerConfig()
+    seed: int = 0
+    validation_dialogues: int = 128
+    evaluate_every: int = 500
+    checkpoint_every: int = 500
+    log_every: int = 20
+
+    def __post_init__(self):
+        for field, known in [
+            ("task", TASKS),
+            ("partner_persona", PARTNER_PERSONAS),
+            ("batching", BATCHINGS),
+            ("dtype", ("float32", "bfloat16")),
+        ]:
+            if getattr(self, field) not in known:
+                told = f"{field}={getattr(self, field)!r} is none of {known}."
+                raise ValueError(told)
+        if self.batch_size % self.micro_batches:
+            raise ValueError(
+                f"batch_size={self.batch_size} is not a multiple of "
+                f"micro_batches={self.micro_batches}."
+            )
+        if self.partner_persona == "top3" and self.batching == "dialogue":
+            raise ValueError(
+                'partner_persona="top3" differs from turn to turn; it needs '
+                'batching="instance".'
+            )
+
+
+def run(config: Config, workdir: Path) -> dict:
+    """Trains the generator in `workdir`/`config.name`, or goes on, or says it is done.
+
+    Returns the content of result.json: steps, validation perplexity, params_sha256.
+    """
+    folder = Path(workdir) / config.name
+    splits = corpus.load_splits(config.data)
+    tokenizer = run_tokenizer(config, workdir, splits["train"])
+    prompts = Prompts(tokenizer, config.prompts)
+    claim(folder, config, inputs(splits, tokenizer))
+    if (folder / "result.json").exists():
+        return training.report_done(config.name, folder)
+    began = time.monotonic()
+    model, params = initial(config, tokenizer)
+    batches = Batches(
+        examples(config, prompts, splits["train"]), config.batch_size, config.seed
+    )
+    valid = examples(config, prompts, splits["valid"][: config.validation_dialogues])
+    steps = max(1, round(config.epochs * batches.steps_per_epoch))
+    tx = make_optimizer(config.optimizer, steps)
+    train_step = make_train_step(
+        model, tx, config.micro_batches, config.seed, config.dropout
+    )
+    scorer = Scorer(model)
+
+    def evaluate(state):
+        nll = mean_nll(scorer(state.params, valid).values())
+        print(f"{config.name}: valid perplexity {np.exp(nll):.3f}", file=sys.stderr)
+        return state, {"valid_nll": nll, "valid_ppl": np.exp(nll)}
+
+    state = training.train(
+        config.name,
+        folder,
+        TrainState.create(params, tx),
+        lambda state, step: train_step(state, batches(step)),
+        training.Schedule(
+            steps, config.log_every, config.checkpoint_every, config.evaluate_every
+        ),
+        evaluate,
+    )
+    pretrained.export(model, state.params, tokenizer, folder / "model")
+    result = {
+        "steps": steps,
+        "parameters": sum(p.size for p in jax.tree.leaves(params)),
+        "valid_ppl": float(evaluate(state)[1]["valid_ppl"]),
+        "seconds_of_last_process": time.monotonic() - began,
+        "params_sha256": params_sha256(state.params),
+    }
+    write_json(folder / "result.json", result)
+    return training.report_done(config.name, folder)
+
+
+def inputs(splits, tokenizer) -> dict[str, str]:
+    """What a stage reads, by SHA-256, for `ppg_jax.checkpoint.claim`."""
+    vocabulary = tokenizer.backend_tokenizer.to_str().encode()
+    return {
+        "training data": corpus.fingerprint(splits["train"]),
+        "validation data": corpus.fingerprint(splits["valid"]),
+        "tokenizer": hashlib.sha256(vocabulary).hexdigest(),
+    }
+
+
+def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
+    """The tokenizer that all generators of a run directory share."""
+
+    def texts():
+        for dialogue in train:
+            yield from dialogue.utterances
+            yield from dialogue.self_persona + dialogue.partner_persona
+
+    return tokenization.load_or_train(
+        config.tokenizer,
+        Path(workdir) / "tokenizer",
+        texts,
+        corpus.fingerprint(train),
+        config.prompts.special_tokens,
+    )
+
+
+def initial(config: Config, tokenizer):
+    """(model, params): pretrained, or fresh from the seed."""
+    if config.init:
+        model, params, _ = pretrained.load(config.init)
+        missing = len(tokenizer) - model.config.vocab_size
+        if missing > 0:
+            params = resize_vocabulary(params, len(tokenizer))
+        vocab_size = max(len(tokenizer), model.config.vocab_size)
+        sizes = dataclasses.replace(model.config, vocab_size=vocab_size)
+        return GPT2(sizes, jnp.dtype(config.dtype)), params
+    sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
+    model = GPT2(sizes, jnp.dtype(config.dtype))
+    tokens = jnp.zeros((1, 8), jnp.int32)
+    init = jax.jit(model.init)
+    return model, init(jax.random.key(config.seed), tokens)["params"]
+
+
+def examples(
+    config: Config, prompts: Prompts, dialogues: Sequence[Dialogue]
+) -> list[Example]:
+    """What the generator learns from `dialogues`: one example per dialogue or instance."""
+    prompts.prime(dialogues)
+    whole = config.batching == "dialogue"
+    if config.task == "persona":
+        if whole:
+            return [e for d in dialogues for e in prompts.persona_dialogue(d)]
+        return [prompts.persona_example(i) for i in instances(dialogues)]
+    if whole:
+        partners = (partner_tokens(config, prompts, d) for d in dialogues)
+        pairs = zip(dialogues, partners, strict=True)
+        return [e for d, p in pairs for e in prompts.response_dialogue(d, p)]
+    return [
+        prompts.response_example(i, partner_tokens(config, prompts, i))
+        for i in instances(dialogues)
+    ]
+
+
+def partner_tokens(config: Config, prompts: Prompts, source) -> list[int] | None:
+    """The gold partner persona as this generator is told it; None for none.
+
+    source: an Instance, or a Dialogue where it is the same for all turns.
+    """
+    if config.partner_persona == "none" or not source.partner_persona:
+        return None
+    persona = source.partner_persona
+    if config.partner_persona == "top3":
+        persona = top_k_sentences(" ".join(source.context), persona, 3)
+    return prompts.persona_target(persona)
+
+
+def make_train_step(model, tx, micro_batches: int, seed: int, dropout: bool):
+    """(state, batch) -> (state, metrics), jitted; the state is donated.
+
+    The loss is the mean over all targets of the batch, however it is cut into parts.
+    """
+
+    def summed_nll(params, batch, rng):
+        log_probs = target_log_probs(model, params, batch, rng if dropout else None)
+        return -jnp.sum(log_probs, where=batch.target_mask)
+
+    def part_of(batch, rng, params):
+        return jax.value_and_grad(summed_nll)(params, batch, rng)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train_step(state: TrainState, batch):
+        # A key derived from the step makes a resumed run repeat the original one, so
+        # the checkpoint does not have to carry a PRNG state.
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        nll, grads = accumulate(
+            functools.partial(part_of, params=state.params), batch, rng, micro_batches
+        )
+        targets = jnp.sum(batch.target_mask)
+        grads = jax.tree.map(lambda g: g / targets, grads)
+        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
+        metrics = {"loss": nll / targets, "grad_norm": norm, "targets": targets}
+        return state.apply_gradients(grads, tx), metrics
+
+    return train_step
+
+
+def accumulate(part_of, batch, rng, parts: int):
+    """The sum of part_of(part, key) over `parts` equal parts of the batch's rows."""
+    if parts == 1:
+        return part_of(batch, rng)
+
+    def cut(array):
+        return array.reshape(parts, array.shape[0] // parts, *array.shape[1:])
+
+    batches = jax.tree.map(cut, batch)
+    rngs = jax.random.split(rng, parts)
+    first = jax.tree.map(lambda a: a[0], batches)
+    zeros = jax.tree.map(
+        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(part_of, first, rngs[0])
+    )
+
+    def add(total, each):
+        return jax.tree.map(jnp.add, total, part_of(*each)), None
+
+    return jax.lax.scan(add, zeros, (batches, rngs))[0]

@@ -1,0 +1,100 @@
+"""Parameters, optimizer state and step; optimizers; a name for a set of weights."""
+
+import dataclasses
+import hashlib
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that training changes.  Random keys and data order derive from `step`."""
+
+    step: jax.Array  # int32 scalar; optimizer updates done
+    params: dict
+    opt_state: optax.OptState
+
+    @classmethod
+    def create(cls, params, tx: optax.GradientTransformation) -> "TrainState":
+        return cls(jnp.zeros((), jnp.int32), params, tx.init(params))
+
+    def apply_gradients(self, grads, tx: optax.GradientTransformation) -> "TrainState":
+        """One optimizer update."""
+        updates, opt_state = tx.update(grads, self.opt_state, self.params)
+        params = optax.apply_updates(self.params, updates)
+        return TrainState(self.step + 1, params, opt_state)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam (Kingma and Ba, 2015), with weight decay decoupled where there is any.
+
+    `schedule` is what follows the linear warm-up: constant, or down to 0 at the last
+    step. clip_norm 0 is off.
+    """
+
+    learning_rate: float = 5e-4
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    schedule: str = "constant"
+    clip_norm: float = 0.0
+
+    def __post_init__(self):
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule={self.schedule!r} is none of {SCHEDULES}.")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate={self.learning_rate} must be > 0.")
+
+
+def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """step -> learning rate, over a run of `steps` updates."""
+    peak = config.learning_rate
+    rest = max(steps - config.warmup_steps, 1)
+    after = {
+        "constant": optax.constant_schedule(peak),
+        "linear": optax.linear_schedule(peak, 0.0, rest),
+        "cosine": optax.cosine_decay_schedule(peak, rest),
+    }[config.schedule]
+    # Starts above zero: a first step that changes nothing would be wasted.
+    warmup = optax.linear_schedule(
+        peak / (config.warmup_steps + 1), peak, max(config.warmup_steps, 1)
+    )
+    return optax.join_schedules([warmup, after], [config.warmup_steps])
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The transformation for a run of `steps` updates.
+
+    Weight decay leaves biases, norms and embeddings of one axis alone.
+    """
+    adam = optax.adamw(
+        learning_rate_schedule(config, steps),
+        b1=config.b1,
+        b2=config.b2,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+    )
+    if not config.clip_norm:
+        return adam
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam)
+
+
+def params_sha256(params) -> str:
+    """A name for these weights: SHA-256 over paths, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.asarray(leaf)
+        header = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n"
+        digest.update(header.encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
