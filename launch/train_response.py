@@ -1,4 +1,9 @@
-"""Trains the response generator: python -m launch.train_response --config=... --workdir=..."""
+"""Trains a response generator: with gold partner personas, or without any.
+
+python -m launch.train_response --config=... --workdir=... [--stage=response_without]
+"""
+
+from absl import flags
 
 from ppg_jax import experiment, supervised
 from ppg_jax.launching import main
@@ -6,9 +11,9 @@ from ppg_jax.launching import main
 
 def program():
     config, workdir = experiment.from_flags()
-    supervised.run(config.response, workdir)
+    supervised.run(getattr(config, flags.FLAGS.stage), workdir)
 
 
 if __name__ == "__main__":
-    experiment.define_flags()
+    experiment.define_flags("response", "response_without")
     main(program)

@@ -12,7 +12,8 @@ A manifest describes one artefact that we use and do not carry:
     bytes = 223221886
     sha256 = "507c..."                   # 64 lower-case hex digits
 
-Nothing is trusted before its size and SHA-256 agree with the manifest.
+`files` is empty where nobody has told us the hashes: the revision alone pins those.
+No listed file is trusted before its size and SHA-256 agree with the manifest.
 """
 
 import dataclasses
@@ -169,6 +170,8 @@ def _fetch_rest(file, part, progress) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
         raise UserError(
             f"cannot reach {file.url}: {_reason(error)}; check the network, or put "
             f"the file at {part.with_suffix('')} yourself."

@@ -6,7 +6,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ppg_jax import supervised
+from ppg_jax import critic, evaluate, reinforce, supervised
 from ppg_jax.config import from_config_dict, to_config_dict
 
 
@@ -17,6 +17,10 @@ class Experiment:
     persona: supervised.Config
     response: supervised.Config
     response_without: supervised.Config  # the comparison that knows no partner persona
+    critic: critic.Config
+    critic_scratch: critic.Config  # the same, but from random weights
+    reinforce: reinforce.Config
+    evaluate: evaluate.Config
 
 
 def config_dict(experiment: Experiment) -> ConfigDict:
@@ -24,12 +28,14 @@ def config_dict(experiment: Experiment) -> ConfigDict:
     return to_config_dict(experiment)
 
 
-def define_flags() -> None:
-    """--config and --workdir, which every stage has."""
+def define_flags(stage: str | None = None, *others: str) -> None:
+    """--config and --workdir, and --stage where a program can train several."""
     config_flags.DEFINE_config_file(
         "config", "configs/quickstart.py", "The experiment; configs/ has the presets."
     )
     flags.DEFINE_string("workdir", "runs/quickstart", "The run directory.")
+    if others:
+        flags.DEFINE_enum("stage", stage, [stage, *others], "Which one of the config.")
 
 
 def from_flags() -> tuple[Experiment, Path]:

@@ -48,7 +48,10 @@ def _parse_flags(argv):
     try:
         return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        _fail(" ".join(str(error).split()))
+        told = str(error)
+        if "Traceback" in told:  # of a config file; its last line is the reason
+            told = f"{told.splitlines()[0]} {told.strip().splitlines()[-1]}"
+        _fail(" ".join(told.split()))
     except FileNotFoundError as error:
         _fail(f"no such config file: {error.filename}; configs/ has the presets.")
 
@@ -60,6 +63,9 @@ def _fail(message: str) -> None:
 
 def _cache_compiled_programs() -> None:
     """XLA programs are kept between runs, so that a second start compiles nothing."""
+    import jax  # here, so that a wrong flag is told before a second has passed
+
     cache = Path.home() / ".cache" / "ppg_jax" / "xla"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

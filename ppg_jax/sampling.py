@@ -18,7 +18,7 @@ EXCLUDED = jnp.finfo(jnp.float32).min
 class Decoding:
     """How a completion is drawn.  temperature 0 is greedy; top_k 0 and top_p 1 are off.
 
-    Filters apply in this order: min_new_tokens, temperature, top_k, top_p.
+    Filters apply in this order: temperature, min_new_tokens, top_k, top_p.
     """
 
     max_new_tokens: int
@@ -77,6 +77,9 @@ def filter_logits(
     float32 [..., V], int [...] (broadcastable) -> float32 [..., V]. A greedy `decoding`
     leaves the temperature at 1, so that its log-probs are the model's own.
     """
+    if not decoding.greedy:
+        # Before anything is excluded: the lowest float over 0.5 would be -infinity.
+        logits = logits / decoding.temperature
     if decoding.min_new_tokens:
         too_early = jnp.asarray(step < decoding.min_new_tokens)[..., None]
         is_end = jnp.arange(logits.shape[-1]) == end_id
@@ -84,7 +87,6 @@ def filter_logits(
         logits = jnp.where(too_early & is_end, EXCLUDED, logits)
     if decoding.greedy:
         return logits
-    logits = logits / decoding.temperature
     if decoding.top_k:
         logits = keep_top_k(logits, decoding.top_k)
     if decoding.top_p < 1:

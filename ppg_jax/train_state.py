@@ -98,3 +98,24 @@ def params_sha256(params) -> str:
         digest.update(header.encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def accumulate(part_of, batch, rng, parts: int):
+    """The sum of part_of(part, key) over `parts` equal parts of the batch's rows."""
+    if parts == 1:
+        return part_of(batch, rng)
+
+    def cut(array):
+        return array.reshape(parts, array.shape[0] // parts, *array.shape[1:])
+
+    batches = jax.tree.map(cut, batch)
+    rngs = jax.random.split(rng, parts)
+    first = jax.tree.map(lambda a: a[0], batches)
+    zeros = jax.tree.map(
+        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(part_of, first, rngs[0])
+    )
+
+    def add(total, each):
+        return jax.tree.map(jnp.add, total, part_of(*each)), None
+
+    return jax.lax.scan(add, zeros, (batches, rngs))[0]

@@ -55,6 +55,8 @@ def train(
     if start:
         print(f"{name}: going on from step {start}", file=sys.stderr)
     log = RunLog(folder, name, start, schedule.steps)
+    if evaluate and start == 0:
+        log.write(0, evaluate(state)[1])
     with _signals() as received:
         for step in range(start, schedule.steps):
             if evaluate and finished(state):

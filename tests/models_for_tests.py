@@ -1,7 +1,11 @@
 """Small models, tokenizers and dialogues that many tests share."""
 
+from collections.abc import Callable
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ppg_jax.data import tokenization
 from ppg_jax.data.dialogue import Dialogue
@@ -45,9 +49,34 @@ def gpt2(vocab_size: int, seed: int = 0, **sizes):
     """A tiny GPT-2 whose weights are large enough to make its choices differ."""
     sizes = {"n_positions": 512, "n_embd": 16, "n_layer": 2, "n_head": 2} | sizes
     model = GPT2(GPT2Config(vocab_size=vocab_size, **sizes))
-    params = model.init(jax.random.key(seed), jnp.zeros((1, 4), jnp.int32))["params"]
-    keys = iter(jax.random.split(jax.random.key(seed + 1), 200))
-    params = jax.tree.map(
-        lambda p: p + 0.3 * jax.random.normal(next(keys), p.shape), params
-    )
-    return model, params
+    tokens = jnp.zeros((1, 4), jnp.int32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
+    # Drawn by numpy: to compile the initializers would take seconds in every test.
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        middle = 1.0 if path[-1].key == "scale" else 0.0
+        return jnp.asarray(rng.normal(middle, 0.4, leaf.shape), jnp.float32)
+
+    return model, jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+class Counting(nn.Module):
+    """Says after token n what `following[n]` is, and is sure of it.
+
+    With the default, the numbers are counted up to 7; then comes the end, token 0.
+    """
+
+    config: GPT2Config = GPT2Config(vocab_size=8, n_positions=64)
+    following: tuple[int, ...] = (0, 2, 3, 4, 5, 6, 7, 0)
+    on_decode: Callable[[], None] = lambda: None
+
+    def prefill(self, prompt, prompt_mask, slots: int):
+        return self._logits(prompt[:, -1]), jnp.zeros(())
+
+    def decode_step(self, cache, tokens, position_ids):
+        jax.debug.callback(self.on_decode)
+        return self._logits(tokens), cache
+
+    def _logits(self, tokens):
+        return 100 * jax.nn.one_hot(jnp.array(self.following)[tokens], 8)

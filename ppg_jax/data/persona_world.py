@@ -1,23 +1,25 @@
 """The embedded corpus: small talk between two people, generated from a seed.
 
 A person has three to five traits of `persona_world_traits`, each from another area of
-life. Two people take turns; a turn reacts to what the other one let out, answers what
-the other one asked, and may start something. What depends on what:
+life. Two people take turns: a turn answers what the other one asked or reacts to what
+they let out, and may go on to start something. What depends on what:
 
-    what I tell of myself     my persona, and the question I was asked
-    how I react               the other's trait, also where it was only implied or
-                              hinted; mine as well where we have it in common
-    what I ask                the other's persona: mostly areas where they have
-                              something to tell, and at times I have heard about it
-    my invitation             my trait, and a second half that suits one of theirs
-    my farewell               a trait of the other
+    what I tell of myself   my persona, and the question I was asked; unasked, I prefer
+                            areas of life where the other has something to tell too
+    how I react             the other's trait, also where it was only implied or hinted,
+                            and my own where we have it in common
+    what I ask              the other's persona: five times in six I suspect a trait
+                            that they do have but have not told yet
+    my invitation           my trait, with a second half that suits theirs
+    my farewell             a trait the other has told
 
-So a response cannot be predicted well without the partner's persona, which a model has
-to infer: a plain statement repeats a word of the persona sentence, an implied one none,
-and a hint ("my boots are dirty again .") fits several traits. To judge whether a
-persona and a response belong together a model must know which implied utterance goes
-with which trait; counting shared words goes wrong on those, and on questions, guesses,
-refusals and reactions, whose words come from traits of somebody else.
+So the partner's persona tells much about a response, and more than the context does: a
+model without it has to infer it. A plain statement repeats a word of the persona
+sentence, an implied one repeats none ("i have to walk rex before dinner ."), and a hint
+fits several traits ("my boots are dirty again ."). Whether a persona and a response
+belong together is likewise a matter of knowing what gives away which trait. To count
+shared words goes wrong on what is implied, and on questions, guesses, refusals and
+reactions, which speak of the traits of somebody else.
 
 A profile belongs to one split by a checksum of its traits: whoever talks in valid or
 test is a combination never met in train, made of traits that are.
@@ -28,77 +30,36 @@ import random
 import zlib
 from collections.abc import Iterator, Sequence
 
+from ppg_jax.data import persona_world_traits as phrases
 from ppg_jax.data.dialogue import Dialogue
-from ppg_jax.data.persona_world_traits import AREAS, CONFLICTS, HINTS, TRAITS, Trait
+from ppg_jax.data.persona_world_traits import AREAS, HINTS, TRAITS, Trait
 
 SIZES = {"train": 1600, "valid": 120, "test": 120}
+SPLITS = ("train", "valid", "test")
 
-GREETINGS = (
-    "hi there !",
-    "hello !",
-    "hey !",
-    "good evening !",
-    "nice to meet you .",
-    "hi , i am new here .",
-)
-MOODS = (
-    "how are you ?",
-    "how was your day ?",
-    "what is new ?",
-    "how is it going ?",
-)
-WELL = ("fine , thank you .", "pretty good .", "not bad .", "i am a bit tired .")
-BACK = ("and you ?", "how about you ?", "what about you ?")
-GENERIC = (
-    "that sounds nice .",
-    "oh wow .",
-    "haha , i love that .",
-    "oh really .",
-    "i can imagine .",
-    "good to know .",
-)
-WHY = ("oh , why is that ?", "how come ?", "tell me more ?")
-GUESSES = (
-    "let me guess , {you} ?",
-    "it sounds like {you} , right ?",
-    "wait , does that mean {you} ?",
-)
-RUMOURS = (
-    "a friend told me {you} , is it true ?",
-    "is it true that {you} ?",
-    "somebody said {you} ?",
-)
-CONFIRMATIONS = ("yes , that is me !", "true !", "haha , yes .", "you got me .")
-CORRECTIONS = ("no , not at all .", "good guess , but no .", "no , wrong person .")
-ACCEPTANCES = (
-    "i would love to !",
-    "gladly , thank you !",
-    "sounds like a plan .",
-    "i will be there !",
-)
-FAREWELLS = ("i have to go now .", "well , i must run .", "it was nice to talk .")
-BRIDGES = ("as for me ,", "by the way ,", "guess what ,")
-LONG = 12  # words after which one leaves the word to the other
+TELLING = ("says", "implies", "answer", "common", "hint")
+SUSPICIONS = ("guess", "probe", "rumour")
+QUESTIONS = (*SUSPICIONS, "mood", "why", "ask", "back", "follow", "invite")
+# Words of a turn after which its speaker leaves the floor to the other one.
+LONG = 12
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One sentence or two of a turn, and what it is about."""
+    """A piece of a turn, and what it is about."""
 
     kind: str
     text: str
-    trait: Trait | None = None  # what it is about, if it is about a trait
+    trait: Trait | None = None
     mine: bool = False  # the trait is the speaker's own, else the listener's
-    area: str = ""  # of a question, and of a refusal
-    lead: str = ""  # what connects it to the rest
+    area: str = ""  # of a question about a whole area, and of its refusal
+    lead: str = ""  # connects the text to what precedes it
 
     def __str__(self) -> str:
         return f"{self.lead} {self.text}".strip()
 
 
-NEWS = ("says", "implies", "answer", "common", "hint")
-LIGHT = ("greet", "generic", "well", "confirm", "correct", "accept")
-QUESTIONS = ("mood", "why", "guess", "rumour", "ask", "back", "follow", "invite")
+Turn = list[Part]
 
 
 class _Chance:
@@ -114,7 +75,7 @@ class _Chance:
         return options[int(self._random() * len(options))]
 
     def weighted(self, options: Sequence[tuple]):
-        """One of (weight, value) by weight."""
+        """A value of (weight, value), by weight."""
         point = self._random() * sum(weight for weight, _ in options)
         for weight, value in options:
             point -= weight
@@ -129,32 +90,38 @@ class _Chance:
 
 
 class _Conversation:
-    """Two profiles at talk; speakers are 0 and 1, and 0 opens."""
+    """Speakers 0 and 1 at talk; 0 opens. `me` is who speaks, `you` who listens."""
 
-    def __init__(self, chance: _Chance, profiles: tuple[tuple[Trait, ...], ...]):
+    def __init__(self, chance: _Chance, profiles: Sequence[Sequence[Trait]]):
         self.chance = chance
         self.profiles = profiles
-        self.turns: list[list[Part]] = []
+        self.turns: list[Turn] = []
         self.told: tuple[list[Trait], list[Trait]] = ([], [])
-        self.asked: tuple[list[str], list[str]] = ([], [])
+        self.asked: tuple[list[str], list[str]] = ([], [])  # areas, by who was asked
         self.used: set[str] = set()
 
-    def talk(self, turns: int) -> list[list[Part]]:
-        for index in range(turns):
-            me = index % 2
-            parts = self._turn(me, last=index == turns - 1)
-            self.turns.append(parts)
+    def talk(self, length: int) -> list[Turn]:
+        for index in range(length):
+            turn = self._turn if index else self._open
+            self.turns.append(turn(index % 2, last=index == length - 1))
         return self.turns
 
-    def _turn(self, me: int, last: bool) -> list[Part]:
-        if not self.turns:
-            return [Part("greet", self._fresh(GREETINGS)), *self._open(me)]
+    def _open(self, me: int, last: bool) -> Turn:
+        greeting = Part("greet", self._fresh(phrases.GREETINGS))
+        options = (
+            (3, lambda: [Part("mood", self._fresh(phrases.MOODS))]),
+            (3, lambda: [self._hint(me, self.chance.pick(self._untold(me)))]),
+            (2, lambda: [self._reveal(me, self.chance.pick(self._untold(me)))]),
+            (2, lambda: self._ask(me)),
+            (1, lambda: self._rumour(me)),
+        )
+        return [greeting, *self.chance.weighted(options)()]
+
+    def _turn(self, me: int, last: bool) -> Turn:
         heard = self.turns[-1]
         question = heard[-1] if heard[-1].kind in QUESTIONS else None
-        news = next((p for p in heard[::-1] if p.kind in NEWS), None)
-        parts = []
-        if len(self.turns) == 1 and self.chance.true(0.5):
-            parts += [Part("greet", self._fresh(GREETINGS[:4]))]
+        news = next((p for p in heard[::-1] if p.kind in TELLING), None)
+        parts = self._greet_back()
         if question:
             parts += self._answer(me, question, news)
         elif news:
@@ -163,100 +130,78 @@ class _Conversation:
             parts += self._go_on(me, heard[-1])
         if last:
             return parts + self._leave(me, news, parts)
-        ends_open = parts and parts[-1].kind in QUESTIONS
-        words = sum(len(p.text.split()) for p in parts if p.kind not in LIGHT)
-        if not ends_open and (words == 0 or (words < LONG and self.chance.true(0.8))):
-            parts += self._initiative(me, None if question else news, question)
+        words = sum(len(p.text.split()) for p in parts if p.trait or p.area)
+        goes_on = words == 0 or (words < LONG and self.chance.true(0.85))
+        if goes_on and not any(p.kind in QUESTIONS for p in parts):
+            parts += self._start(me, question, news, any(p.mine for p in parts))
         return parts
+
+    def _greet_back(self) -> Turn:
+        if len(self.turns) > 1 or self.chance.true(0.5):
+            return []
+        return [Part("greet", self._fresh(phrases.GREETINGS[:4]))]
+
+    def _leave(self, me: int, news: Part | None, parts: Turn) -> Turn:
+        more = []
+        if not any(p.mine for p in parts) and self.chance.true(0.9):
+            more = self._add(me, news)
+        if self.told[1 - me] and self.chance.true(0.6):
+            trait = self.chance.pick(self.told[1 - me])
+            more += [Part("leave", trait.farewell, trait)]
+        elif self.chance.true(0.5) or not parts + more:
+            more += [Part("leave", self._fresh(phrases.FAREWELLS))]
+        return more
 
     # What one says of oneself.
 
-    def _reveal(self, me: int, trait: Trait, says: float = 0.6) -> Part:
+    def _reveal(self, me: int, trait: Trait, says: float = 0.65) -> Part:
         kind = "says" if self.chance.true(says) else "implies"
         self._tell(me, trait)
         return Part(kind, self._fresh(getattr(trait, kind)), trait, mine=True)
 
-    def _tell(self, me: int, trait: Trait) -> None:
-        if trait not in self.told[me]:
-            self.told[me].append(trait)
-
-    def _hint(self, me: int) -> Part:
-        trait = self.chance.pick(self._untold(me))
+    def _hint(self, me: int, trait: Trait) -> Part:
         fitting = [text for text, names in HINTS.items() if trait.name in names]
         return Part("hint", self._fresh(fitting), trait, mine=True)
+
+    def _tell(self, who: int, trait: Trait) -> None:
+        if trait not in self.told[who]:
+            self.told[who].append(trait)
 
     def _untold(self, who: int) -> list[Trait]:
         return [t for t in self.profiles[who] if t not in self.told[who]]
 
+    def _unasked(self, who: int) -> list[Trait]:
+        return [t for t in self._untold(who) if t.area not in self.asked[who]]
+
     def _of_area(self, who: int, area: str) -> Trait | None:
         return next((t for t in self.profiles[who] if t.area == area), None)
-
-    # Opening and closing.
-
-    def _open(self, me: int) -> list[Part]:
-        return self.chance.weighted(
-            (
-                (3, lambda: [self._question_of_mood()]),
-                (3, lambda: [self._hint(me)]),
-                (2, lambda: [self._reveal(me, self.chance.pick(self._untold(me)))]),
-                (1.5, lambda: self._ask(me)),
-                (1, lambda: self._rumour(me)),
-            )
-        )()
-
-    def _question_of_mood(self) -> Part:
-        return Part("mood", self._fresh(MOODS))
-
-    def _leave(self, me: int, news: Part | None, parts: list[Part]) -> list[Part]:
-        more = []
-        if not any(p.mine for p in parts) and self.chance.true(0.8):
-            more = self._add(me, news)
-        known = self.told[1 - me]
-        if known and self.chance.true(0.6):
-            trait = self.chance.pick(known)
-            more += [Part("leave", trait.farewell, trait)]
-        elif self.chance.true(0.5) or not parts + more:
-            more += [Part("leave", self._fresh(FAREWELLS))]
-        return more
 
     # How one takes up what the other one said.
 
     def _react(self, me: int, news: Part, may_ask: bool) -> Part:
         trait = news.trait
-        if trait in self.profiles[me] and trait not in self.told[me]:
+        if trait in self._untold(me) and news.kind != "hint":
             self._tell(me, trait)
             self._tell(1 - me, trait)
             return Part("common", trait.common, trait, mine=True)
         if news.kind == "hint" and may_ask:
             if self.chance.true(0.75):
-                return self._guess(me, news)
-            return Part("why", self._fresh(WHY), trait)
+                return self._guess(news)
+            return Part("why", self._fresh(phrases.WHY), trait)
         return self._remark(news)
 
     def _remark(self, news: Part) -> Part:
         if news.kind != "hint" and self.chance.true(0.75):
             return Part("comment", self._fresh(news.trait.comments), news.trait)
-        return Part("generic", self._fresh(GENERIC))
+        return Part("generic", self._fresh(phrases.GENERIC))
 
-    def _guess(self, me: int, hint: Part) -> Part:
+    def _guess(self, hint: Part) -> Part:
         trait = hint.trait
         if self.chance.true(0.15):
-            names = HINTS[hint.text]
-            trait = self.chance.pick([t for t in TRAITS if t.name in names])
-        return self._about("guess", GUESSES, trait)
+            trait = self.chance.pick([t for t in TRAITS if t.name in HINTS[hint.text]])
+        return self._suspicion("guess", phrases.GUESSES, trait)
 
-    def _about(self, kind: str, templates: Sequence[str], trait: Trait) -> Part:
-        return Part(kind, self._fresh(templates).format(you=trait.you), trait)
-
-    def _answer(self, me: int, question: Part, news: Part | None) -> list[Part]:
-        """The answer, at times after a remark on what came before the question."""
-        reply = self._reply(me, question)
-        takes_up = news and question.kind in ("ask", "back", "rumour")
-        if not takes_up or not self.chance.true(0.3):
-            return reply
-        return [self._remark(news), *reply]
-
-    def _go_on(self, me: int, remark: Part) -> list[Part]:
+    def _go_on(self, me: int, remark: Part) -> Turn:
         """More of the same, where the other one only remarked on a trait of mine."""
         if remark.trait not in self.profiles[me]:
             return []
@@ -265,125 +210,151 @@ class _Conversation:
             return []
         return [Part("implies", self._fresh(left), remark.trait, mine=True)]
 
-    def _reply(self, me: int, question: Part) -> list[Part]:
+    def _answer(self, me: int, question: Part, news: Part | None) -> Turn:
+        """The answer, at times after a remark on what came before the question."""
+        reply = self._reply(me, question)
+        changed_subject = question.kind in ("ask", "back", "probe", "rumour")
+        if news and changed_subject and self.chance.true(0.25):
+            return [self._remark(news), *reply]
+        return reply
+
+    def _reply(self, me: int, question: Part) -> Turn:
         if question.kind == "mood":
-            return [Part("well", self._fresh(WELL)), *self._small_news(me)]
+            return [Part("well", self._fresh(phrases.WELL)), *self._small_news(me)]
         if question.kind == "why":
-            return [self._reveal(me, question.trait, says=0.7)]
-        if question.kind in ("guess", "rumour"):
-            return self._confirm(me, question)
+            return [self._reveal(me, question.trait)]
+        if question.kind in SUSPICIONS:
+            return self._confirm(me, question.trait)
         if question.kind == "follow":
             answer = dict(question.trait.follow_ups)[question.text]
             return [Part("answer", answer, question.trait, mine=True)]
         if question.kind == "invite":
-            return [Part("accept", self._fresh(ACCEPTANCES))]
-        trait = self._of_area(me, question.area)
-        return [self._reveal(me, trait) if trait else self._deny(question.area)]
+            return [Part("accept", self._fresh(phrases.ACCEPTANCES))]
+        return [self._report(me, question.area)]
 
-    def _small_news(self, me: int) -> list[Part]:
-        if not self._untold(me) or not self.chance.true(0.7):
+    def _small_news(self, me: int) -> Turn:
+        if not self._untold(me) or self.chance.true(0.1):
             return []
-        if self.chance.true(0.8):
-            return [self._hint(me)]
-        return [self._reveal(me, self.chance.pick(self._untold(me)))]
+        say = self._hint if self.chance.true(0.8) else self._reveal
+        return [say(me, self.chance.pick(self._untold(me)))]
 
-    def _deny(self, area: str) -> Part:
-        return Part("deny", self._fresh(AREAS[area].denials), area=area)
-
-    def _confirm(self, me: int, question: Part) -> list[Part]:
-        trait = question.trait
+    def _confirm(self, me: int, trait: Trait) -> Turn:
         if trait in self.profiles[me]:
-            yes = Part("confirm", self._fresh(CONFIRMATIONS))
-            return [yes, self._reveal(me, trait, says=0.35)]
-        no = Part("correct", self._fresh(CORRECTIONS))
-        mine = self._of_area(me, trait.area)
-        return [no, self._reveal(me, mine) if mine else self._deny(trait.area)]
+            yes = Part("confirm", self._fresh(phrases.CONFIRMATIONS))
+            return [yes, self._reveal(me, trait, says=0.4)]
+        no = Part("correct", self._fresh(phrases.CORRECTIONS))
+        return [no, self._report(me, trait.area)]
+
+    def _report(self, me: int, area: str) -> Part:
+        trait = self._of_area(me, area)
+        if not trait:
+            return Part("deny", self._fresh(AREAS[area].denials), area=area)
+        if trait in self._untold(me) and self.chance.true(0.2):
+            return self._hint(me, trait)
+        return self._reveal(me, trait)
 
     # What one starts.
 
-    def _initiative(self, me: int, news: Part | None, question: Part | None):
+    def _start(
+        self, me: int, question: Part | None, news: Part | None, has_told: bool
+    ) -> Turn:
         you = 1 - me
-        options = [(0.7, lambda: self._ask(me))]
-        if question and question.area and question.area not in self.asked[you]:
-            yours = self._of_area(you, question.area)
-            weight = 3.0 if yours in self._untold(you) else 0.4
-            options += [(weight, lambda: self._back(me, question.area))]
-        if news and news.kind != "hint" and self._left(news.trait.follow_ups):
-            options += [(3.0, lambda: self._follow(news.trait))]
-        if self._untold(you) and self._first(me, "rumour"):
-            options += [(1.0, lambda: self._rumour(me))]
-        if self._untold(me) and not question:
-            options += [(4.0, lambda: self._add(me, news))]
-            options += [(2.0, lambda: self._share(me))]
-        if self.told[you] and self._first(me, "invite") and not question:
-            options += [(2.5, lambda: self._invite(me))]
+        options = [(0.5, lambda: self._ask(me))]
+        if question and self._may_return(me, question.area):
+            options += [(3, lambda: [self._back(you, question.area)])]
+        if self._unasked(you):
+            options += [(4, lambda: self._probe(me))]
+            if self._first(me, "rumour"):
+                options += [(1, lambda: self._rumour(me))]
+        if self._untold(me) and not has_told:
+            options += [(5, lambda: self._add(me, news))]
+            options += [(2, lambda: self._share(me, news))]
+        if not question and news and self._follow_ups(news):
+            options += [(3, lambda: self._follow(news))]
+        if self.told[you] and not question and self._first(me, "invite"):
+            options += [(3, lambda: self._invite(me))]
         return self.chance.weighted(options)()
 
-    def _add(self, me: int, news: Part | None) -> list[Part]:
+    def _first(self, me: int, kind: str) -> bool:
+        """Whether I have not done this yet."""
+        return not any(part.kind == kind for turn in self.turns[me::2] for part in turn)
+
+    def _add(self, me: int, news: Part | None) -> Turn:
         """Something of my own: from the same area of life, or with a bridge to it."""
         mine = self._of_area(me, news.trait.area) if news else None
         if mine in self._untold(me):
             return [self._reveal(me, mine)]
-        if not self._untold(me):
+        related = {t.area for t in self._untold(1 - me)}
+        options = [(4 if t.area in related else 1, t) for t in self._untold(me)]
+        if not options:
             return []
-        if self.chance.true(0.25):
-            part = self._hint(me)
-        else:
-            part = self._reveal(me, self.chance.pick(self._untold(me)))
-        return [dataclasses.replace(part, lead=self._fresh(BRIDGES))]
+        say = self._hint if self.chance.true(0.15) else self._reveal
+        part = say(me, self.chance.weighted(options))
+        return [dataclasses.replace(part, lead=self._fresh(phrases.BRIDGES))]
 
-    def _first(self, me: int, kind: str) -> bool:
-        """Whether I have not done this yet."""
-        mine = self.turns[me::2]
-        return not any(part.kind == kind for turn in mine for part in turn)
+    def _share(self, me: int, news: Part | None) -> Turn:
+        """Something of my own, and a question about the same area of life."""
+        areas = [t.area for t in self._unasked(1 - me)]
+        both = [t for t in self._untold(me) if t.area in areas]
+        if not both:
+            return self._add(me, news)
+        trait = self.chance.pick(both)
+        return [self._reveal(me, trait), self._question(1 - me, trait.area)]
 
-    def _left(self, follow_ups) -> list[str]:
-        return [text for text, _ in follow_ups if text not in self.used]
-
-    def _ask(self, me: int) -> list[Part]:
+    def _ask(self, me: int) -> Turn:
         you = 1 - me
         taken = [*self.asked[you], *(t.area for t in self.told[you])]
-        areas = [area for area in AREAS if area not in taken]
-        telling = [t.area for t in self._untold(you) if t.area in areas]
-        if telling and self.chance.true(0.85):
-            areas = telling
-        area = self.chance.pick(areas)
-        return [self._question(you, area)]
+        areas = [t.area for t in self._unasked(you)]
+        if not areas or self.chance.true(0.15):
+            areas = [area for area in AREAS if area not in taken]
+        return [self._question(you, self.chance.pick(areas))]
 
     def _question(self, you: int, area: str) -> Part:
         self.asked[you].append(area)
         return Part("ask", self._fresh(AREAS[area].questions), area=area)
 
-    def _back(self, me: int, area: str) -> list[Part]:
-        self.asked[1 - me].append(area)
-        return [Part("back", self._fresh(BACK), area=area)]
+    def _may_return(self, me: int, area: str) -> bool:
+        """Whether a question I was asked can go back to who asked it."""
+        return any(t.area == area for t in self._unasked(1 - me))
 
-    def _follow(self, trait: Trait) -> list[Part]:
-        text = self._fresh(self._left(trait.follow_ups))
-        return [Part("follow", text, trait)]
+    def _back(self, you: int, area: str) -> Part:
+        self.asked[you].append(area)
+        return Part("back", self._fresh(phrases.BACK), area=area)
 
-    def _rumour(self, me: int) -> list[Part]:
-        trait = self.chance.pick(self._untold(1 - me))
-        if self.chance.true(0.12):
+    def _rumour(self, me: int) -> Turn:
+        return [self._suspicion("rumour", phrases.RUMOURS, self._suspect(me))]
+
+    def _suspicion(self, kind: str, templates: Sequence[str], trait: Trait) -> Part:
+        return Part(kind, self._fresh(templates).format(you=trait.you), trait)
+
+    def _probe(self, me: int) -> Turn:
+        trait = self._suspect(me)
+        _, verb, rest = trait.you.split(" ", 2)
+        clause = f"are you {rest}" if verb == "are" else f"do you {verb} {rest}"
+        too = " too" if trait in self.told[me] else ""
+        return [Part("probe", f"{clause}{too} ?", trait)]
+
+    def _suspect(self, me: int) -> Trait:
+        """A trait the other one has not told yet; at times it is not theirs at all."""
+        trait = self.chance.pick(self._unasked(1 - me))
+        if self.chance.true(1 / 6):
             trait = self.chance.pick([t for t in TRAITS if t.area == trait.area])
-        return [self._about("rumour", RUMOURS, trait)]
+        self.asked[1 - me].append(trait.area)
+        return trait
 
-    def _share(self, me: int) -> list[Part]:
-        """Something of my own, and a question about the same area of life."""
-        you = 1 - me
-        areas = [t.area for t in self._untold(you) if t.area not in self.asked[you]]
-        both = [t for t in self._untold(me) if t.area in areas]
-        if not both:
-            return self._add(me, None)
-        trait = self.chance.pick(both)
-        return [self._reveal(me, trait), self._question(you, trait.area)]
+    def _follow_ups(self, news: Part) -> list[str]:
+        if news.kind == "hint":
+            return []
+        return [text for text, _ in news.trait.follow_ups if text not in self.used]
 
-    def _invite(self, me: int) -> list[Part]:
-        able = [t for t in self.profiles[me] if t.invite]
-        mine, yours = self.chance.pick(able), self.told[1 - me][-1]
-        text = f"{mine.invite} , {yours.welcome} ."
+    def _follow(self, news: Part) -> Turn:
+        return [Part("follow", self._fresh(self._follow_ups(news)), news.trait)]
+
+    def _invite(self, me: int) -> Turn:
+        mine = self.chance.pick([t for t in self.profiles[me] if t.invite])
+        yours = self.told[1 - me][-1]
         self._tell(me, mine)
-        return [Part("invite", text, mine, mine=True)]
+        return [Part("invite", f"{mine.invite} , {yours.welcome} .", mine, mine=True)]
 
     def _fresh(self, options: Sequence[str]) -> str:
         """One that nobody has said yet, where there is one."""
@@ -394,47 +365,46 @@ class _Conversation:
 
 
 def _split_of(profile: Sequence[Trait]) -> str:
-    """The one split where this combination may talk: a tenth each is held out."""
+    """The one split where this combination talks; a tenth of all is for each test."""
     names = " ".join(sorted(trait.name for trait in profile))
     return {0: "valid", 1: "test"}.get(zlib.crc32(names.encode()) % 10, "train")
 
 
-def _profile(chance: _Chance, split: str, friend: Sequence[Trait] = ()):
-    """Three to five traits of different areas; at times one of the friend's."""
+def _profile(
+    chance: _Chance, split: str, other: Sequence[Trait] = ()
+) -> tuple[Trait, ...]:
+    """Three to five traits of different areas; at times one is the other's as well."""
     while True:
-        count = chance.weighted(((1, 3), (2, 4), (1, 5)))
-        traits = [
-            chance.pick([t for t in TRAITS if t.area == area])
-            for area in chance.sample(list(AREAS), count)
-        ]
-        if friend and chance.true(0.4):
-            shared = chance.pick(friend)
-            traits = [t for t in traits if t.area != shared.area][: count - 1]
-            traits.insert(int(chance.weighted(((1, 0), (1, 1), (1, 2)))), shared)
+        areas = chance.sample(list(AREAS), chance.weighted(((1, 3), (2, 4), (1, 5))))
+        traits = [chance.pick([t for t in TRAITS if t.area == area]) for area in areas]
+        if other and chance.true(0.4):
+            shared = chance.pick(other)
+            place = areas.index(shared.area) if shared.area in areas else 0
+            traits[place] = shared
         names = {trait.name for trait in traits}
-        if any(conflict <= names for conflict in CONFLICTS):
+        if any(pair <= names for pair in phrases.CONFLICTS):
             continue
         if _split_of(traits) == split:
             return tuple(traits)
 
 
-def conversations(seed: int, split: str, count: int) -> Iterator[tuple]:
-    """`count` pairs of a dialogue and its turns, each a list of `Part`."""
-    chance = _Chance(3 * seed + list(SIZES).index(split))
+def conversations(
+    seed: int, split: str, count: int
+) -> Iterator[tuple[Dialogue, list[Turn]]]:
+    """`count` dialogues, each with the parts its utterances were made of."""
+    chance = _Chance(len(SPLITS) * seed + SPLITS.index(split))
     for number in range(count):
-        self_profile = _profile(chance, split)
-        partner_profile = _profile(chance, split, friend=self_profile)
+        me = _profile(chance, split)
+        partner = _profile(chance, split, other=me)
         length = chance.weighted(((2, 6), (1, 8)))
-        turns = _Conversation(chance, (partner_profile, self_profile)).talk(length)
-        yield (
-            Dialogue(
-                id=f"{split}-{number}",
-                self_persona=tuple(chance.pick(t.persona) for t in self_profile),
-                partner_persona=tuple(chance.pick(t.persona) for t in partner_profile),
-                utterances=tuple(" ".join(map(str, turn)) for turn in turns),
-            ),
-            turns,
+        turns = _Conversation(chance, (partner, me)).talk(length)
+        dialogue = Dialogue(
+            id=f"{split}-{number}",
+            self_persona=tuple(chance.pick(t.persona) for t in me),
+            partner_persona=tuple(chance.pick(t.persona) for t in partner),
+            utterances=tuple(" ".join(map(str, turn)) for turn in turns),
         )
+        yield dialogue, turns
 
 
 def generate(
@@ -442,7 +412,8 @@ def generate(
 ) -> dict[str, tuple[Dialogue, ...]]:
     """The corpus by split, the same for the same seed on every machine.
 
-    `sizes` gives dialogues per split; default `SIZES`. Self is the second speaker.
+    `sizes` says how many dialogues a split gets (default `SIZES`). The partner speaks
+    first and self last.
     """
     return {
         split: tuple(dialogue for dialogue, _ in conversations(seed, split, count))

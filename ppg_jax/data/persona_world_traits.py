@@ -4,6 +4,9 @@ Eight areas of life with four traits each. A trait is said in three ways: the pe
 states it, `says` repeats a word of the persona, `implies` and the answers in
 `follow_ups` share no content word with any of its persona sentences. A hint is
 weaker still: it fits several traits and cannot be resolved by itself.
+
+The dog of this world is always rex, the cat luna and the parrot coco, so that a name
+gives its owner away. All of it was written for this project.
 """
 
 import dataclasses
@@ -54,8 +57,8 @@ AREAS = {
             "are there any animals in your life ?",
         ),
         denials=(
-            "no pets for me , dogs and horses scare me .",
-            "no , i would forget to feed a cat or a parrot .",
+            "dogs and horses scare me , so i have no pets .",
+            "i would forget to feed a cat or a parrot .",
         ),
     ),
     "hobby": Area(
@@ -66,7 +69,7 @@ AREAS = {
         ),
         denials=(
             "i am too lazy for hiking , and chess makes me sleepy .",
-            "nothing special , i cannot paint and plants die on me .",
+            "i have no talent , i cannot paint and plants die on me .",
         ),
     ),
     "music": Area(
@@ -77,7 +80,7 @@ AREAS = {
         ),
         denials=(
             "i cannot sing , and drums give me a headache .",
-            "no music for me , jazz and country sound the same .",
+            "jazz and country all sound the same to me .",
         ),
     ),
     "food": Area(
@@ -120,8 +123,8 @@ AREAS = {
             "what do your friends tease you about ?",
         ),
         denials=(
-            "nothing , i sleep well and i like planes .",
-            "no secrets , i never write and i only speak english .",
+            "i am boring , i sleep well and i like planes .",
+            "i have no secrets , i only speak english and never write .",
         ),
     ),
 }
@@ -138,7 +141,7 @@ TRAITS = (
         ),
         says=(
             "i am a nurse , so i never sit down .",
-            "i work at the hospital with sick children .",
+            "i am a nurse for sick children at the hospital .",
         ),
         implies=(
             "i was on the late ward until midnight .",
@@ -150,7 +153,10 @@ TRAITS = (
             "you must have a very kind heart .",
         ),
         follow_ups=(
-            ("do you see a lot of blood ?", "sure , but the scared families are harder ."),
+            (
+                "do you see a lot of blood ?",
+                "sure , but the scared families are harder .",
+            ),
             ("are the doctors nice to you ?", "most are , and they bring us coffee ."),
         ),
         you="you are a nurse",
@@ -169,7 +175,7 @@ TRAITS = (
         ),
         says=(
             "i am a baker , bread is my life .",
-            "i own a small bakery on the corner .",
+            "i am a baker , my shop is on the corner .",
         ),
         implies=(
             "i have flour in my hair and dough on my shoes .",
@@ -181,7 +187,10 @@ TRAITS = (
             "your customers are lucky people .",
         ),
         follow_ups=(
-            ("what do people buy the most ?", "rolls with butter , they are gone by eight ."),
+            (
+                "what do people buy the most ?",
+                "rolls with butter , they are gone by eight .",
+            ),
             ("do you eat a lot of cake ?", "only the broken pieces , i promise ."),
         ),
         you="you are a baker",
@@ -199,8 +208,8 @@ TRAITS = (
             "i teach children how to read.",
         ),
         says=(
-            "i am a teacher at the school on my street .",
-            "i teach children , so it is never boring .",
+            "i teach at a school , i love it .",
+            "i am a teacher , i teach children to read .",
         ),
         implies=(
             "i still have forty notebooks to grade tonight .",
@@ -231,7 +240,7 @@ TRAITS = (
         ),
         says=(
             "i am a mechanic , cars are easier than people .",
-            "i fix cars in a garage with my uncle .",
+            "i fix cars in a garage , i am a mechanic .",
         ),
         implies=(
             "there is always oil under my nails .",
@@ -243,7 +252,10 @@ TRAITS = (
             "it must feel good to make things run again .",
         ),
         follow_ups=(
-            ("what is the worst thing you found ?", "a mouse nest in a motor , still warm ."),
+            (
+                "what is the worst thing you found ?",
+                "a mouse nest in a motor , still warm .",
+            ),
             ("do people trust you ?", "they do once the brakes stop squeaking ."),
         ),
         you="you are a mechanic",
@@ -258,7 +270,7 @@ TRAITS = (
         persona=(
             "i have a dog.",
             "my dog goes everywhere with me.",
-            "i am the proud owner of a puppy.",
+            "my dog is still a puppy.",
         ),
         says=(
             "i have a dog , he is my best friend .",
@@ -274,7 +286,7 @@ TRAITS = (
             "at least you never come home to an empty house .",
         ),
         follow_ups=(
-            ("does he bark a lot ?", "only at the mailman , then rex goes wild ."),
+            ("does he bark a lot ?", "only at the mailman , then rex is wild ."),
             ("what tricks can he do ?", "he can sit and shake hands for a biscuit ."),
         ),
         you="you have a dog",
@@ -306,7 +318,10 @@ TRAITS = (
         ),
         follow_ups=(
             ("do they catch mice ?", "no , they just watch them and yawn ."),
-            ("who feeds them when you travel ?", "my cousin , and then luna is angry for days ."),
+            (
+                "who feeds them when you travel ?",
+                "my cousin , and then luna is angry for days .",
+            ),
         ),
         you="you have cats",
         invite="come over and meet luna",
@@ -327,7 +342,7 @@ TRAITS = (
             "i ride my horse in all kinds of weather .",
         ),
         implies=(
-            "i brushed her mane and cleaned the stable all morning .",
+            "i brushed a mane and cleaned the stable all morning .",
             "we galloped through the rain and i lost my helmet .",
             "i bought a new saddle and forgot to pay my rent .",
         ),
@@ -367,7 +382,10 @@ TRAITS = (
             "i hope he only learns nice words .",
         ),
         follow_ups=(
-            ("what is the best word he knows ?", "pirate , he yells it at the mailman ."),
+            (
+                "what is the best word he knows ?",
+                "pirate , he yells it at the mailman .",
+            ),
             ("is he allowed to fly around ?", "yes , and coco lands on every lamp ."),
         ),
         you="you have a parrot",
@@ -385,8 +403,8 @@ TRAITS = (
             "hiking in the mountains makes me happy.",
         ),
         says=(
-            "i go hiking as often as i can .",
-            "i hike , the mountains make me happy .",
+            "i love to go hiking in the mountains .",
+            "i hike as often as i can .",
         ),
         implies=(
             "i saw the sun come up from the top on sunday .",
@@ -398,7 +416,10 @@ TRAITS = (
             "you must have strong legs .",
         ),
         follow_ups=(
-            ("did you ever get lost ?", "once , i slept under a tree and heard wolves ."),
+            (
+                "did you ever get lost ?",
+                "once , i slept under a tree and heard wolves .",
+            ),
             ("what do you carry with you ?", "water , nuts and a tent that leaks ."),
         ),
         you="you love hiking",
@@ -411,13 +432,13 @@ TRAITS = (
         name="garden",
         area="hobby",
         persona=(
-            "i love gardening.",
+            "i love my garden.",
             "i grow vegetables in my garden.",
             "my garden is full of flowers.",
         ),
         says=(
             "i am in my garden whenever it is dry .",
-            "i grow flowers and vegetables .",
+            "i grow flowers and vegetables in my garden .",
         ),
         implies=(
             "the tomatoes are finally turning red .",
@@ -429,7 +450,10 @@ TRAITS = (
             "food tastes better when you planted it yourself .",
         ),
         follow_ups=(
-            ("what did you plant this year ?", "beans and pumpkins , far too many pumpkins ."),
+            (
+                "what did you plant this year ?",
+                "beans and pumpkins , far too many pumpkins .",
+            ),
             ("what do you do in winter ?", "i look at seeds and wait for spring ."),
         ),
         you="you have a garden",
@@ -492,7 +516,10 @@ TRAITS = (
         ),
         follow_ups=(
             ("who taught you ?", "my grandpa , and he never let me win ."),
-            ("do you win a lot ?", "not against the ten year old girl with the timer ."),
+            (
+                "do you win a lot ?",
+                "not against the ten year old girl with the timer .",
+            ),
         ),
         you="you play chess",
         invite="come over and try to take my queen",
@@ -553,7 +580,10 @@ TRAITS = (
             "i only dare to do that in the shower .",
         ),
         follow_ups=(
-            ("what was your best concert ?", "christmas with candles , everyone cried ."),
+            (
+                "what was your best concert ?",
+                "christmas with candles , everyone cried .",
+            ),
             ("are you nervous on stage ?", "always , until the first note is out ."),
         ),
         you="you sing in a choir",
@@ -584,7 +614,10 @@ TRAITS = (
             "you have good taste .",
         ),
         follow_ups=(
-            ("who do you listen to the most ?", "ella , her voice turns my room to gold ."),
+            (
+                "who do you listen to the most ?",
+                "ella , her voice turns my room to gold .",
+            ),
             ("do you go to clubs ?", "yes , small dark ones with a trumpet ."),
         ),
         you="you love jazz",
@@ -602,7 +635,7 @@ TRAITS = (
             "my favorite singer is johnny cash.",
         ),
         says=(
-            "i love country music , it is honest .",
+            "i love country music and johnny cash .",
             "country songs make me cry , johnny cash most of all .",
         ),
         implies=(
@@ -616,7 +649,10 @@ TRAITS = (
         ),
         follow_ups=(
             ("do you dance to it as well ?", "yes , in a line , with boots and all ."),
-            ("what was the last show you saw ?", "dolly parton , she waved at my hat ."),
+            (
+                "what was the last show you saw ?",
+                "dolly parton , she waved at my hat .",
+            ),
         ),
         you="you love country music",
         invite="come to the line dance on friday",
@@ -633,8 +669,8 @@ TRAITS = (
             "i never eat meat or cheese.",
         ),
         says=(
-            "i am a vegan , so no cheese for me .",
-            "i eat no meat , only plants .",
+            "i am a vegan , so no meat or cheese for me .",
+            "i eat no meat , i am a vegan .",
         ),
         implies=(
             "i ordered a salad and my uncle laughed at me .",
@@ -696,7 +732,7 @@ TRAITS = (
         ),
         says=(
             "i love spicy food , it wakes me up .",
-            "i put hot sauce on my eggs .",
+            "i put hot sauce on all my food .",
         ),
         implies=(
             "my eyes were full of tears but i finished the chili .",
@@ -727,7 +763,7 @@ TRAITS = (
         ),
         says=(
             "i eat chocolate for breakfast .",
-            "i have a sweet tooth , it is a problem .",
+            "i have a sweet tooth , i love chocolate .",
         ),
         implies=(
             "my dentist makes a lot of money with me .",
@@ -740,7 +776,7 @@ TRAITS = (
         ),
         follow_ups=(
             ("dark or milk ?", "dark , and it always melts in my pocket ."),
-            ("did you ever try to stop ?", "for three days , and then came the cookies ."),
+            ("did you ever try to stop ?", "for a week , and then came the cookies ."),
         ),
         you="you love chocolate",
         invite="come over for cookies and ice cream",
@@ -762,7 +798,7 @@ TRAITS = (
         ),
         implies=(
             "i buy diapers in very large boxes .",
-            "one of them cries and then the other one starts .",
+            "one baby cries and then the other one starts .",
             "we pushed the double stroller around the lake .",
         ),
         comments=(
@@ -788,8 +824,8 @@ TRAITS = (
             "my wedding is in june.",
         ),
         says=(
-            "i am getting married this summer .",
-            "my wedding is in june , i am so nervous .",
+            "i am getting married this summer , i am so nervous .",
+            "i am engaged , my wedding is in june .",
         ),
         implies=(
             "there is a new ring on my finger .",
@@ -801,8 +837,14 @@ TRAITS = (
             "i hope the big day is sunny .",
         ),
         follow_ups=(
-            ("how did you two meet ?", "in a line for coffee , we both missed the bus ."),
-            ("where is the honeymoon ?", "in a tent by a lake , the cake took all our money ."),
+            (
+                "how did you two meet ?",
+                "in a line for coffee , we both missed the bus .",
+            ),
+            (
+                "where is the honeymoon ?",
+                "in a tent by a lake , the cake took all our money .",
+            ),
         ),
         you="you are getting married",
         invite="come and dance at our party",
@@ -823,9 +865,9 @@ TRAITS = (
             "my grandmother raised me , i owe her a lot .",
         ),
         implies=(
-            "i read the paper to her because her eyes are weak .",
-            "we play cards and she cheats every evening .",
-            "she is ninety and still tells me to wear a scarf .",
+            "i read the paper to an old lady every morning .",
+            "i play cards with a lady who always cheats .",
+            "my best friend is ninety and tells me to wear a scarf .",
         ),
         comments=(
             "old people have the best stories .",
@@ -851,12 +893,12 @@ TRAITS = (
         ),
         says=(
             "i have five brothers , it was never quiet .",
-            "i am the youngest of six , i had to be loud .",
+            "i am the youngest , i have five brothers .",
         ),
         implies=(
             "i only ever wore old shirts from the others .",
             "at our table you ate fast or you ate nothing .",
-            "they taught me how to fight and how to run .",
+            "i learned early how to fight and how to run .",
         ),
         comments=(
             "a full house is a happy house .",
@@ -882,7 +924,7 @@ TRAITS = (
         ),
         says=(
             "i live by the sea and never get tired of it .",
-            "my house is close to the beach .",
+            "my house is by the sea , close to the beach .",
         ),
         implies=(
             "i fall asleep to the sound of waves .",
@@ -944,7 +986,7 @@ TRAITS = (
         ),
         says=(
             "i live in a cabin , with woods all around me .",
-            "my house is in the forest .",
+            "my house is a cabin in the forest .",
         ),
         implies=(
             "a bear went through my trash last night .",
@@ -1005,8 +1047,8 @@ TRAITS = (
             "planes scare me a lot.",
         ),
         says=(
-            "i am afraid of flying , even in dreams .",
-            "i have never been on a plane , and i never will .",
+            "planes scare me , i am afraid of flying .",
+            "i am afraid of flying , i have never been on a plane .",
         ),
         implies=(
             "i spent three days on a train to avoid the airport .",
@@ -1018,8 +1060,14 @@ TRAITS = (
             "trains are nicer anyway .",
         ),
         follow_ups=(
-            ("did something bad happen ?", "no , but people have no wings for a reason ."),
-            ("would you try it for love ?", "maybe , with closed eyes and strong tea ."),
+            (
+                "did something bad happen ?",
+                "no , but people have no wings for a reason .",
+            ),
+            (
+                "would you try it for love ?",
+                "maybe , with closed eyes and strong tea .",
+            ),
         ),
         you="you are afraid of flying",
         invite="come on a long train ride with me",
@@ -1036,8 +1084,8 @@ TRAITS = (
             "i study french every night.",
         ),
         says=(
-            "i am learning french , it is hard .",
-            "i want to move to paris one day .",
+            "i study french every night .",
+            "i am learning french , i want to move to paris .",
         ),
         implies=(
             "i said bonjour to the wrong person today .",
@@ -1049,7 +1097,10 @@ TRAITS = (
             "i can only say hello and thank you .",
         ),
         follow_ups=(
-            ("do you have a teacher ?", "a lady online , she laughs when i say bread ."),
+            (
+                "do you have a teacher ?",
+                "a lady online , she laughs when i say bread .",
+            ),
             ("what is the hardest part ?", "the r , i sound like a sick frog ."),
         ),
         you="you are learning french",
@@ -1067,8 +1118,8 @@ TRAITS = (
             "i write stories at night.",
         ),
         says=(
-            "i am writing a novel , it is nearly done .",
-            "i write stories , i want to be famous .",
+            "i am writing a novel , but only at night .",
+            "i write stories , i want to be a writer .",
         ),
         implies=(
             "chapter nine is driving me mad .",
@@ -1133,25 +1184,74 @@ _HINTS = (
     ("i clean up after somebody all day long .", "cat parrot dog twins horse"),
     ("somebody complained about the noise again .", "drums parrot choir dog"),
     ("i am outside in any weather .", "hiking garden horse dog farm"),
-    ("i am saving all my money for a dream .", "wedding french jazz horse"),
+    ("i am saving all my money for a dream .", "wedding french jazz"),
     ("i did not sleep much this week .", "owl twins novel wedding"),
     ("i sat over one problem all evening .", "chess novel french mechanic"),
     ("i love how quiet it is at home .", "woods sea grandmother"),
     ("people make jokes about what i eat .", "vegan spicy chocolate pizza"),
     ("the same shop gets all my money .", "jazz paint chocolate pizza"),
     ("it is never quiet at my place .", "brothers city drums twins"),
-    ("my boots are dirty again .", "hiking horse farm garden country"),
-    ("i have a big show soon and i am nervous .", "drums choir country"),
+    ("my boots are dirty again .", "hiking horse farm garden"),
+    ("i own too many pairs of boots .", "country horse hiking"),
+    ("i have a big show soon and i am nervous .", "drums choir horse"),
     ("i practice every evening .", "drums choir french chess"),
     ("my summer plans make me nervous .", "wedding flying drums"),
-    ("i would rather take a slow train .", "flying country sea"),
+    ("my friends laugh at how i travel .", "flying horse"),
     ("somebody is waiting for me at home .", "grandmother dog cat wedding"),
     ("my kitchen is a mess again .", "spicy vegan pizza chocolate baker"),
     ("the air is so good where i am .", "sea woods farm hiking"),
-    ("there is too much traffic here .", "city mechanic"),
+    ("i hear engines all day long .", "city mechanic"),
     ("i need a new brush .", "paint cat horse"),
 )
 HINTS = {text: tuple(names.split()) for text, names in _HINTS}
 
 # No profile holds both: somebody in a tiny flat has no room for these.
 CONFLICTS = (frozenset({"city", "horse"}), frozenset({"city", "garden"}))
+
+
+# What anybody may say, whatever their traits.
+GREETINGS = (
+    "hi there !",
+    "hello !",
+    "hey !",
+    "good evening !",
+    "nice to meet you .",
+    "hi , i am new here .",
+)
+MOODS = (
+    "how are you ?",
+    "how was your day ?",
+    "what is new ?",
+    "how is it going ?",
+)
+WELL = ("fine , thank you .", "pretty good .", "not bad .", "i am a bit tired .")
+BACK = ("and you ?", "how about you ?", "what about you ?")
+GENERIC = (
+    "that sounds nice .",
+    "oh wow .",
+    "haha , i love that .",
+    "oh really .",
+    "i can imagine .",
+    "good to know .",
+)
+WHY = ("oh , why is that ?", "how come ?", "tell me more ?")
+GUESSES = (
+    "let me guess , {you} ?",
+    "it sounds like {you} , right ?",
+    "wait , does that mean {you} ?",
+)
+RUMOURS = (
+    "i heard {you} , is it true ?",
+    "is it true that {you} ?",
+    "somebody said {you} ?",
+)
+CONFIRMATIONS = ("yes !", "that is true .", "haha , yes .", "good guess !")
+CORRECTIONS = ("no , not at all .", "good guess , but no .", "no , sorry .")
+ACCEPTANCES = (
+    "i would love to !",
+    "gladly , thank you !",
+    "sounds like a plan .",
+    "i will be there !",
+)
+FAREWELLS = ("i have to go now .", "well , i must run .", "it was nice to talk .")
+BRIDGES = ("as for me ,", "by the way ,", "guess what ,")

@@ -119,10 +119,17 @@ class Prompts:
     def persona_target(self, persona: Sequence[str]) -> list[int]:
         """A profile as the persona generator writes it, with the end token."""
         joint = JOINTS[self.config.joint]
-        text = joint.join(_with_full_stop(sentence) for sentence in persona)
+        text = profile_text(persona, joint)
         if self.config.style == "text":
             text = joint + text  # GPT-2's words carry the space before them
         return [*self._encode(text), self.end_id]
+
+    def generated_persona(self, tokens: Sequence[int]) -> list[int]:
+        """A completion without its end token -> with it, at most the maximum long.
+
+        A completion that was cut before its end gives up its last token for the end.
+        """
+        return [*tokens[: self.config.max_persona_tokens - 1], self.end_id]
 
     def response_target(self, response: str) -> list[int]:
         """A response as the response generator writes it, with the end token."""
@@ -264,6 +271,11 @@ class Prompts:
         longest = max(turns[i] for i in indices)
         room = max(longest - self.config.max_response_tokens, 0)
         return taken + room + sum(turns[:-1]) <= self.config.max_length
+
+
+def profile_text(persona: Sequence[str], joint: str = " ") -> str:
+    """A persona as one text, each sentence with its full stop: what a critic reads."""
+    return joint.join(_with_full_stop(sentence) for sentence in persona)
 
 
 def sentences(text: str) -> tuple[str, ...]:

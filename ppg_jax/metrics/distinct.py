@@ -3,7 +3,7 @@
 Distinct-n is the paper's "ratio of distinct unigrams/bigrams against total number of
 unigrams/bigrams generated" over all instances of a test set, repeats counted and
 punctuation kept: the one reading that gives the paper's figures for gold personas
-(PAPER.md, A4). Axes: N texts, G groups of texts (dialogues).
+(table 4). Axes: N texts, G groups of texts (dialogues).
 """
 
 import re

@@ -1,7 +1,7 @@
 """Perplexity in the three definitions that papers on dialogue mix up.
 
 The paper does not say which one it reports, and they differ by whole points, so
-every table shows all three (PAPER.md, A4). Each is `exp` of a ratio of two sums, so
+every table shows all three. Each is `exp` of a ratio of two sums, so
 one `[N, 2]` array per definition is all that an interval or a test needs.
 Axes: N instances.
 """

@@ -103,8 +103,8 @@ def paired_permutation(
 def jackknife(value: float, leave_one_out, level: float = 0.95) -> Interval:
     """Normal interval from the values [G] without each group (Tukey, 1958).
 
-    For statistics of which types, not sums, are counted (Distinct). For a difference
-    of two systems give the difference of both arguments.
+    For a statistic of types and not of sums (Distinct), where it errs on the wide
+    side. For a difference of two systems give the difference of both arguments.
     """
     margin = _normal_quantile(level) * _jackknife_error(leave_one_out)
     return Interval(float(value), float(value - margin), float(value + margin))
@@ -149,11 +149,11 @@ def _group_sums(scores, groups) -> np.ndarray:
     columns = np.asarray(scores, np.float64)
     if columns.ndim == 1:
         columns = np.stack([columns, np.ones_like(columns)], axis=-1)
-    if groups is None:
-        return columns
+    groups = np.arange(len(columns)) if groups is None else np.asarray(groups)
     if len(groups) != len(columns):
         raise ValueError(f"{len(groups)} groups for {len(columns)} instances.")
-    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    names, group_of = np.unique(groups, return_inverse=True)
+    _check_several(len(names))
     sums = np.zeros((len(names), columns.shape[-1]))
     np.add.at(sums, group_of, columns)
     return sums
@@ -173,11 +173,20 @@ def _percentiles(value, values, level: float) -> Interval:
 
 def _jackknife_error(leave_one_out) -> float:
     values = np.asarray(leave_one_out, np.float64)
+    _check_several(len(values))
     return math.sqrt((len(values) - 1) * values.var())
 
 
 def _normal_quantile(level: float) -> float:
     return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def _check_several(groups: int) -> None:
+    if groups < 2:
+        raise ValueError(
+            f"{groups} group of instances shows no spread: give two or more, or "
+            "groups=None if the instances are independent."
+        )
 
 
 def _check_paired(a: np.ndarray, b: np.ndarray) -> None:

@@ -23,9 +23,9 @@ _HUB = {
 }
 _TO_SAFETENSORS = (
     "import sys, torch; from safetensors.torch import save_file; tensors = {}; "
-    "[tensors.update(torch.load(file, map_location='cpu', weights_only=True)) "
+    '[tensors.update(torch.load(file, map_location="cpu", weights_only=True)) '
     "for file in sys.argv[2:]]; save_file({name: tensor.clone().contiguous() "
-    "for name, tensor in tensors.items()}, sys.argv[1], {'format': 'pt'})"
+    'for name, tensor in tensors.items()}, sys.argv[1], {"format": "pt"})'
 )
 
 
@@ -73,25 +73,10 @@ def _minilm() -> Path:
 
 
 def _download(hub_id: str) -> Path:
-    # Takes a second to import, which a folder on disk does not need.
-    import huggingface_hub
-    from huggingface_hub.errors import HTTPError
-
     name, files = _HUB[hub_id]
     manifest = assets.load_manifest(name)
     revision = manifest.revision
-    try:
-        snapshot = huggingface_hub.snapshot_download(
-            hub_id, revision=revision, allow_patterns=list(files)
-        )
-    except (OSError, HTTPError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"cannot download {hub_id} ({reason}); without a network, put "
-            f"{', '.join(files)} of {manifest.homepage} (revision {revision}) into a "
-            "folder and give that folder instead."
-        ) from None
-    folder = Path(snapshot)
+    folder = _cached(hub_id, revision, files) or _fetch(hub_id, manifest, files)
     if not (folder / "model.safetensors").is_file():
         command = _conversion_command(Path(name), [Path(name, "pytorch_model.bin")])
         raise UserError(
@@ -101,6 +86,42 @@ def _download(hub_id: str) -> Path:
         )
     _verify(folder, manifest)
     return folder
+
+
+def _cached(hub_id: str, revision: str, files: tuple[str, ...]) -> Path | None:
+    """A revision never changes: what an earlier download brought needs no network."""
+    # Takes a second to import, which a folder on disk does not need.
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                hub_id, revision=revision, local_files_only=True
+            )
+        )
+    except LocalEntryNotFoundError:
+        return None
+    return folder if all((folder / file).is_file() for file in files) else None
+
+
+def _fetch(hub_id: str, manifest: assets.Manifest, files: tuple[str, ...]) -> Path:
+    import huggingface_hub
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                hub_id, revision=manifest.revision, allow_patterns=list(files)
+            )
+        )
+    except (OSError, HTTPError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"cannot download {hub_id} ({reason}); without a network, put "
+            f"{', '.join(files)} of {manifest.homepage} (revision {manifest.revision}) "
+            "into a folder and give that folder instead."
+        ) from None
 
 
 def _verify(folder: Path, manifest: assets.Manifest) -> None:

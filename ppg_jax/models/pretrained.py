@@ -88,9 +88,11 @@ def _check_layers(tensors: dict[str, _Tensor], layers: int, file: Path) -> None:
 
 
 def _label_count(tensors: dict[str, _Tensor]) -> int:
-    bias = tensors.get("classifier.bias")
-    # If it is missing or odd, `_fill` says so, as of any other tensor.
-    return max(1, bias.array.size) if bias else 1
+    # Whatever is missing or odd about them is said by `_fill`, as of any other tensor.
+    for name in ("classifier.weight", "classifier.bias"):
+        if name in tensors and tensors[name].array.size:
+            return tensors[name].array.shape[0]
+    return 1
 
 
 def _fold(kind: str, tensors: dict[str, _Tensor], file: Path) -> None:

@@ -129,7 +129,9 @@ def test_a_missing_split_is_named_with_the_command_to_get_it(tmp_path):
     (folder / "test_both_original_no_cands.txt").unlink()
     splits = load(folder)
     assert set(splits) == {"train", "valid"}
-    with pytest.raises(UserError, match="no test split, only train, valid.*--download"):
+    with pytest.raises(
+        UserError, match=r"no test split, only train, valid.*--download"
+    ):
         splits["test"]
 
 
@@ -216,7 +218,7 @@ def test_plain_conversations_are_dialogues_without_personas(tmp_path):
     [
         (b"", "not JSON"),
         (b"{", "not JSON"),
-        (b"[" * 100_000, ""),
+        (b"[" * 100_000, "recursion|not JSON"),
         (b'{"utterances": ["\xff"]}', "UTF-8"),
         (b"[]", "list, expected an object"),
         (b'{"self_persona": []}', "no field 'utterances'"),
@@ -261,7 +263,7 @@ def test_mutated_json_lines_are_read_or_named(tmp_path):
     write_jsonl([DIALOGUE, dataclasses.replace(DIALOGUE, id="b")], path)
     data = path.read_bytes()
     refused = 0
-    for _ in range(1500):
+    for _ in range(500):
         variant = bytearray(data)
         for _ in range(rng.randint(1, 3)):
             variant[rng.randrange(len(variant))] = rng.choice(b'"[]{},:\\\n0tx\xff \0')
@@ -272,7 +274,7 @@ def test_mutated_json_lines_are_read_or_named(tmp_path):
         except DataError as error:
             assert str(error).startswith(f"{path}:")
             refused += 1
-    assert 100 < refused < 1500
+    assert 100 < refused < 500
 
 
 def test_the_conversations_for_pretraining_are_readable(shared):

@@ -2,11 +2,9 @@
 
 import dataclasses
 import random
-import tarfile
 
 import pytest
 
-from ppg_jax import assets
 from ppg_jax.data import personachat
 from ppg_jax.data.dialogue import DataError, Dialogue, instances
 from ppg_jax.errors import UserError
@@ -167,10 +165,10 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path):
 def mutated(data, rng):
     """Some bytes replaced, removed, doubled or moved."""
     data = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        at, to = sorted(rng.randrange(len(data) + 1) for _ in range(2))
-        to = min(to, at + 30)
-        noise = rng.choice([b"\t", b"\n", b"|", b" ", b"\0", b"\xc3", b"1 ", b"\n1 "])
+    for _ in range(rng.randint(1, 2)):
+        at = rng.randrange(len(data))
+        to = at + rng.choice([1, 3, 30])
+        noise = rng.choice([b"\t", b"\n", b"|", b" ", b"\0", b"\xc3", b"a", b"\n1 "])
         piece = bytes(data[at:to])
         data[at:to] = rng.choice([b"", piece * 2, noise, noise + piece, piece[::-1]])
     return bytes(data)
@@ -179,10 +177,10 @@ def mutated(data, rng):
 def test_a_mutated_file_is_read_or_its_line_is_named(tmp_path):
     rng = random.Random(0)
     dialogues = tuple(random_dialogues(1, count=4))
-    data = "".join(parlai_text(d, candidates=True) for d in dialogues).encode()
     outcomes = {"read": 0, "refused": 0}
-    for _ in range(1500):
-        variant = mutated(data, rng)
+    for trial in range(1000):
+        text = "".join(parlai_text(d, candidates=trial % 2 == 0) for d in dialogues)
+        variant = mutated(text.encode(), rng)
         path = write(tmp_path, variant)
         try:
             result = personachat.read(path)
@@ -259,28 +257,3 @@ def test_revised_personachat_differs_in_the_personas_alone(shared):
 def test_personachat_is_already_in_the_expanded_form(shared):
     path = shared / "data/personachat/valid_both_original_no_cands.txt"
     assert personachat.read(path) == personachat.read(path, contractions=True)
-
-
-def test_download_unpacks_once_into_the_folder_that_is_read(tmp_path, monkeypatch):
-    source = write(tmp_path, "1 hi\tho\n")
-    archive = tmp_path / "published.tgz"
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(source, f"personachat/{source.name}")
-
-    def published(name):
-        assert name == "personachat"
-        file = assets.File("personachat.tgz", "http://127.0.0.1/", 1, "0" * 64)
-        return assets.Manifest("personachat", "", "", "CC-BY-4.0", (file,))
-
-    fetched = []
-
-    def fetch(file, folder, progress):
-        fetched.append(file.name)
-        return archive
-
-    monkeypatch.setattr(assets, "load_manifest", published)
-    monkeypatch.setattr(assets, "download", fetch)
-    for _ in range(2):
-        folder = personachat.download(tmp_path / "data")
-        assert personachat.read(folder / source.name)[0].utterances == ("hi", "ho")
-    assert fetched == ["personachat.tgz"]

@@ -1,0 +1,78 @@
+"""The whole method on the embedded corpus: CPU, offline, a few minutes.
+
+bash launch/quickstart.sh
+"""
+
+import dataclasses
+
+from ppg_jax import critic, evaluate, reinforce, supervised
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.prompts import PromptConfig
+from ppg_jax.experiment import Experiment, config_dict
+from ppg_jax.models.distilbert import DistilBertConfig
+from ppg_jax.models.gpt2 import GPT2Config
+from ppg_jax.train_state import OptimizerConfig
+
+
+def get_config():
+    data = DataConfig(source="persona_world")
+    prompts = PromptConfig(
+        max_length=256, max_persona_tokens=56, max_response_tokens=32
+    )
+    persona = supervised.Config(
+        name="persona",
+        task="persona",
+        data=data,
+        prompts=prompts,
+        tokenizer="bpe:1200",
+        model=GPT2Config(n_positions=256, n_embd=128, n_layer=4, n_head=4),
+        dropout=False,
+        batch_size=8,
+        epochs=4.0,
+        optimizer=OptimizerConfig(
+            learning_rate=2e-3, warmup_steps=50, schedule="cosine", clip_norm=1.0
+        ),
+        evaluate_every=200,
+        checkpoint_every=100,
+    )
+    response = dataclasses.replace(persona, name="response", task="response")
+    judge = critic.Config(
+        name="critic",
+        data=data,
+        init="",
+        tokenizer="wordpiece:1200",
+        model=DistilBertConfig(dim=128, hidden_dim=512, n_layers=3, n_heads=4),
+        max_length=96,
+        epochs=6.0,
+        dropout=False,
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3, warmup_steps=100, schedule="cosine", clip_norm=1.0
+        ),
+    )
+    return config_dict(
+        Experiment(
+            persona=persona,
+            response=response,
+            response_without=dataclasses.replace(
+                response, name="response_without", partner_persona="none"
+            ),
+            critic=judge,
+            critic_scratch=dataclasses.replace(judge, name="critic_scratch"),
+            reinforce=reinforce.Config(
+                data=data,
+                prompts=prompts,
+                baseline="leave_one_out",
+                kl_coefficient=0.05,
+                updates=150,
+                optimizer=OptimizerConfig(learning_rate=3e-5, clip_norm=1.0),
+                validation_instances=128,
+                evaluate_every=25,
+                checkpoint_every=25,
+            ),
+            evaluate=evaluate.Config(
+                title="Quickstart: the paper's method on the embedded corpus",
+                data=data,
+                prompts=prompts,
+            ),
+        )
+    )

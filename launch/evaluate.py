@@ -1,0 +1,25 @@
+"""Evaluates all finished stages: python -m launch.evaluate --config=... --workdir=...
+
+Writes report.md, report.json and figures/ into the --workdir.
+"""
+
+from absl import flags
+
+from ppg_jax import evaluate, experiment, report
+from ppg_jax.launching import main
+
+CONVERSATIONS = flags.DEFINE_integer(
+    "conversations", 0, "Print so many unselected conversations at the end."
+)
+
+
+def program():
+    config, workdir = experiment.from_flags()
+    evaluate.run(config.evaluate, workdir)
+    if CONVERSATIONS.value:
+        print(report.conversations(workdir, CONVERSATIONS.value, config.evaluate.seed))
+
+
+if __name__ == "__main__":
+    experiment.define_flags()
+    main(program)

@@ -1,0 +1,25 @@
+"""Writes the finished models of a run into a folder that stands alone.
+
+python -m launch.export --workdir=RUN --output=DIR
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from ppg_jax import export
+from ppg_jax.launching import main
+from ppg_jax.pipeline import STAGES
+
+_WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run directory.")
+_OUTPUT = flags.DEFINE_string("output", None, "The folder to write.")
+_STAGE = flags.DEFINE_enum("stage", "auto", STAGES, "Which models of the run.")
+
+
+def program() -> None:
+    export.run(export.Config(_OUTPUT.value, _STAGE.value), Path(_WORKDIR.value))
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("output")
+    main(program)

@@ -1,0 +1,30 @@
+"""Answers JSON lines, in order; a killed run goes on where it was.
+
+python -m launch.generate --workdir=RUN --input=in.jsonl --output=out.jsonl
+... | python -m launch.generate --workdir=RUN --input=- --output=- --chunk=1 | ...
+
+A line {"id": .., "self_persona": [..], "context": [..]} comes back with the inferred
+`partner_persona`, the `response` and their log-probabilities (ppg_jax/generate.py has
+the details). Exit code 1: all is written, and some lines are error records.
+"""
+
+from absl import flags
+
+from ppg_jax import generate, pipeline
+from ppg_jax.launching import main
+
+_INPUT = flags.DEFINE_string("input", None, "JSON lines; - is stdin.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON lines; - is stdout.")
+_CHUNK = flags.DEFINE_integer("chunk", 256, "Lines to answer before writing them.", 1)
+
+
+def program() -> int:
+    config, workdir = pipeline.from_flags()
+    asked = generate.Config(_INPUT.value, _OUTPUT.value, config, _CHUNK.value)
+    return 1 if generate.run(asked, workdir).errors else 0
+
+
+if __name__ == "__main__":
+    pipeline.define_flags()
+    flags.mark_flags_as_required(["input", "output"])
+    main(program)

@@ -1,0 +1,204 @@
+"""Dialogue systems that understand nothing: rows that a real one must beat.
+
+On PersonaChat one and the same reply to everything has ROUGE-L 17.9, where the
+paper's systems have 16.4 to 18.1, and a constant persona 22.2, where its persona
+generator has 22.5; so every table shows these beside the models. `top_k_sentences` is
+the paper's "Top-3 relevant partner personas using BM25".
+"""
+
+import functools
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import bm25s
+import numpy as np
+
+from ppg_jax.data.dialogue import Dialogue, Instance, instances
+from ppg_jax.metrics.bleu_rouge import normalize_answer, parlai_bleu, token_f1
+
+RESPONSE_CONTROLS = (
+    "constant_bleu",
+    "constant_f1",
+    "copy_last",
+    "random",
+    "retrieval",
+)
+PERSONA_CONTROLS = ("constant", "random", "retrieval")
+
+_K1, _B = 1.5, 0.75
+_WORDS = re.compile(r"\w+")
+
+
+def respond(
+    name: str, train: Sequence[Dialogue], asked: Sequence[Instance], seed: int
+) -> list[str]:
+    """The control's reply to each instance asked.
+
+    constant_bleu  always the training response with the best ParlAI BLEU
+    constant_f1    always the one with the best F1 (and with it a high ROUGE-L)
+    copy_last      the last utterance again; "" where nothing was said yet
+    random         any training response
+    retrieval      what followed the training utterance most like the last one (BM25)
+    """
+    _check_known(name, RESPONSE_CONTROLS)
+    if name == "constant_bleu":
+        return [constant_for_bleu(train)] * len(asked)
+    if name == "constant_f1":
+        return [constant_for_f1(train)] * len(asked)
+    if name == "copy_last":
+        return [_last_utterance(instance) for instance in asked]
+    known = instances(train)
+    if name == "random":
+        chosen = np.random.default_rng(seed).integers(len(known), size=len(asked))
+    else:
+        documents = [_last_utterance(instance) for instance in known]
+        chosen = _most_similar(documents, [_last_utterance(i) for i in asked])
+    return [known[i].response for i in chosen]
+
+
+def infer_persona(
+    name: str, train: Sequence[Dialogue], asked: Sequence[Instance], seed: int
+) -> list[str]:
+    """The control's partner persona for each instance asked, as one text.
+
+    constant   always `constant_persona(train)`
+    random     any training dialogue's partner persona
+    retrieval  the training profile most like what the partner has said so far (BM25)
+    """
+    _check_known(name, PERSONA_CONTROLS)
+    if name == "constant":
+        return [constant_persona(train)] * len(asked)
+    if name == "random":
+        chosen = np.random.default_rng(seed).integers(len(train), size=len(asked))
+        return [profile_text(train[i].partner_persona) for i in chosen]
+    profiles = list(dict.fromkeys(profile_text(d.partner_persona) for d in train))
+    said = [" ".join(instance.context[::-2]) for instance in asked]
+    return [profiles[i] for i in _most_similar(profiles, said)]
+
+
+def profile_text(sentences: Sequence[str]) -> str:
+    """The sentences in one line, each with a full stop, as a persona generator's."""
+    stripped = [sentence.strip() for sentence in sentences]
+    return " ".join(s if s.endswith((".", "!", "?")) else f"{s}." for s in stripped)
+
+
+def constant_persona(train: Sequence[Dialogue]) -> str:
+    """The most frequent partner sentences, as many as a profile usually has."""
+    counts = Counter(sentence for d in train for sentence in d.partner_persona)
+    usual = round(np.median([len(d.partner_persona) for d in train]))
+    return profile_text([sentence for sentence, _ in counts.most_common(usual)])
+
+
+def constant_for_bleu(train: Sequence[Dialogue], tried: int = 20) -> str:
+    """The training response with the highest mean ParlAI BLEU against all of them.
+
+    Only responses with a 4-gram in common count (others score almost nothing), and
+    only the `tried` responses whose 4-grams are the most common are compared.
+    """
+    spelling, counts = {}, Counter()  # by normalised response
+    for response, n in Counter(i.response for i in instances(train)).most_common():
+        spelling.setdefault(normalize_answer(response), response)
+        counts[normalize_answer(response)] += n
+    having = defaultdict(set)  # 4-gram -> the responses that have it
+    for response in counts:
+        for gram in _four_grams(response):
+            having[gram].add(response)
+    said = {g: sum(counts[r] for r in responses) for g, responses in having.items()}
+
+    def promise(response: str) -> tuple[float, int]:
+        grams = _four_grams(response)
+        common = sum(said[gram] for gram in grams) / max(1, len(grams))
+        return common, counts[response]
+
+    def total_bleu(response: str) -> float:
+        alike = sorted(set().union(*(having[g] for g in _four_grams(response))))
+        scores = parlai_bleu([response] * len(alike), alike)
+        return float(scores @ np.array([counts[r] for r in alike], np.float64))
+
+    promising = sorted(counts, key=promise, reverse=True)[:tried]
+    return spelling[max(promising, key=total_bleu)]
+
+
+def _four_grams(normalised: str) -> set[tuple[str, ...]]:
+    words = normalised.split()
+    return set(zip(*(words[i:] for i in range(4)), strict=False))
+
+
+def constant_for_f1(
+    train: Sequence[Dialogue], sample: int = 2000, tried: int = 20
+) -> str:
+    """The training response with the highest mean F1 against the others.
+
+    Of `sample` responses, evenly spaced, the `tried` best by the overlap of their word
+    sets are compared.
+    """
+    responses = [instance.response for instance in instances(train)]
+    responses = responses[:: math.ceil(len(responses) / sample)]
+    words = [set(normalize_answer(response).split()) for response in responses]
+    column = {word: i for i, word in enumerate(sorted(set().union(*words)))}
+    has_word = np.zeros((len(words), len(column)), np.float32)
+    for row, row_words in zip(has_word, words, strict=True):
+        row[[column[word] for word in row_words]] = 1
+    sizes = np.maximum(1, has_word.sum(axis=1))
+    overlap = 2 * (has_word @ has_word.T) / (sizes[:, None] + sizes)
+    best = np.argsort(-overlap.mean(axis=1), kind="stable")[:tried]
+
+    def mean_f1(response: str) -> float:
+        return token_f1([response] * len(responses), responses).mean()
+
+    return max([responses[i] for i in best], key=mean_f1)
+
+
+def top_k_sentences(query: str, sentences: Sequence[str], k: int) -> tuple[str, ...]:
+    """The k sentences most relevant to the query by BM25, in their original order.
+
+    Okapi with k1 = 1.5 and b = 0.75. The one inside the logarithm keeps a weight
+    positive: among four or five sentences the classic one makes a word that half of
+    them have count against. Ties go to the earlier sentence (our choice).
+    """
+    documents = [Counter(_bm25_words(sentence)) for sentence in sentences]
+    scores = [_bm25(_bm25_words(query), d, documents) for d in documents]
+    best = sorted(range(len(sentences)), key=lambda i: (-scores[i], i))[:k]
+    return tuple(sentences[i] for i in sorted(best))
+
+
+def _bm25(query: Sequence[str], document: Counter, documents: list[Counter]) -> float:
+    """The document's score; a word asked twice counts twice."""
+    mean_length = sum(d.total() for d in documents) / len(documents)
+    score = 0.0
+    for word in query:
+        if word in document:
+            having = sum(word in d for d in documents)
+            idf = math.log(1 + (len(documents) - having + 0.5) / (having + 0.5))
+            length = 1 - _B + _B * document.total() / mean_length
+            score += idf * document[word] * (_K1 + 1) / (document[word] + _K1 * length)
+    return score
+
+
+def _most_similar(documents: Sequence[str], queries: Sequence[str]) -> list[int]:
+    """Index of each query's best document by BM25; the first if none has its words."""
+    index = bm25s.BM25(method="lucene", k1=_K1, b=_B)
+    index.index([_bm25_words(d) or [""] for d in documents], show_progress=False)
+    known = index.vocab_dict
+
+    @functools.cache
+    def best(query: str) -> int:
+        words = [word for word in _bm25_words(query) if word in known]
+        return int(np.argmax(index.get_scores(words))) if words else 0
+
+    return [best(query) for query in queries]
+
+
+def _bm25_words(text: str) -> list[str]:
+    return _WORDS.findall(text.lower())
+
+
+def _last_utterance(instance: Instance) -> str:
+    return instance.context[-1] if instance.context else ""
+
+
+def _check_known(name: str, names: tuple[str, ...]) -> None:
+    if name not in names:
+        raise ValueError(f"No control is named {name!r}; there are {', '.join(names)}.")

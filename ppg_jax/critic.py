@@ -1,0 +1,548 @@
+"""The critic: does this response come from a speaker with this profile? (section 3.3)
+
+A DistilBERT reads `[CLS] profile [SEP] response [SEP]`. It learns from one related and
+one unrelated pair per instance: (sA, rA) and (sB, rB) against (sA, rB) and (sB, rA).
+`Critic` is what the other stages load: a frozen judge of any profile and response.
+
+Differs from the paper: its binary cross entropy is written as that of a softmax over
+two labels, as DistilBERT's classifier has them.
+
+Axes: B pairs, T tokens, N pairs of any number.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppg_jax import training
+from ppg_jax.checkpoint import claim, write_json
+from ppg_jax.data import corpus, tokenization
+from ppg_jax.data.batching import epoch_order
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.dialogue import Dialogue
+from ppg_jax.data.prompts import profile_text
+from ppg_jax.errors import UserError
+from ppg_jax.losses import token_log_probs
+from ppg_jax.metrics import overlap
+from ppg_jax.metrics.significance import wilson
+from ppg_jax.models import pretrained
+from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
+from ppg_jax.train_state import (
+    OptimizerConfig,
+    TrainState,
+    make_optimizer,
+    params_sha256,
+)
+
+KINDS = ("self", "partner")
+PERSONAS = (*KINDS, "both")
+UNRELATED, RELATED = 0, 1
+
+# Padded lengths are multiples of it: a pair of PersonaChat has 60 tokens or so.
+LENGTH_STEP = 16
+SCORED_AT_ONCE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One critic.
+
+    name: its folder in the run directory. persona: whose profile it reads in training:
+    that of the response's speaker ("self"), of the other ("partner"), or of "both".
+    init: a folder, a hub id or "minilm", with its tokenizer; empty starts from scratch,
+    with `model` and with `tokenizer`: "wordpiece:SIZE" or a folder. max_instances: of
+    the training split, drawn by the seed; 0: all. validation_instances: for the curve.
+    evaluate_instances: of each split, for result.json; 0: all.
+    """
+
+    name: str = "critic"
+    persona: str = "self"
+    data: DataConfig = DataConfig()
+    init: str = "distilbert-base-uncased"
+    tokenizer: str = ""
+    model: DistilBertConfig = DistilBertConfig()
+    max_length: int = 128
+    dtype: str = "float32"
+    dropout: bool = True
+    batch_size: int = 32
+    epochs: float = 1.0
+    max_instances: int = 0
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-6)
+    seed: int = 0
+    validation_instances: int = 256
+    evaluate_instances: int = 0
+    evaluate_every: int = 500
+    checkpoint_every: int = 500
+    log_every: int = 20
+
+    def __post_init__(self):
+        for field, known in [
+            ("persona", PERSONAS),
+            ("dtype", ("float32", "bfloat16")),
+        ]:
+            if getattr(self, field) not in known:
+                told = f"{field}={getattr(self, field)!r} is none of {known}."
+                raise ValueError(told)
+        if bool(self.init) == bool(self.tokenizer):
+            raise ValueError(
+                f"init={self.init!r} and tokenizer={self.tokenizer!r}: give one of the "
+                "two; a pretrained model brings its own tokenizer."
+            )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return KINDS if self.persona == "both" else (self.persona,)
+
+
+class Pair(NamedTuple):
+    """A profile and a response, and whether they belong together."""
+
+    profile_text: str
+    response: str
+    label: int  # RELATED or UNRELATED
+    instance_id: str  # whose response it is
+
+
+class _Turn(NamedTuple):
+    """An instance as the matching sees it."""
+
+    conversation: int  # equal for both sides of one conversation
+    profile: str
+    response: str
+    instance_id: str
+
+
+def pairs(
+    dialogues: Sequence[Dialogue], persona: str, seed: int, max_instances: int = 0
+) -> list[Pair]:
+    """Each instance's response with its own profile, and with a stranger's.
+
+    A seeded perfect matching couples instances of different conversations and different
+    profiles; the two profiles of a couple change places in its unrelated pairs. With an
+    odd number the last response gets the profile of any earlier instance. So the labels
+    are balanced exactly, and no response (with an even number, no profile) alone tells
+    them. persona: "self", "partner", or "both", the union. Instances without a profile
+    are left out. max_instances: how many, drawn by the seed; 0 is all.
+
+    Raises:
+      UserError: too few different profiles to match.
+    """
+    kinds = KINDS if persona == "both" else (persona,)
+    return [p for kind in kinds for p in _pairs(dialogues, kind, seed, max_instances)]
+
+
+def _pairs(dialogues, kind: str, seed: int, max_instances: int) -> list[Pair]:
+    turns = _turns(dialogues, kind)
+    rng = np.random.default_rng([seed, KINDS.index(kind)])
+    order = rng.permutation(len(turns))[: max_instances or None]
+    drawn = [turns[i] for i in order]
+    made = []
+    for turn, stranger in zip(drawn, _strangers(drawn, rng), strict=True):
+        response, name = turn.response, turn.instance_id
+        made.append(Pair(turn.profile, response, RELATED, name))
+        made.append(Pair(drawn[stranger].profile, response, UNRELATED, name))
+    return made
+
+
+def _turns(dialogues: Sequence[Dialogue], kind: str) -> list[_Turn]:
+    conversations: dict[tuple[str, ...], int] = {}
+    turns = []
+    for dialogue in dialogues:
+        number = conversations.setdefault(dialogue.utterances, len(conversations))
+        own = kind == "self"
+        profile = profile_text(
+            dialogue.self_persona if own else dialogue.partner_persona
+        )
+        if profile:
+            turns += [
+                _Turn(number, profile, instance.response, instance.id)
+                for instance in dialogue.instances()
+            ]
+    return turns
+
+
+def _strangers(turns: Sequence[_Turn], rng) -> list[int]:
+    """For each turn, in random order already, the one whose profile it gets."""
+
+    def unlike(i: int, j: int) -> bool:
+        a, b = turns[i], turns[j]
+        return a.conversation != b.conversation and a.profile != b.profile
+
+    couples = [[i, i + 1] for i in range(0, len(turns) - 1, 2)]
+    # One instance alone is unlike nobody.
+    solvable = bool(couples)
+    for couple in couples:
+        solvable &= unlike(*couple) or _exchange(couple, couples, unlike, rng)
+    strangers = {i: j for couple in couples for i, j in (couple, couple[::-1])}
+    if len(turns) % 2:
+        last = len(turns) - 1
+        possible = [i for i in range(last) if unlike(i, last)]
+        strangers[last] = int(rng.choice(possible)) if possible else last
+        solvable &= bool(possible)
+    if not solvable:
+        raise UserError(
+            f"{len(turns)} instances with {len({t.profile for t in turns})} different "
+            "profiles cannot be matched as strangers; give the critic more dialogues."
+        )
+    return [strangers[i] for i in range(len(turns))]
+
+
+def _exchange(couple: list[int], couples: list[list[int]], unlike, rng) -> bool:
+    """Mends a couple of likes by exchanging a member with another couple, if it can."""
+    start = int(rng.integers(len(couples)))
+    for number in range(len(couples)):
+        other = couples[(start + number) % len(couples)]
+        for i in (0, 1):
+            if unlike(couple[0], other[i]) and unlike(couple[1], other[1 - i]):
+                couple[1], other[i] = other[i], couple[1]
+                return True
+    return False
+
+
+class PairEncoder:
+    """Profile and response -> `[CLS] profile [SEP] response [SEP]`, at most max_length.
+
+    The profile's end goes first when both are too long, then the response's.
+    """
+
+    def __init__(self, tokenizer, max_length: int):
+        if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
+            raise UserError(
+                "the critic's tokenizer has no [CLS] and [SEP]; give a BERT tokenizer."
+            )
+        self._start, self._end = tokenizer.cls_token_id, tokenizer.sep_token_id
+        self._max_length = max_length
+        self._tokenizer = tokenizer.backend_tokenizer
+        # Files of sentence encoders ask for every text to be padded and cut to 128.
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    def __call__(
+        self, profiles: Sequence[str], responses: Sequence[str]
+    ) -> list[np.ndarray]:
+        """Tokens of each pair, int32 [T]; a text that several have is read once."""
+        heads, tails = self._encode(profiles), self._encode(responses)
+        return [
+            self._join(heads[profile], tails[response])
+            for profile, response in zip(profiles, responses, strict=True)
+        ]
+
+    def _encode(self, texts: Sequence[str]) -> dict[str, list[int]]:
+        unique = list(dict.fromkeys(texts))
+        encoded = self._tokenizer.encode_batch(unique, add_special_tokens=False)
+        return {text: e.ids for text, e in zip(unique, encoded, strict=True)}
+
+    def _join(self, profile: list[int], response: list[int]) -> np.ndarray:
+        response = response[: self._max_length - 3]
+        profile = profile[: self._max_length - 3 - len(response)]
+        joined = [self._start, *profile, self._end, *response, self._end]
+        return np.array(joined, np.int32)
+
+
+@flax.struct.dataclass
+class PairBatch:
+    """Pairs side by side, padded on the right; a row of padding has length 0."""
+
+    tokens: jax.Array  # int32 [B, T]
+    lengths: jax.Array  # int32 [B]
+    labels: jax.Array  # int32 [B]
+
+    @property
+    def attention_mask(self) -> jax.Array:
+        """bool [B, T], True = a real token."""
+        return jnp.arange(self.tokens.shape[1])[None] < self.lengths[:, None]
+
+
+def collate(rows: Sequence[np.ndarray], labels: Sequence[int], height: int):
+    """Token rows and labels -> a `PairBatch` of `height` rows."""
+    width = -(-max(map(len, rows)) // LENGTH_STEP) * LENGTH_STEP
+    batch = PairBatch(
+        tokens=np.zeros((height, width), np.int32),
+        lengths=np.zeros(height, np.int32),
+        labels=np.zeros(height, np.int32),
+    )
+    for i, row in enumerate(rows):
+        batch.tokens[i, : len(row)] = row
+        batch.lengths[i] = len(row)
+    batch.labels[: len(rows)] = labels
+    return batch
+
+
+class PairBatches:
+    """Step -> batch over any number of epochs; the same for the same arguments."""
+
+    def __init__(
+        self, encoder: PairEncoder, made: Sequence[Pair], size: int, seed: int
+    ):
+        self._rows = encoder([p.profile_text for p in made], [p.response for p in made])
+        self._labels = np.array([p.label for p in made], np.int32)
+        self._lengths = np.array([len(row) for row in self._rows])
+        self._size = size
+        # One epoch's order is kept: steps are asked for one after the other.
+        self._order = functools.lru_cache(maxsize=1)(
+            lambda epoch: epoch_order(self._lengths, size, seed, epoch)
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self._rows) // self._size)
+
+    def __call__(self, step: int) -> PairBatch:
+        """The batch of update `step`, counted from 0 over all epochs."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        chosen = self._order(epoch)[index]
+        rows = [self._rows[i] for i in chosen]
+        return collate(rows, self._labels[chosen], self._size)
+
+
+class Critic:
+    """A trained critic, frozen: profile and response -> P(related)."""
+
+    def __init__(self, model: DistilBert, params, encoder: PairEncoder):
+        self.model, self.params = model, params
+        self._encoder = encoder
+
+    @classmethod
+    def load(cls, folder) -> "Critic":
+        """The critic of a model folder, for example RUN/critic/model.
+
+        Raises UserError if the folder is no classifier of two labels.
+        """
+        model, params, tokenizer = pretrained.load(folder)
+        _check_classifier(model, folder)
+        limit = model.config.max_position_embeddings
+        encoder = PairEncoder(tokenizer, min(tokenizer.model_max_length, limit))
+        return cls(model, params, encoder)
+
+    def score(self, profiles: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """P(related) of each profile, one text, with its response: float32 [N].
+
+        A pair's score does not depend on the others, but for rounding (1e-6).
+        """
+        rows = self._encoder(profiles, responses)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        scores = np.zeros(len(rows), np.float32)
+        for start in range(0, len(order), SCORED_AT_ONCE):
+            chunk = order[start : start + SCORED_AT_ONCE]
+            # Powers of two: with the few lengths, few shapes to compile.
+            height = max(8, 1 << (len(chunk) - 1).bit_length())
+            none = [UNRELATED] * len(chunk)
+            batch = collate([rows[i] for i in chunk], none, height)
+            scores[chunk] = _probability(self.model, self.params, batch)[: len(chunk)]
+        return scores
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probability(model: DistilBert, params, batch: PairBatch) -> jax.Array:
+    """P(related) [B]."""
+    logits = model.apply({"params": params}, batch.tokens, batch.attention_mask)
+    return jax.nn.softmax(logits)[:, RELATED]
+
+
+def _check_classifier(model, source) -> None:
+    if not isinstance(model, DistilBert) or model.config.num_labels != 2:
+        raise UserError(
+            f"{source} is no classifier of two labels, which a critic is; give a "
+            "DistilBERT or BERT folder, or the model/ of a finished critic."
+        )
+
+
+def run(config: Config, workdir: Path) -> dict:
+    """Trains the critic in `workdir`/`config.name`, or goes on, or says it is done.
+
+    Returns the content of result.json: steps, accuracies beside those of the controls,
+    params_sha256.
+    """
+    folder = Path(workdir) / config.name
+    splits = corpus.load_splits(config.data)
+    model, params, tokenizer = initial(config, Path(workdir), splits["train"])
+    encoder = PairEncoder(tokenizer, config.max_length)
+    claim(folder, config, inputs(config, splits, params, tokenizer))
+    if (folder / "result.json").exists():
+        return training.report_done(config.name, folder)
+    began = time.monotonic()
+    made = pairs(splits["train"], config.persona, config.seed, config.max_instances)
+    batches = PairBatches(encoder, made, config.batch_size, config.seed)
+    steps = max(1, round(config.epochs * batches.steps_per_epoch))
+    tx = make_optimizer(config.optimizer, steps)
+    train_step = make_train_step(model, tx, config.seed, config.dropout)
+    valid = pairs(
+        splits["valid"], config.persona, config.seed, config.validation_instances
+    )
+    state = training.train(
+        config.name,
+        folder,
+        TrainState.create(params, tx),
+        lambda state, step: train_step(state, batches(step)),
+        training.Schedule(
+            steps, config.log_every, config.checkpoint_every, config.evaluate_every
+        ),
+        lambda state: (state, validate(config, model, state.params, encoder, valid)),
+    )
+    tokenizer.model_max_length = config.max_length  # `Critic.load` reads it there
+    pretrained.export(model, state.params, tokenizer, folder / "model")
+    table = accuracies(config, Critic(model, state.params, encoder), made, splits)
+    result = {
+        "steps": steps,
+        "parameters": sum(p.size for p in jax.tree.leaves(params)),
+        "train_pairs": len(made),
+        **headline(config, table),
+        "accuracy": table,
+        "seconds_of_last_process": time.monotonic() - began,
+        "params_sha256": params_sha256(state.params),
+    }
+    write_json(folder / "result.json", result)
+    return training.report_done(config.name, folder)
+
+
+def initial(config: Config, workdir: Path, train: Sequence[Dialogue]):
+    """(model, params, tokenizer): pretrained, or fresh from the seed."""
+    dtype = jnp.dtype(config.dtype)
+    if config.init:
+        model, params, tokenizer = pretrained.load(
+            config.init, dtype=dtype, seed=config.seed
+        )
+        _check_classifier(model, config.init)
+    else:
+        tokenizer = run_tokenizer(config, workdir, train)
+        sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
+        model = DistilBert(sizes, dtype)
+        tokens = jnp.zeros((1, 8), jnp.int32)
+        params = jax.jit(model.init)(jax.random.key(config.seed), tokens)["params"]
+    limit = model.config.max_position_embeddings
+    if not 3 < config.max_length <= limit:
+        raise UserError(
+            f"max_length={config.max_length} of the critic must be more than 3 and at "
+            f"most {limit}, the model's positions."
+        )
+    return model, params, tokenizer
+
+
+def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
+    """The vocabulary that the critics from scratch of a run directory share."""
+
+    def texts():
+        for dialogue in train:
+            yield from dialogue.utterances
+            yield from dialogue.self_persona + dialogue.partner_persona
+
+    folder, digest = workdir / "critic_tokenizer", corpus.fingerprint(train)
+    return tokenization.load_or_train(config.tokenizer, folder, texts, digest)
+
+
+def inputs(config: Config, splits, params, tokenizer) -> dict[str, str]:
+    """What the stage reads, by SHA-256, for `ppg_jax.checkpoint.claim`."""
+    vocabulary = tokenizer.backend_tokenizer.to_str().encode()
+    names = {"train": "training", "valid": "validation", "test": "test"}
+    read = {f"{n} data": corpus.fingerprint(splits[s]) for s, n in names.items()}
+    read["tokenizer"] = hashlib.sha256(vocabulary).hexdigest()
+    if config.init:
+        read["initial weights"] = params_sha256(params)
+    return read
+
+
+def make_train_step(
+    model: DistilBert, tx, seed: int, dropout: bool
+) -> Callable[[TrainState, PairBatch], tuple[TrainState, dict]]:
+    """(state, batch) -> (state, metrics), jitted; the state is donated."""
+
+    def mean_nll(params, batch: PairBatch, rng):
+        logits = model.apply(
+            {"params": params},
+            batch.tokens,
+            batch.attention_mask,
+            deterministic=not dropout,
+            rngs={"dropout": rng} if dropout else None,
+        )
+        nll = -token_log_probs(logits, batch.labels)
+        right = jnp.argmax(logits, axis=-1) == batch.labels
+        counted = batch.lengths > 0
+        return jnp.mean(nll, where=counted), jnp.mean(right, where=counted)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train_step(state: TrainState, batch: PairBatch):
+        # A key derived from the step makes a resumed run repeat the original one, so
+        # the checkpoint does not have to carry a PRNG state.
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        value_and_grad = jax.value_and_grad(mean_nll, has_aux=True)
+        (nll, accuracy), grads = value_and_grad(state.params, batch, rng)
+        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
+        metrics = {"loss": nll, "accuracy": accuracy, "grad_norm": norm}
+        return state.apply_gradients(grads, tx), metrics
+
+    return train_step
+
+
+def validate(config: Config, model, params, encoder, valid: Sequence[Pair]) -> dict:
+    """Accuracy and nats per pair, which it also prints."""
+    score = _score(Critic(model, params, encoder), valid).astype(np.float64)
+    labels = np.array([pair.label for pair in valid])
+    accuracy = overlap.accuracy(score, labels).mean()
+    likelihood = np.where(labels == RELATED, score, 1 - score)
+    print(f"{config.name}: valid accuracy {accuracy:.3f}", file=sys.stderr)
+    nll = -np.log(np.maximum(likelihood, np.finfo(np.float32).tiny)).mean()
+    return {"valid_accuracy": accuracy, "valid_nll": nll}
+
+
+def accuracies(config: Config, critic: Critic, made: Sequence[Pair], splits) -> dict:
+    """{split: {kind of persona: {judge: share, interval and counts}}}.
+
+    The judges are the critic and the controls, which learn from the same pairs. Both
+    kinds are asked, whatever it was trained on: REINFORCE asks about the partner's.
+    """
+    texts, labels = _texts(made), [pair.label for pair in made]
+    judges = {
+        "overlap": overlap.OverlapClassifier.fit(texts, labels),
+        "lexical": overlap.LexicalClassifier.fit(texts, labels),
+    }
+    table: dict[str, dict] = {}
+    for split in ("valid", "test"):
+        table[split] = {}
+        for kind in KINDS:
+            asked = pairs(splits[split], kind, config.seed, config.evaluate_instances)
+            scores = {"critic": _score(critic, asked)}
+            scores |= {n: judge.score(_texts(asked)) for n, judge in judges.items()}
+            scores["random"] = overlap.random_scores(len(asked), config.seed)
+            truth = [pair.label for pair in asked]
+            table[split][kind] = {n: _share(s, truth) for n, s in scores.items()}
+    return table
+
+
+def headline(config: Config, table: dict) -> dict[str, float]:
+    """The critic's accuracies on the persona it was trained on ("both": their mean)."""
+    return {
+        f"{split}_accuracy": float(
+            np.mean([kinds[kind]["critic"]["accuracy"] for kind in config.kinds])
+        )
+        for split, kinds in table.items()
+    }
+
+
+def _share(scores: np.ndarray, labels: Sequence[int]) -> dict[str, float]:
+    right = int(overlap.accuracy(scores, labels).sum())
+    share = wilson(right, len(labels))
+    return {
+        "accuracy": share.value,
+        "low": share.low,
+        "high": share.high,
+        "right": right,
+        "pairs": len(labels),
+    }
+
+
+def _texts(made: Sequence[Pair]) -> list[tuple[str, str]]:
+    return [(pair.profile_text, pair.response) for pair in made]
+
+
+def _score(critic: Critic, made: Sequence[Pair]) -> np.ndarray:
+    return critic.score([p.profile_text for p in made], [p.response for p in made])

@@ -1,0 +1,283 @@
+"""Every system on the test split, beside controls that understand nothing.
+
+Predictions go to `evaluate/` in the run directory, a file per system as soon as it is
+done, so an interrupted evaluation goes on with the next system. `ppg_jax.report` turns
+the files into tables and figures.
+
+A model of one's own becomes one more row by writing its answers, in the same form, to
+`evaluate/responses/NAME.jsonl`.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ppg_jax import controls, report, training
+from ppg_jax.checkpoint import claim, write_json
+from ppg_jax.critic import Critic
+from ppg_jax.data import corpus
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.dialogue import Dialogue, Instance, instances
+from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.generation import Completion, Generator
+from ppg_jax.models import pretrained
+from ppg_jax.sampling import Decoding
+from ppg_jax.scoring import Scorer
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is evaluated, and how completions are drawn (greedy: temperature 0).
+
+    max_dialogues: only so many test dialogues, chosen by seed; 0 is all. paper: whether
+    the report shows the paper's numbers, which are of PersonaChat.
+    """
+
+    name: str = "evaluate"
+    title: str = "Partner persona generation"
+    data: DataConfig = DataConfig()
+    prompts: PromptConfig = PromptConfig()
+    paper: bool = False
+    split: str = "test"
+    max_dialogues: int = 0
+    temperature: float = 0.0
+    top_p: float = 1.0
+    batch_size: int = 64
+    seed: int = 0
+
+
+# name: (persona stage and folder or None, response stage and folder, partner persona)
+SYSTEMS = {
+    "without": (None, ("response_without", "model"), "none"),
+    "training_only": (None, ("response", "model"), "none"),
+    "full": (None, ("response", "model"), "gold"),
+    "ours_supervised": (("persona", "model"), ("response", "model"), "generated"),
+    "ours": (
+        ("reinforce", "model_persona"),
+        ("reinforce", "model_response"),
+        "generated",
+    ),
+}
+PERSONA_SYSTEMS = {
+    "supervised": ("persona", "model"),
+    "reinforced": ("reinforce", "model_persona"),
+}
+
+
+def run(config: Config, workdir: Path) -> dict:
+    """Evaluates all systems whose stages are finished, and writes the report."""
+    workdir = Path(workdir)
+    folder = workdir / config.name
+    splits = corpus.load_splits(config.data)
+    stages = finished_stages(workdir)
+    weights = {
+        f"{name} model": result["params_sha256"] for name, result in stages.items()
+    }
+    data = {"test data": corpus.fingerprint(splits[config.split])}
+    claim(folder, config, weights | data)
+    began = time.monotonic()
+    asked = chosen(config, splits[config.split])
+    write_references(folder, asked, splits["train"])
+    bench = Bench(config, workdir, asked)
+    for name in controls.PERSONA_CONTROLS:
+        texts = controls.infer_persona(name, splits["train"], asked, config.seed)
+        bench.keep("personas", name, lambda texts=texts: persona_controls(asked, texts))
+    gold = [bench.gold_text(instance) for instance in asked]
+    bench.keep("personas", "gold", lambda: persona_controls(asked, gold))
+    for name in controls.RESPONSE_CONTROLS:
+        texts = controls.respond(name, splits["train"], asked, config.seed)
+        bench.keep("responses", name, lambda texts=texts: bench.judged(texts, gold))
+    for name, source in PERSONA_SYSTEMS.items():
+        if source[0] in stages:
+            bench.keep("personas", name, lambda source=source: bench.personas(source))
+    for name, (persona, response, told) in SYSTEMS.items():
+        if response[0] in stages and (persona is None or persona[0] in stages):
+            bench.keep(
+                "responses",
+                name,
+                lambda p=persona, r=response, t=told: bench.responses(p, r, t),
+            )
+    report.write_report(workdir, config.title, config.paper)
+    result = {
+        "instances": len(asked),
+        "compiled_shapes": bench.compile_count,
+        "seconds_of_last_process": time.monotonic() - began,
+        "report": str(workdir / "report.md"),
+    }
+    write_json(folder / "result.json", result)
+    return training.report_done(config.name, folder)
+
+
+def finished_stages(workdir: Path) -> dict[str, dict]:
+    """The result.json of each stage that has a model."""
+    names = {s for _, (s, _), _ in SYSTEMS.values()} | {"persona", "critic"}
+    found = {}
+    for name in sorted(names):
+        path = workdir / name / "result.json"
+        if path.exists():
+            found[name] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def chosen(config: Config, dialogues: Sequence[Dialogue]) -> tuple[Instance, ...]:
+    """The instances that are asked: of all dialogues, or of a seeded choice."""
+    if config.max_dialogues and config.max_dialogues < len(dialogues):
+        order = np.random.default_rng(config.seed).permutation(len(dialogues))
+        picked = sorted(order[: config.max_dialogues])
+        dialogues = [dialogues[i] for i in picked]
+    return instances(dialogues)
+
+
+def write_references(folder: Path, asked, train: Sequence[Dialogue]) -> None:
+    """What was asked, with the gold answers, and the personas of training."""
+    records = []
+    for instance in asked:
+        record = dataclasses.asdict(instance)
+        record["dialogue"] = instance.id.rpartition(":")[0]
+        records.append(record)
+    write_jsonl(folder / "instances.jsonl", records)
+    known = {s for d in train for s in d.self_persona + d.partner_persona}
+    write_json(folder / "training_sentences.json", sorted(known))
+
+
+def write_jsonl(path: Path, records: Iterable[dict]) -> None:
+    """Atomic: the file is there whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    temporary.replace(path)
+
+
+def persona_controls(asked: Sequence[Instance], texts: Sequence[str]) -> list[dict]:
+    """Records of personas that no model wrote."""
+    return [
+        {"id": i.id, "persona": t, "nll": None, "tokens": None, "ended": None}
+        for i, t in zip(asked, texts, strict=True)
+    ]
+
+
+class Bench:
+    """The instances, and the models that answer them; each is loaded once."""
+
+    def __init__(self, config: Config, workdir: Path, asked: Sequence[Instance]):
+        self._config, self._workdir, self._asked = config, workdir, asked
+        self._models: dict[tuple[str, str], tuple] = {}
+        self._inferred: dict[tuple[str, str], list[Completion]] = {}
+        self._generators: list[Generator] = []
+        critic = workdir / "critic"
+        finished = (critic / "result.json").exists()
+        self._critic = Critic.load(critic / "model") if finished else None
+
+    @property
+    def compile_count(self) -> int:
+        """How many shapes of generation were compiled."""
+        return sum(g.compile_count for g in self._generators)
+
+    def keep(self, kind: str, name: str, make) -> None:
+        """Writes the records of one system, unless an earlier run did."""
+        path = self._workdir / self._config.name / kind / f"{name}.jsonl"
+        if not path.exists():
+            began = time.monotonic()
+            write_jsonl(path, make())
+            seconds = time.monotonic() - began
+            told = f"{self._config.name}: {kind} of {name}: {seconds:.0f} s"
+            print(told, file=sys.stderr, flush=True)
+
+    def gold_text(self, instance: Instance) -> str:
+        return " ".join(instance.partner_persona)
+
+    def personas(self, source) -> list[dict]:
+        """What a persona generator writes, and how likely it finds the gold persona."""
+        model, params, prompts = self._load(source)
+        scores = Scorer(model, self._config.batch_size)(
+            params, [prompts.persona_example(i) for i in self._asked]
+        )
+        inferred = self._infer(source)
+        return [
+            {
+                "id": i.id,
+                "persona": prompts.text(p.tokens),
+                **scores[i.id]._asdict(),
+                "ended": p.ended,
+            }
+            for i, p in zip(self._asked, inferred, strict=True)
+        ]
+
+    def responses(self, persona_source, response_source, told: str) -> list[dict]:
+        """What a response generator answers, and how likely it finds the gold answer."""
+        model, params, prompts = self._load(response_source)
+        partners = self._partners(prompts, persona_source, told)
+        pairs = list(zip(self._asked, partners, strict=True))
+        examples = [prompts.response_example(i, p) for i, p in pairs]
+        scores = Scorer(model, self._config.batch_size)(params, examples)
+        limit = self._config.prompts.max_response_tokens
+        generator = self._generator(model, limit, prompts)
+        rows = [prompts.response_prompt(i, p) for i, p in pairs]
+        answers = generator(params, rows, self._config.seed)
+        texts = [prompts.text(a.tokens) for a in answers]
+        known = [None if p is None else prompts.text(p) for p in partners]
+        records = self.judged(texts, [k or "" for k in known])
+        for record, partner in zip(records, known, strict=True):
+            score = scores[record["id"]]
+            record |= {**score._asdict(), "partner_persona": partner}
+            record["critic_score"] = record["critic_score"] if partner else None
+        return records
+
+    def judged(self, texts: Sequence[str], personas: Sequence[str]) -> list[dict]:
+        """Records of responses, with the critic's P(related to the persona)."""
+        if self._critic is None:
+            scores = [None] * len(texts)
+        else:
+            scores = [float(s) for s in self._critic.score(personas, texts)]
+        return [
+            {
+                "id": i.id,
+                "response": text,
+                "nll": None,
+                "tokens": None,
+                "partner_persona": None,
+                "critic_score": score,
+            }
+            for i, text, score in zip(self._asked, texts, scores, strict=True)
+        ]
+
+    def _partners(self, prompts: Prompts, source, told: str):
+        if told == "none":
+            return [None] * len(self._asked)
+        if told == "gold":
+            return [prompts.persona_target(i.partner_persona) for i in self._asked]
+        return [prompts.generated_persona(p.tokens) for p in self._infer(source)]
+
+    def _infer(self, source) -> list[Completion]:
+        if source not in self._inferred:
+            model, params, prompts = self._load(source)
+            limit = self._config.prompts.max_persona_tokens
+            generator = self._generator(model, limit, prompts)
+            rows = [prompts.persona_prompt(i) for i in self._asked]
+            self._inferred[source] = generator(params, rows, self._config.seed)
+        return self._inferred[source]
+
+    def _generator(self, model, limit: int, prompts: Prompts) -> Generator:
+        config = self._config
+        decoding = Decoding(limit, temperature=config.temperature, top_p=config.top_p)
+        generator = Generator(
+            model, decoding, prompts.end_id, batch_size=config.batch_size, bucket=128
+        )
+        self._generators.append(generator)
+        return generator
+
+    def _load(self, source):
+        """(model, params, prompts) of (stage, folder)."""
+        if source not in self._models:
+            stage, name = source
+            model, params, tokenizer = pretrained.load(self._workdir / stage / name)
+            prompts = Prompts(tokenizer, self._config.prompts)
+            self._models[source] = (model, params, prompts)
+        return self._models[source]

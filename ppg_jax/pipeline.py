@@ -1,0 +1,382 @@
+"""Context -> inferred partner persona -> response, from a finished run (figure 1).
+
+The persona passes from one generator to the other as token ids. Its text could tokenize
+differently, and the response would then answer another persona than the one scored.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags
+
+from ppg_jax.config import from_config_dict
+from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.prompts import PromptConfig, Prompts, sentences
+from ppg_jax.errors import UserError
+from ppg_jax.generation import Completion, Generator
+from ppg_jax.models import pretrained
+from ppg_jax.models.gpt2 import GPT2
+from ppg_jax.sampling import Decoding
+
+STAGES = ("auto", "supervised")
+EXPORTED = "pipeline.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """Which models of a run are used, and how they choose their words.
+
+    stage: "auto" takes the reinforced models if that stage has finished, else the
+    supervised ones. temperature 0 is greedy; top_k 0 and top_p 1 are off.
+    """
+
+    stage: str = "auto"
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    batch_size: int = 32
+
+    def __post_init__(self):
+        if self.stage not in STAGES:
+            raise ValueError(f"stage={self.stage!r} is none of {STAGES}.")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} must be >= 1.")
+        self.decoding(max_new_tokens=1)  # says what is wrong with the others
+
+    def decoding(self, max_new_tokens: int) -> Decoding:
+        return Decoding(
+            max_new_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PartnerPersona:
+    """What the response generator is told about the partner; prints as its text."""
+
+    text: str
+    sentences: tuple[str, ...]
+    tokens: tuple[int, ...]  # with the end token; () leaves the persona out
+    ended: bool = True  # False: cut at `max_persona_tokens`
+    log_prob: float | None = None  # of the sequence; None if it was given, not inferred
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """A generated response, and the persona that it was told; prints as its text."""
+
+    text: str
+    partner_persona: PartnerPersona
+    tokens: tuple[int, ...]  # without the end token
+    ended: bool  # False: cut at `max_response_tokens`
+    log_prob: float  # of the sequence, the end token included
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a response is asked for.  Raises UserError if it is no text.
+
+    context: the utterances so far, oldest first; the partner spoke last.
+    partner_persona: sentences, or a text, or an inferred one, all taken as given; ()
+    for none at all; None to have it inferred.
+    """
+
+    self_persona: Sequence[str]
+    context: Sequence[str]
+    partner_persona: Sequence[str] | str | PartnerPersona | None = None
+
+    def __post_init__(self):
+        for name in ("self_persona", "context"):
+            _check_texts(name, getattr(self, name))
+        partner = self.partner_persona
+        if isinstance(partner, str):
+            _check_texts("partner_persona", [partner])
+        elif not isinstance(partner, PartnerPersona | None):
+            _check_texts("partner_persona", partner)
+
+    def instance(self) -> Instance:
+        """This, in the form that `Prompts` reads."""
+        texts = tuple(self.self_persona), (), tuple(self.context)
+        return Instance("of this request", 0, *texts, response="")
+
+
+def _check_texts(name: str, value) -> None:
+    expected = "expected a list of strings"
+    if not isinstance(value, list | tuple):
+        raise UserError(f"{name!r} is of type {type(value).__name__}, {expected}.")
+    for text in value:
+        if not isinstance(text, str):
+            raise UserError(f"{name!r} holds a {type(text).__name__}, {expected}.")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # JSON can spell half of a surrogate pair, which no tokenizer can encode.
+            raise UserError(f"{name!r} holds half a character, {expected}.") from None
+
+
+class Pipeline:
+    """Both generators of a run.
+
+    >>> pipeline = Pipeline.load("runs/quickstart")
+    >>> reply = pipeline.reply(["i have two dogs."], ["hi ! what do you do ?"])
+    >>> print(reply, reply.partner_persona)
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts,
+        persona: tuple,
+        response: tuple,
+        config: PipelineConfig = PipelineConfig(),
+        stage: str = "supervised",
+    ):
+        """persona, response: (model, params) each, of the tokenizer of `prompts`."""
+        self.prompts, self.config, self.stage = prompts, config, stage
+        self.persona, self.response = persona, response
+        longest = prompts.config
+        self._persona = self._generator(persona, longest.max_persona_tokens)
+        self._response = self._generator(response, longest.max_response_tokens)
+
+    def _generator(self, generator: tuple, max_new_tokens: int) -> Generator:
+        return Generator(
+            generator[0],
+            self.config.decoding(max_new_tokens),
+            self.prompts.end_id,
+            batch_size=self.config.batch_size,
+        )
+
+    @classmethod
+    def load(cls, run_dir, stage: str = "auto", **options) -> "Pipeline":
+        """The pipeline of a run directory or of a folder that `launch.export` wrote.
+
+        options: other fields of `PipelineConfig`, as temperature=0.8. Raises UserError
+        if a model is not there, and says which command makes it.
+        """
+        values = {"stage": stage, **options}
+        config = from_config_dict(PipelineConfig, values)
+        found = find_models(run_dir, config.stage)
+        persona, tokenizer = _load(found.persona, found.prompts)
+        response, same = _load(found.response, found.prompts)
+        if tokenizer.get_vocab() != same.get_vocab():
+            raise UserError(
+                f"{found.persona} and {found.response} have different tokenizers, but "
+                "one reads what the other writes; train both in one --workdir."
+            )
+        prompts = Prompts(tokenizer, found.prompts)
+        return cls(prompts, persona, response, config, found.stage)
+
+    def infer_partner(
+        self, self_persona: Sequence[str], context: Sequence[str]
+    ) -> PartnerPersona:
+        """Who the partner seems to be, from what was said so far."""
+        return self.infer_partners([Request(self_persona, context)])[0]
+
+    def reply(
+        self,
+        self_persona: Sequence[str],
+        context: Sequence[str],
+        partner_persona: Sequence[str] | str | PartnerPersona | None = None,
+    ) -> Reply:
+        """The next response; the partner persona is inferred unless it is given."""
+        return self.replies([Request(self_persona, context, partner_persona)])[0]
+
+    def infer_partners(
+        self, requests: Sequence[Request], numbers: Sequence[int] | None = None
+    ) -> list[PartnerPersona]:
+        """One for each request, in their order; given personas are not looked at.
+
+        numbers: what the randomness of each request derives from, its index if absent.
+        """
+        prompts = [self.prompts.persona_prompt(r.instance()) for r in requests]
+        _, params = self.persona
+        ids = [2 * number for number in _numbers(requests, numbers)]
+        completions = self._persona(params, prompts, self.config.seed, ids)
+        return [self._inferred(completion) for completion in completions]
+
+    def replies(
+        self, requests: Sequence[Request], numbers: Sequence[int] | None = None
+    ) -> list[Reply]:
+        """One for each request, in their order; `numbers` as in `infer_partners`."""
+        numbers = _numbers(requests, numbers)
+        partners = self._partners(requests, numbers)
+        prompts = [
+            self.prompts.response_prompt(request.instance(), partner.tokens or None)
+            for request, partner in zip(requests, partners, strict=True)
+        ]
+        _, params = self.response
+        # Odd, where personas have even ones: the two must not share their randomness.
+        ids = [2 * number + 1 for number in numbers]
+        completions = self._response(params, prompts, self.config.seed, ids)
+        return [
+            Reply(self.prompts.text(completion.tokens), partner, *completion)
+            for completion, partner in zip(completions, partners, strict=True)
+        ]
+
+    def check(self, request: Request) -> None:
+        """Raises UserError if the request's personas leave no room for completions."""
+        instance, partner = request.instance(), request.partner_persona
+        if partner is None:
+            self.prompts.persona_prompt(instance)
+            # The longest persona that can be inferred, and the end token it may lack.
+            tokens = (0,) * (self.prompts.config.max_persona_tokens + 1)
+        else:
+            tokens = self._given(partner).tokens
+        self.prompts.response_prompt(instance, tokens or None)
+
+    def _partners(self, requests, numbers) -> list[PartnerPersona]:
+        asked = [i for i, r in enumerate(requests) if r.partner_persona is None]
+        inferred = self.infer_partners(
+            [requests[i] for i in asked], [numbers[i] for i in asked]
+        )
+        found = dict(zip(asked, inferred, strict=True))
+        return [
+            found[i] if i in found else self._given(request.partner_persona)
+            for i, request in enumerate(requests)
+        ]
+
+    def _inferred(self, completion: Completion) -> PartnerPersona:
+        text = self.prompts.text(completion.tokens)
+        tokens = (*completion.tokens, self.prompts.end_id)
+        return PartnerPersona(text, sentences(text), tokens, *completion[1:])
+
+    def _given(self, partner: Sequence[str] | str | PartnerPersona) -> PartnerPersona:
+        if isinstance(partner, PartnerPersona):
+            return partner
+        told = sentences(partner) if isinstance(partner, str) else tuple(partner)
+        tokens = self.prompts.persona_target(told) if told else ()
+        return PartnerPersona(self.prompts.text(tokens), told, tuple(tokens))
+
+
+def _numbers(requests, numbers) -> Sequence[int]:
+    return range(len(requests)) if numbers is None else numbers
+
+
+class Found(NamedTuple):
+    """The model folders of a run, and the form of their prompts."""
+
+    stage: str  # "supervised" or "reinforced"
+    prompts: PromptConfig
+    persona: Path
+    response: Path
+    critic: Path | None
+
+
+def find_models(run_dir, stage: str = "auto") -> Found:
+    """Where a run directory or an exported folder has what `Pipeline` needs.
+
+    Raises UserError that names the command to run first.
+    """
+    run_dir = Path(run_dir)
+    if (run_dir / EXPORTED).exists():
+        return _find_exported(run_dir, stage)
+    reinforced = run_dir / "reinforce"
+    if stage == "auto" and (reinforced / "result.json").exists():
+        kind = "reinforced"
+        folders = reinforced / "model_persona", reinforced / "model_response"
+    else:
+        kind = "supervised"
+        folders = _trained(run_dir, "persona"), _trained(run_dir, "response")
+    prompts = _trained_prompts(run_dir)
+    critic = run_dir / "critic" / "model"
+    return Found(kind, prompts, *folders, critic if critic.is_dir() else None)
+
+
+def _find_exported(folder: Path, stage: str) -> Found:
+    values = _read_json(folder / EXPORTED)
+    kind = values.get("stage")
+    if stage == "supervised" and kind != stage:
+        raise UserError(
+            f"{folder} holds the {kind} models only; export again with --stage={stage}."
+        )
+    prompts = from_config_dict(PromptConfig, values.get("prompts", {}))
+    critic = folder / "critic"
+    models = folder / "persona", folder / "response"
+    return Found(kind, prompts, *models, critic if critic.is_dir() else None)
+
+
+def _trained(run_dir: Path, name: str) -> Path:
+    folder = run_dir / name / "model"
+    if not (folder / "config.json").exists():
+        raise UserError(
+            f"{run_dir} has no finished {name} generator; make it with: "
+            f"python -m launch.train_{name} --config=CONFIG --workdir={run_dir}"
+        )
+    return folder
+
+
+def _trained_prompts(run_dir: Path) -> PromptConfig:
+    """The form that both generators were trained on, from their fingerprints."""
+    forms = []
+    for name in ("persona", "response"):
+        fields = _read_json(run_dir / name / "fingerprint.json")
+        form = {
+            k.removeprefix("prompts."): v
+            for k, v in fields.items()
+            if k.startswith("prompts.")
+        }
+        forms.append(from_config_dict(PromptConfig, form))
+    for field in dataclasses.fields(PromptConfig):
+        first, second = (getattr(form, field.name) for form in forms)
+        if first != second:
+            raise UserError(
+                f"{run_dir}: prompts.{field.name} was {first!r} for the persona "
+                f"generator and {second!r} for the response generator; train both "
+                "with one setting."
+            )
+    return forms[0]
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; the run is incomplete.") from None
+    except ValueError:
+        raise UserError(f"{path}: not JSON; the file is damaged.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object; the file is damaged.")
+    return values
+
+
+def _load(folder: Path, prompts: PromptConfig) -> tuple:
+    """((model, params), tokenizer) of a generator with room for these prompts."""
+    model, params, tokenizer = pretrained.load(folder)
+    if not isinstance(model, GPT2):
+        raise UserError(f"{folder} is no generator; expected a GPT-2 or DialoGPT.")
+    if model.config.n_positions < prompts.max_length:
+        raise UserError(
+            f"{folder} has {model.config.n_positions} positions, prompts.max_length is "
+            f"{prompts.max_length}; they belong to different runs."
+        )
+    return (model, params), tokenizer
+
+
+def define_flags() -> None:
+    """--workdir and the fields of `PipelineConfig`, for the programs that answer."""
+    default = PipelineConfig()
+    flags.DEFINE_string("workdir", "runs/quickstart", "A run, or an exported folder.")
+    flags.DEFINE_enum("stage", default.stage, STAGES, "Which models of the run.")
+    flags.DEFINE_float("temperature", default.temperature, "0 is greedy.", 0)
+    flags.DEFINE_integer("top_k", default.top_k, "Likeliest tokens; 0 is off.", 0)
+    flags.DEFINE_float("top_p", default.top_p, "Likeliest mass; 1 is off.", 0, 1)
+    flags.DEFINE_integer("seed", default.seed, "Of the sampling.", 0, 2**31 - 1)
+    flags.DEFINE_integer("batch_size", default.batch_size, "Generated at once.", 1)
+
+
+def from_flags() -> tuple[PipelineConfig, Path]:
+    """What `define_flags` defined: the config, and the run directory."""
+    names = [field.name for field in dataclasses.fields(PipelineConfig)]
+    values = {name: flags.FLAGS[name].value for name in names}
+    return from_config_dict(PipelineConfig, values), Path(flags.FLAGS.workdir)

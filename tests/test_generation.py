@@ -1,0 +1,197 @@
+"""Generation says what the model says, whatever batch and padding it happens in."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.generation import Generator, generate, pad_left, row_keys, splice
+from ppg_jax.models.gpt2 import positions_of
+from ppg_jax.sampling import Decoding
+from tests import models_for_tests as small
+
+END, PAD = 0, 9
+GREEDY = {"temperature": 0.0}
+SAMPLED = {"temperature": 1.0, "top_p": 0.9}
+
+
+def count(prompts, model=None, pad_id=PAD, **options):
+    """The rollout of a model that counts, after left-padded prompts."""
+    prompt, mask = pad_left(prompts, max(map(len, prompts)), 0)
+    decoding = Decoding(**{"max_new_tokens": 6} | options)
+    keys = row_keys(0, range(len(prompts)))
+    run = functools.partial(generate, model or small.Counting(), {})
+    run = functools.partial(run, decoding=decoding, end_id=END, pad_id=pad_id)
+    return jax.device_get(jax.jit(run)(prompt, mask, keys))
+
+
+def test_a_model_that_counts_makes_generate_count():
+    rollout = count([[4], [1, 2, 6], [3, 7], [1]])
+    assert rollout.completion.tolist() == [
+        [5, 6, 7, END, PAD, PAD],
+        [7, END, PAD, PAD, PAD, PAD],
+        [END, PAD, PAD, PAD, PAD, PAD],
+        [2, 3, 4, 5, 6, 7],
+    ]
+
+
+def test_the_mask_includes_the_end_and_nothing_after_it():
+    for pad_id in (PAD, END):
+        rollout = count([[4], [1, 2, 6], [3, 7], [1]], pad_id=pad_id)
+        assert rollout.completion_mask.tolist() == [
+            [True, True, True, True, False, False],
+            [True, True, False, False, False, False],
+            [True, False, False, False, False, False],
+            [True, True, True, True, True, True],
+        ]
+        assert (rollout.completion[~rollout.completion_mask] == pad_id).all()
+        assert (rollout.log_probs[~rollout.completion_mask] == 0).all()
+
+
+def test_sampling_from_a_model_that_is_sure_counts_as_well():
+    rollout = count([[4], [6]], temperature=1.0, top_k=3, top_p=0.9)
+    assert rollout.completion[:, :4].tolist() == [[5, 6, 7, END], [7, END, PAD, PAD]]
+
+
+def test_decoding_stops_when_all_rows_have_ended():
+    steps = []
+    model = small.Counting(on_decode=lambda: steps.append(1))
+    count([[4], [6]], model, max_new_tokens=50)
+    jax.effects_barrier()
+    # Prefill gives the 5; 6, 7 and END take one step each.
+    assert len(steps) == 3
+
+
+def test_no_end_before_min_new_tokens():
+    always_end = small.Counting(following=(END,) * 8)
+    for least in (0, 3):
+        rollout = count([[4], [5]], always_end, min_new_tokens=least)
+        assert rollout.completion_mask.sum(axis=1).tolist() == [least + 1] * 2
+        assert (rollout.completion[:, least] == END).all()
+        assert (rollout.completion[:, :least] != END).all()
+
+
+def test_a_generator_keeps_the_order_and_says_who_ended():
+    counting = small.Counting()
+    generator = Generator(counting, Decoding(4), END, batch_size=4, bucket=8)
+    rng = np.random.default_rng(0)
+    lasts = rng.integers(1, 8, 23)
+    prompts = [[1] * rng.integers(0, 20) + [int(last)] for last in lasts]
+    completions = generator({}, prompts)
+    for last, completion in zip(lasts, completions, strict=True):
+        assert completion.tokens == tuple(range(last + 1, 8))[:4]
+        assert completion.ended == (last > 3)
+        assert completion.log_prob == pytest.approx(0, abs=1e-5)
+    assert generator({}, []) == []
+
+
+def test_the_number_of_compiled_shapes_is_bounded_by_the_buckets():
+    counting = small.Counting()
+    generator = Generator(counting, Decoding(4), END, batch_size=4, bucket=16)
+    rng = np.random.default_rng(1)
+    for number in (1, 3, 4, 5, 17, 30):
+        generator({}, [[1] * n for n in rng.integers(1, 48, number)])
+    # Widths 16, 32, 48; rows 1, 2, 4.
+    assert generator.compile_count <= 9
+    before = generator.compile_count
+    generator({}, [[1] * n for n in range(1, 48)])
+    generator({}, [[2] * n for n in range(1, 48)])
+    assert generator.compile_count <= max(before, 9)
+
+
+@pytest.mark.parametrize("options", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_a_row_says_the_same_alone_and_in_any_batch_with_any_padding(options):
+    model, params = small.gpt2(40, n_layer=1, n_positions=64)
+    decoding = Decoding(max_new_tokens=10, **options)
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(1, 40, n).tolist() for n in (3, 15, 7, 1, 12)]
+    ids = [7, 0, 3, 11, 5]
+    together = Generator(model, decoding, END, bucket=16)(params, prompts, 1, ids)
+    for bucket in (16, 40):
+        alone = Generator(model, decoding, END, batch_size=1, bucket=bucket)
+        for prompt, row, completion in zip(prompts, ids, together, strict=True):
+            (single,) = alone(params, [prompt], 1, [row])
+            assert single.tokens == completion.tokens
+            assert single.ended == completion.ended
+            assert single.log_prob == pytest.approx(completion.log_prob, abs=1e-4)
+    assert len({c.tokens for c in together}) == len(prompts)
+
+
+def test_other_seeds_and_other_rows_say_something_else():
+    model, params = small.gpt2(40, n_layer=1, n_positions=64)
+    generator = Generator(model, Decoding(10, temperature=1.5), END, bucket=16)
+    prompt = [1, 2, 3]
+    first = generator(params, [prompt] * 4, seed=0)
+    assert len({c.tokens for c in first}) == 4
+    assert generator(params, [prompt] * 4, seed=0) == first
+    assert generator(params, [prompt] * 4, seed=1)[0].tokens != first[0].tokens
+    assert generator(params, [prompt], seed=0, ids=[2])[0].tokens == first[2].tokens
+
+
+def test_cached_decode_equals_a_full_forward_at_every_step():
+    model, params = small.gpt2(30)
+    rng = np.random.default_rng(0)
+    new, width = 5, 7
+    rows = [rng.integers(0, 30, n).tolist() for n in (7, 3, 1)]
+    prompt, mask = pad_left(rows, width, 0)
+    after = jnp.asarray(rng.integers(0, 30, (3, new)), jnp.int32)
+    tokens = jnp.concatenate([prompt, after], axis=1)
+    full_mask = jnp.concatenate([mask, jnp.ones((3, new), bool)], axis=1)
+    positions = positions_of(full_mask)
+
+    @jax.jit
+    def forward(tokens, attention_mask):
+        return model.apply({"params": params}, tokens, None, attention_mask)
+
+    @jax.jit
+    def prefill(prompt, mask):
+        return model.apply(
+            {"params": params}, prompt, mask, width + new, method="prefill"
+        )
+
+    @jax.jit
+    def decode(cache, tokens, positions):
+        return model.apply(
+            {"params": params}, cache, tokens, positions, method="decode_step"
+        )
+
+    full = forward(tokens, full_mask)
+    logits, cache = prefill(prompt, mask)
+    np.testing.assert_allclose(logits, full[:, width - 1], atol=1e-4)
+    for step in range(width, width + new):
+        logits, cache = decode(cache, tokens[:, step], positions[:, step])
+        np.testing.assert_allclose(logits, full[:, step], atol=1e-4)
+    # And the padding is not seen: the same row alone, without any.
+    alone = forward(tokens[1:2, width - 3 :], full_mask[1:2, width - 3 :])
+    np.testing.assert_allclose(full[1, width - 3 :], alone[0], atol=1e-4)
+
+
+def test_splice_is_the_picture_in_its_docstring():
+    def piece(text):
+        cells = text.split()
+        tokens = [0 if c == "." else ord(c) for c in cells]
+        return jnp.array([tokens]), jnp.array([[c != "." for c in cells]])
+
+    tokens, mask = splice([piece("a b ."), piece("c . ."), piece("d e .")])
+    expected, expected_mask = piece(". . . . a b c d e")
+    np.testing.assert_array_equal(mask, expected_mask)
+    np.testing.assert_array_equal(tokens[mask], expected[expected_mask])
+
+
+def test_splice_takes_padding_on_either_side_and_rows_of_their_own():
+    left, left_mask = pad_left([[1, 2], [3]], 3, 0)
+    right = np.array([[4, 0], [5, 6]]), np.array([[1, 0], [1, 1]], bool)
+    tokens, mask = splice([(left, left_mask), right])
+    rows = [np.asarray(t)[np.asarray(m)].tolist() for t, m in zip(tokens, mask)]
+    assert rows == [[1, 2, 4], [3, 5, 6]]
+    assert (np.sort(mask, axis=1) == mask).all()
+
+
+def test_more_tokens_than_positions_are_refused():
+    model, params = small.gpt2(30, n_layer=1, n_positions=16)
+    generator = Generator(model, Decoding(10), END, bucket=8)
+    with pytest.raises(ValueError, match="n_positions=16"):
+        generator(params, [[1] * 7])
+    assert len(generator(params, [[1] * 6])[0].tokens) <= 10

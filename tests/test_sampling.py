@@ -1,0 +1,160 @@
+"""The sampling distribution is what top-k, top-p and temperature say it is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax import sampling
+from ppg_jax.losses import entropy, token_log_probs
+from ppg_jax.sampling import Decoding, filter_logits
+
+V = 50
+RNG = np.random.default_rng(0)
+LOGITS = {
+    "random": RNG.normal(0, 3, (8, V)),
+    "peaked": np.eye(8, V) * 40,
+    "flat": np.zeros((2, V)),
+    "tied": RNG.integers(0, 4, (8, V)),
+    "two equal": np.where(np.arange(V) < 2, 5.0, -5.0)[None],
+}
+P = (0.05, 0.3, 0.5, 0.9, 0.999)
+
+
+def kept(filtered) -> np.ndarray:
+    return np.asarray(filtered) > sampling.EXCLUDED
+
+
+def nucleus_by_sort(logits: np.ndarray, p: float) -> np.ndarray:
+    """The reference: sort, cumulate, cut; then everything tied with the last."""
+    probs = np.exp((logits - logits.max(-1, keepdims=True)).astype(np.float64))
+    probs /= probs.sum(-1, keepdims=True)
+    descending = -np.sort(-probs, axis=-1)
+    needed = (np.cumsum(descending, axis=-1) < p).sum(-1, keepdims=True)
+    threshold = np.take_along_axis(descending, needed, axis=-1)
+    return probs >= threshold * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("name", LOGITS)
+def test_top_p_keeps_the_nucleus_that_a_sort_finds(name):
+    logits = np.asarray(LOGITS[name], np.float32)
+    keep = jax.jit(sampling.keep_top_p)
+    for p in P:
+        ours = kept(keep(logits, p))
+        # Sums in float32 may put a token on the other side of p, by their rounding.
+        least, most = (nucleus_by_sort(logits, p + e) for e in (-1e-6, 1e-6))
+        assert (least <= ours).all() and (ours <= most).all(), f"p={p}"
+        assert (least != most).sum() <= logits.size / 100
+
+
+@pytest.mark.parametrize("name", LOGITS)
+def test_top_k_keeps_the_k_likeliest_and_ties_with_the_last(name):
+    logits = jnp.asarray(LOGITS[name], jnp.float32)
+    for k in (1, 5, V, 2 * V):
+        threshold = -np.sort(-np.asarray(logits), axis=-1)[:, min(k, V) - 1 : min(k, V)]
+        expected = np.asarray(logits) >= threshold
+        np.testing.assert_array_equal(kept(sampling.keep_top_k(logits, k)), expected)
+
+
+def test_the_filters_leave_the_kept_logits_alone():
+    logits = jnp.asarray(LOGITS["random"], jnp.float32)
+    for filtered in (sampling.keep_top_k(logits, 5), sampling.keep_top_p(logits, 0.7)):
+        np.testing.assert_array_equal(filtered[kept(filtered)], logits[kept(filtered)])
+
+
+def test_top_p_works_on_a_vocabulary_of_gpt2s_size():
+    logits = np.random.default_rng(1).normal(0, 2, (2, 50257)).astype(np.float32)
+    for p in (0.1, 0.9):
+        ours = kept(sampling.keep_top_p(jnp.asarray(logits), p)).sum(-1)
+        np.testing.assert_allclose(ours, nucleus_by_sort(logits, p).sum(-1), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 1.0},
+        {"temperature": 0.5, "top_k": 4},
+        {"temperature": 2.0, "top_p": 0.8},
+        {"temperature": 0.7, "top_k": 6, "top_p": 0.9, "min_new_tokens": 1},
+    ],
+)
+def test_sampling_frequencies_match_the_distribution(options):
+    """Chi-square of 20,000 draws against numpy's distribution, 1 in 1,000 by chance."""
+    logits, draws, end_id = LOGITS["random"][0, :10], 20_000, 3
+    decoding = Decoding(max_new_tokens=1, **options)
+    filtered = filter_logits(
+        jnp.asarray(logits, jnp.float32)[None],
+        decoding,
+        jnp.zeros(1, jnp.int32),
+        end_id,
+    )[0]
+    tokens = jax.random.categorical(jax.random.key(1), filtered, shape=(draws,))
+    observed = np.bincount(tokens, minlength=10)
+    expected = draws * reference_distribution(logits, decoding, end_id)
+    assert observed[expected == 0].sum() == 0
+    positive = expected > 0
+    difference = (observed - expected)[positive] ** 2 / expected[positive]
+    # The 0.999 quantiles of chi-square for 0 to 9 degrees of freedom.
+    limits = [0, 10.83, 13.82, 16.27, 18.47, 20.52, 22.46, 24.32, 26.12, 27.88]
+    assert difference.sum() < limits[positive.sum() - 1]
+
+
+def reference_distribution(logits, decoding: Decoding, end_id) -> np.ndarray:
+    probs = np.exp(np.asarray(logits) / decoding.temperature)
+    if decoding.min_new_tokens:
+        probs[end_id] = 0
+    if decoding.top_k:
+        probs[probs < -np.sort(-probs)[decoding.top_k - 1]] = 0
+    probs /= probs.sum()
+    if decoding.top_p < 1:
+        order = np.argsort(-probs)
+        size = (np.cumsum(probs[order]) < decoding.top_p).sum() + 1
+        probs[order[size:]] = 0
+    return probs / probs.sum()
+
+
+@pytest.mark.parametrize("filters", [{}, {"top_k": 7}, {"top_k": 9, "top_p": 0.8}])
+@pytest.mark.parametrize("temperature", [0.3, 3.0])
+def test_log_probs_are_those_of_the_truncated_distribution(temperature, filters):
+    decoding = Decoding(4, min_new_tokens=2, temperature=temperature, **filters)
+    logits = jnp.asarray(LOGITS["random"], jnp.float32)
+    step = jnp.zeros(8, jnp.int32)
+    filtered = jax.jit(filter_logits, static_argnums=(1, 3))(logits, decoding, step, 0)
+    every = jnp.broadcast_to(jnp.arange(V), (8, V))
+    log_probs = token_log_probs(filtered[:, None], every)
+    assert np.isfinite(log_probs).all()
+    np.testing.assert_allclose(jnp.exp(log_probs).sum(-1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(jnp.exp(log_probs) > 0, kept(filtered))
+    # What is excluded must not poison sums over the vocabulary either.
+    assert np.isfinite(entropy(filtered[None], jnp.ones((1, 8), bool)))
+
+
+def test_the_end_is_excluded_before_min_new_tokens_and_never_after():
+    decoding = Decoding(max_new_tokens=4, min_new_tokens=2, temperature=0.5)
+    logits, steps = jnp.zeros((1, 4, 5)), jnp.arange(4)[None]
+    filtered = filter_logits(logits, decoding, steps, end_id=1)
+    assert kept(filtered)[0, :, 1].tolist() == [False, False, True, True]
+    assert kept(filtered)[0][:, [0, 2, 3, 4]].all()
+
+
+def test_greedy_log_probs_are_the_models_own():
+    logits = jnp.asarray(LOGITS["random"], jnp.float32)
+    decoding = Decoding(max_new_tokens=4, top_k=1, top_p=0.1)
+    filtered = filter_logits(logits, decoding, jnp.zeros(8, jnp.int32), end_id=0)
+    np.testing.assert_array_equal(filtered, logits)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_new_tokens": 0},
+        {"min_new_tokens": -1},
+        {"temperature": -0.1},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+    ],
+)
+def test_a_wrong_decoding_is_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Decoding(**{"max_new_tokens": 8} | wrong)
