@@ -51,6 +51,8 @@ def get_config():
     )
     return config_dict(
         Experiment(
+            data=data,
+            prompts=prompts,
             persona=persona,
             response=response,
             response_without=dataclasses.replace(

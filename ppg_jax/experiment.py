@@ -8,12 +8,20 @@ from ml_collections import ConfigDict, config_flags
 
 from ppg_jax import critic, evaluate, reinforce, supervised
 from ppg_jax.config import from_config_dict, to_config_dict
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.prompts import PromptConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The stages, in the order in which they are launched."""
+    """What the stages share, and the stages in the order in which they are launched.
 
+    Stages that were given the same `data` object share it: --config.data.source=DIR
+    reaches all of them.
+    """
+
+    data: DataConfig
+    prompts: PromptConfig
     persona: supervised.Config
     response: supervised.Config
     response_without: supervised.Config  # the comparison that knows no partner persona

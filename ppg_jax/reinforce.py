@@ -388,28 +388,28 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
         grads, metrics = jax.tree.map(lambda s: s / parts, sums)
         return state.apply_gradients(grads, tx), metrics
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def update(state: ReinforceState, rollouts, advantages, watch, references):
-        metrics = {}
-        changed = {}
-        for i, (name, model, trained) in enumerate(
-            [
-                ("persona", policies.persona_model, config.train_persona),
-                ("response", policies.response_model, config.train_response),
-            ]
-        ):
-            if trained:
-                part = (rollouts[i], advantages[i], watch)
-                changed[name], told = improve(
-                    getattr(state, name), part, model, references[i]
-                )
-                metrics |= {f"{name}_{k}": v for k, v in told.items()}
-        return state.replace(step=state.step + 1, **changed), metrics
-
+    models = (policies.persona_model, policies.response_model)
     references = (policies.persona_params, policies.response_params)
-    return lambda state, rollouts, advantages, watch: update(
-        state, rollouts, advantages, jnp.asarray(watch), references
-    )
+    trained = (config.train_persona, config.train_response)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def both(states, rollouts, advantages, watch, references):
+        states, metrics = list(states), {}
+        for i, name in enumerate(("persona", "response")):
+            if trained[i]:
+                part = (rollouts[i], advantages[i], watch)
+                states[i], told = improve(states[i], part, models[i], references[i])
+                metrics |= {f"{name}_{k}": v for k, v in told.items()}
+        return states, metrics
+
+    def update(state: ReinforceState, rollouts, advantages, watch: bool):
+        states, metrics = both(
+            (state.persona, state.response), rollouts, advantages, watch, references
+        )
+        step = state.step + 1
+        return state.replace(step=step, persona=states[0], response=states[1]), metrics
+
+    return update
 
 
 class Validator:
@@ -421,7 +421,7 @@ class Validator:
     def __init__(self, config: Config, prompts, valid, persona_model, response_model):
         known = instances(valid)
         order = np.random.default_rng(config.seed).permutation(len(known))
-        self.subset = [known[i] for i in order[: config.validation_instances]]
+        self.subset = [known[i] for i in order[: config.validation_instances or None]]
         self.prompts = prompts
         greedy = Decoding(config.prompts.max_persona_tokens)
         self._generate = Generator(

@@ -351,7 +351,7 @@ def _turns(numbers: Mapping) -> str:
 def _critic(numbers: Mapping) -> str:
     accuracy = numbers["stages"].get("critic", {}).get("accuracy", {})
     rows = [
-        [f"{judge}, {kind} persona, {split}", _interval(share, 3)]
+        [f"{judge}, {kind} persona, {split}", _interval({**share, "value": share["accuracy"]}, 3)]
         for split, kinds in accuracy.items()
         for kind, judges in kinds.items()
         for judge, share in judges.items()

@@ -29,7 +29,7 @@ from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, instances
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts
-from ppg_jax.models import pretrained
+from ppg_jax.models import hub, pretrained
 from ppg_jax.models.gpt2 import GPT2, GPT2Config, resize_vocabulary
 from ppg_jax.scoring import Scorer, mean_nll, target_log_probs
 from ppg_jax.train_state import (
@@ -51,10 +51,10 @@ class Config:
 
     name: its folder in the run directory. task: what it writes. partner_persona: what a
     response generator is told: all gold sentences, the three that BM25 finds for the
-    context, or nothing. tokenizer: "bpe:SIZE" or a folder. init: a folder or hub id to
-    start from; empty starts from scratch with `model`. batch_size: dialogues or
+    context, or nothing. tokenizer: "bpe:SIZE" or a folder; empty takes that of `init`.
+    init: a folder or hub id to start from; empty starts from scratch with `model`. batch_size: dialogues or
     instances, after `batching`. micro_batches: parts the gradient is summed over.
-    keep: "last" weights or those "best" on the validation instances.
+    validation_dialogues: the first so many, for the curve; 0 is all.
     """
 
     name: str
@@ -88,6 +88,8 @@ class Config:
             if getattr(self, field) not in known:
                 told = f"{field}={getattr(self, field)!r} is none of {known}."
                 raise ValueError(told)
+        if not (self.tokenizer or self.init):
+            raise ValueError('tokenizer="" takes that of init, and init is empty, too.')
         if self.batch_size % self.micro_batches:
             raise ValueError(
                 f"batch_size={self.batch_size} is not a multiple of "
@@ -117,7 +119,9 @@ def run(config: Config, workdir: Path) -> dict:
     batches = Batches(
         examples(config, prompts, splits["train"]), config.batch_size, config.seed
     )
-    valid = examples(config, prompts, splits["valid"][: config.validation_dialogues])
+    valid = examples(
+        config, prompts, splits["valid"][: config.validation_dialogues or None]
+    )
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     tx = make_optimizer(config.optimizer, steps)
     train_step = make_train_step(
@@ -171,11 +175,12 @@ def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
             yield from dialogue.self_persona + dialogue.partner_persona
 
     return tokenization.load_or_train(
-        config.tokenizer,
+        config.tokenizer or config.init,
         Path(workdir) / "tokenizer",
         texts,
         corpus.fingerprint(train),
         config.prompts.special_tokens,
+        hub.locate,
     )
 
 

@@ -184,7 +184,9 @@ def test_splice_takes_padding_on_either_side_and_rows_of_their_own():
     left, left_mask = pad_left([[1, 2], [3]], 3, 0)
     right = np.array([[4, 0], [5, 6]]), np.array([[1, 0], [1, 1]], bool)
     tokens, mask = splice([(left, left_mask), right])
-    rows = [np.asarray(t)[np.asarray(m)].tolist() for t, m in zip(tokens, mask)]
+    rows = [
+        np.asarray(t)[np.asarray(m)].tolist() for t, m in zip(tokens, mask, strict=True)
+    ]
     assert rows == [[1, 2, 4], [3, 5, 6]]
     assert (np.sort(mask, axis=1) == mask).all()
 

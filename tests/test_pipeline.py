@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -215,8 +216,10 @@ def test_an_exported_folder_stands_alone(run_dir, tmp_path):
     assert made == ["critic", "persona", "pipeline.json", "response"]
     pipeline = Pipeline.load(output)
     assert pipeline.stage == "supervised" and pipeline.prompts.config == runs.PROMPTS
-    asked = REQUESTS[:1]
-    assert pipeline.replies(asked) == runs.pipeline().replies(asked)
+    ours = runs.pipeline()
+    assert pipeline.prompts.tokenizer.get_vocab() == ours.prompts.tokenizer.get_vocab()
+    jax.tree.map(np.testing.assert_array_equal, pipeline.persona[1], ours.persona[1])
+    jax.tree.map(np.testing.assert_array_equal, pipeline.response[1], ours.response[1])
 
 
 def test_an_export_into_something_else_is_refused(run_dir):

@@ -67,11 +67,13 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int):
     return BertTokenizerFast(tokenizer_object=wordpiece._tokenizer)
 
 
-def load_or_train(spec: str, folder: Path, texts, corpus_sha256: str, special=()):
+def load_or_train(
+    spec: str, folder: Path, texts, corpus_sha256: str, special=(), locate=Path
+):
     """The tokenizer that `spec` names, kept in `folder`, for a run to be repeated with.
 
     spec: "bpe:SIZE" or "wordpiece:SIZE" trains one on `texts` (a function that returns
-    them); anything else is a folder. Raises UserError if `folder` was made from another
+    them); anything else is what `locate` turns into a folder. special: tokens to add. Raises UserError if `folder` was made from another
     spec or corpus.
     """
     made_from = {"spec": spec, "corpus_sha256": corpus_sha256}
@@ -87,7 +89,9 @@ def load_or_train(spec: str, folder: Path, texts, corpus_sha256: str, special=()
     kind, _, size = spec.partition(":")
     train = {"bpe": train_byte_level_bpe, "wordpiece": train_wordpiece}.get(kind)
     if train is None:
-        tokenizer = load_tokenizer(spec)
+        tokenizer = load_tokenizer(locate(spec))
+        if special:
+            tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
     elif not size.isdigit():
         raise UserError(
             f"tokenizer={spec!r} has no size; write for example {kind}:8192."

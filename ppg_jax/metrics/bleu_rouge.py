@@ -1,8 +1,9 @@
 """Word overlap with the reference: BLEU, ROUGE-L and F1, all times 100.
 
 "Weighted BLEU" in the paper must be ParlAI's bleu-4: under corpus BLEU a constant
-reply beats every system of its table 1. Its ROUGE is ROUGE-L's F-measure. Scores come per example, so that they can be resampled; sacreBLEU,
-which has no per-example form, comes as per-example counts. Axes: N examples.
+reply beats every system of its table 1. Its ROUGE is ROUGE-L's F-measure. Scores come
+per example, so that they can be resampled; sacreBLEU, which has no such form, comes as
+counts per example. Axes: N examples.
 """
 
 import functools

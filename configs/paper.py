@@ -1,0 +1,74 @@
+"""The paper's setting: DialoGPT and DistilBERT weights, its hyper-parameters.
+
+Needs the hub or local copies of the weights (README, "The paper's setting") and a GPU;
+not run by us to the end, so it claims nothing. Times in the paper, on a TITAN RTX:
+supervised 3 to 4 h, critic 1 h, REINFORCE 15 h.
+
+python -m launch.train_persona --config=configs/paper.py --workdir=runs/paper \\
+    --config.data.source=DIR
+"""
+
+import dataclasses
+
+from ppg_jax import critic, evaluate, reinforce, supervised
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.prompts import PromptConfig
+from ppg_jax.experiment import Experiment, config_dict
+from ppg_jax.train_state import OptimizerConfig
+
+BACKBONE = "microsoft/DialoGPT-medium"
+
+
+def get_config():
+    data = DataConfig(source="personachat")
+    prompts = PromptConfig()
+    persona = supervised.Config(
+        name="persona",
+        task="persona",
+        data=data,
+        prompts=prompts,
+        tokenizer="",
+        init=BACKBONE,
+        batching="instance",
+        batch_size=16,
+        epochs=2.0,
+        optimizer=OptimizerConfig(learning_rate=5e-4),
+        validation_dialogues=0,
+        evaluate_every=1000,
+        checkpoint_every=1000,
+    )
+    response = dataclasses.replace(persona, name="response", task="response")
+    judge = critic.Config(
+        name="critic",
+        data=data,
+        init="distilbert-base-uncased",
+        batch_size=32,
+        optimizer=OptimizerConfig(learning_rate=5e-6),
+        validation_instances=0,
+    )
+    return config_dict(
+        Experiment(
+            data=data,
+            prompts=prompts,
+            persona=persona,
+            response=response,
+            response_without=dataclasses.replace(
+                response, name="response_without", partner_persona="none"
+            ),
+            critic=judge,
+            critic_scratch=dataclasses.replace(
+                judge,
+                name="critic_scratch",
+                init="",
+                tokenizer="wordpiece:8192",
+                optimizer=OptimizerConfig(learning_rate=1e-4),
+            ),
+            reinforce=reinforce.Config(data=data, prompts=prompts),
+            evaluate=evaluate.Config(
+                title="The paper's setting on PersonaChat",
+                data=data,
+                prompts=prompts,
+                paper=True,
+            ),
+        )
+    )

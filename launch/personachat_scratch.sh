@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# All stages on real PersonaChat, small and from scratch, on CPU; goes on when stopped.
+# bash launch/personachat_scratch.sh [DATA_FOLDER [RUN_DIRECTORY]]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. launch/environment.sh
+environment minilm
+
+data=${1:-../shared/data/personachat}
+run=${2:-runs/personachat_scratch}
+stage() {
+  "$python" -m "launch.$1" --config=configs/personachat_scratch.py \
+    --config.data.source="$data" --workdir="$run" "${@:2}"
+}
+stage train_persona
+stage train_response
+stage train_response --stage=response_without
+stage train_critic
+stage train_critic --stage=critic_scratch
+stage train_reinforce
+stage evaluate --conversations=20
