@@ -1,4 +1,7 @@
-"""Trains the persona generator: python -m launch.train_persona --config=... --workdir=..."""
+"""Trains the persona generator.
+
+python -m launch.train_persona --config=... --workdir=...
+"""
 
 from ppg_jax import experiment, supervised
 from ppg_jax.launching import main

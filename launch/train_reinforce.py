@@ -1,5 +1,6 @@
-"""REINFORCE on both generators: python -m launch.train_reinforce --config=... --workdir=...
+"""REINFORCE on both generators.
 
+python -m launch.train_reinforce --config=... --workdir=...
 Needs the finished stages persona, response and critic in the same --workdir.
 """
 

@@ -48,7 +48,7 @@ class Checkpoints:
 def claim(folder: Path, config, inputs: dict[str, str]) -> None:
     """Makes `folder` belong to this config and these inputs, or refuses by name.
 
-    inputs: what the run reads, each with its SHA-256, as {"data": ..., "tokenizer": ...}.
+    inputs: what the run reads, each with its SHA-256, as {"training data": ...}.
     Raises UserError if the folder holds a run of other ones.
     """
     fields = flatten(config).items()

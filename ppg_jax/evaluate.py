@@ -211,7 +211,7 @@ class Bench:
         ]
 
     def responses(self, persona_source, response_source, told: str) -> list[dict]:
-        """What a response generator answers, and how likely it finds the gold answer."""
+        """What a response generator answers, and how likely it finds the gold."""
         model, params, prompts = self._load(response_source)
         partners = self._partners(prompts, persona_source, told)
         pairs = list(zip(self._asked, partners, strict=True))

@@ -129,7 +129,7 @@ def splice(
 ) -> tuple[jax.Array, jax.Array]:
     """Joins token pieces row by row and moves all padding to the left, on device.
 
-    [(int [B, P1], bool [B, P1]), (int [B, P2], ...), ...] -> int, bool [B, P1 + P2 + ..]
+    [(int [B, P1], bool [B, P1]), (int [B, P2], ...)] -> int, bool [B, P1 + P2]
 
         a b . | c . . | d e .   ->   . . . . a b c d e
     """
@@ -161,7 +161,7 @@ class Completion(NamedTuple):
 
 
 class Generator:
-    """Completes many prompts of any length: sorted, bucketed, batched, jitted once each.
+    """Completes many prompts of any length: sorted, bucketed, batched, jitted.
 
     Prompts are padded to a multiple of `bucket` tokens and batches to a power of two of
     rows, so the number of compiled programs is bounded by the number of buckets.

@@ -51,7 +51,7 @@ def kl_divergence(logits: jax.Array, reference: jax.Array, mask: jax.Array):
 
 
 def entropy(logits: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean over the counted tokens of H(pi), nats.  [B, T, V], bool [B, T] -> scalar."""
+    """Mean over the counted tokens of H(pi), nats.  [B, T, V], [B, T] -> scalar."""
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     per_token = -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
     return jnp.sum(per_token, where=mask) / jnp.maximum(jnp.sum(mask), 1)

@@ -142,7 +142,7 @@ class ReinforceState:
 
 
 def run(config: Config, workdir: Path) -> dict:
-    """Trains both policies in `workdir`/`config.name`, or goes on, or says it is done."""
+    """Trains both policies in `workdir`/`config.name`, goes on, or says it is done."""
     workdir = Path(workdir)
     folder = workdir / config.name
     splits = corpus.load_splits(config.data)

@@ -37,9 +37,9 @@ class RunLog:
         """One line with rate, time left and `headline`; at most every `every` s."""
         now = time.monotonic()
         last = step == self._total
-        if now - self._shown < (every if sys.stderr.isatty() else 5 * every) > 0:
-            if not last:
-                return
+        pause = every if sys.stderr.isatty() else 5 * every
+        if now - self._shown < pause and not last:
+            return
         self._shown = now
         rate = (step - self._start) / max(now - self._began, 1e-9)
         left = (self._total - step) / max(rate, 1e-9)

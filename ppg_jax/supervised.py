@@ -52,8 +52,9 @@ class Config:
     name: its folder in the run directory. task: what it writes. partner_persona: what a
     response generator is told: all gold sentences, the three that BM25 finds for the
     context, or nothing. tokenizer: "bpe:SIZE" or a folder; empty takes that of `init`.
-    init: a folder or hub id to start from; empty starts from scratch with `model`. batch_size: dialogues or
-    instances, after `batching`. micro_batches: parts the gradient is summed over.
+    init: a folder or hub id to start from; empty starts from scratch with `model`.
+    batch_size: dialogues or instances, after `batching`. micro_batches: parts the
+    gradient is summed over.
     validation_dialogues: the first so many, for the curve; 0 is all.
     """
 
@@ -204,7 +205,7 @@ def initial(config: Config, tokenizer):
 def examples(
     config: Config, prompts: Prompts, dialogues: Sequence[Dialogue]
 ) -> list[Example]:
-    """What the generator learns from `dialogues`: one example per dialogue or instance."""
+    """What the generator learns: one example per dialogue or instance."""
     prompts.prime(dialogues)
     whole = config.batching == "dialogue"
     if config.task == "persona":

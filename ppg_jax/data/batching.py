@@ -100,7 +100,7 @@ class Batches:
 def epoch_order(
     lengths: np.ndarray, batch_size: int, seed: int, epoch: int
 ) -> list[np.ndarray]:
-    """Which examples form which batch: every one once, those of like length together."""
+    """Which examples form which batch: every one once, like lengths together."""
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths))
     span = batch_size * WINDOW

@@ -31,8 +31,9 @@ def load_tokenizer(path):
     if "vocab.txt" in names:
         return BertTokenizerFast.from_pretrained(str(path))
     raise UserError(
-        f"{path}: no tokenizer here; expected tokenizer.json with tokenizer_config.json, "
-        "or vocab.json with merges.txt (GPT-2), or vocab.txt (BERT)."
+        f"{path}: no tokenizer here; expected tokenizer.json and "
+        "tokenizer_config.json, or vocab.json with merges.txt (GPT-2), or vocab.txt "
+        "(BERT)."
     )
 
 
@@ -73,8 +74,8 @@ def load_or_train(
     """The tokenizer that `spec` names, kept in `folder`, for a run to be repeated with.
 
     spec: "bpe:SIZE" or "wordpiece:SIZE" trains one on `texts` (a function that returns
-    them); anything else is what `locate` turns into a folder. special: tokens to add. Raises UserError if `folder` was made from another
-    spec or corpus.
+    them); anything else is what `locate` turns into a folder. special: tokens to add.
+    Raises UserError if `folder` was made from another spec or corpus.
     """
     made_from = {"spec": spec, "corpus_sha256": corpus_sha256}
     record = folder / "made_from.json"

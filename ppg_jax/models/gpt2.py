@@ -154,7 +154,7 @@ class GPT2(nn.Module):
     def hidden_states(
         self, tokens, position_ids=None, attention_mask=None, deterministic=True
     ):
-        """As `__call__`, but the normed last hidden states [B, T, D], before the head."""
+        """As `__call__`, but the normed hidden states [B, T, D] before the head."""
         if attention_mask is None:
             attention_mask = jnp.ones(tokens.shape, bool)
         if position_ids is None:
@@ -183,8 +183,8 @@ class GPT2(nn.Module):
         if not length <= slots <= config.n_positions:
             raise ValueError(
                 f"A prompt of {length} tokens and a cache of {slots} slots do not fit "
-                f"into n_positions={config.n_positions}; shorten the prompt or generate "
-                "fewer tokens."
+                f"into n_positions={config.n_positions}; shorten the prompt or "
+                "generate fewer tokens."
             )
         shape = (batch, slots, config.n_head, config.n_embd // config.n_head)
         empty = [(jnp.zeros(shape, self.dtype),) * 2] * config.n_layer
