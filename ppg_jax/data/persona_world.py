@@ -214,7 +214,7 @@ class _Conversation:
         """The answer, at times after a remark on what came before the question."""
         reply = self._reply(me, question)
         changed_subject = question.kind in ("ask", "back", "probe", "rumour")
-        if news and changed_subject and self.chance.true(0.25):
+        if news and changed_subject and self.chance.true(0.2):
             return [self._remark(news), *reply]
         return reply
 
@@ -263,16 +263,16 @@ class _Conversation:
         if question and self._may_return(me, question.area):
             options += [(3, lambda: [self._back(you, question.area)])]
         if self._unasked(you):
-            options += [(4, lambda: self._probe(me))]
+            options += [(4 if has_told else 1, lambda: self._probe(me))]
             if self._first(me, "rumour"):
                 options += [(1, lambda: self._rumour(me))]
         if self._untold(me) and not has_told:
-            options += [(5, lambda: self._add(me, news))]
-            options += [(2, lambda: self._share(me, news))]
+            options += [(7, lambda: self._add(me, news))]
+            options += [(6, lambda: self._share(me, news))]
         if not question and news and self._follow_ups(news):
-            options += [(3, lambda: self._follow(news))]
+            options += [(2, lambda: self._follow(news))]
         if self.told[you] and not question and self._first(me, "invite"):
-            options += [(3, lambda: self._invite(me))]
+            options += [(4, lambda: self._invite(me))]
         return self.chance.weighted(options)()
 
     def _first(self, me: int, kind: str) -> bool:
@@ -293,13 +293,16 @@ class _Conversation:
         return [dataclasses.replace(part, lead=self._fresh(phrases.BRIDGES))]
 
     def _share(self, me: int, news: Part | None) -> Turn:
-        """Something of my own, and a question about the same area of life."""
+        """Something of my own, and a question, of the same area if that is possible."""
         areas = [t.area for t in self._unasked(1 - me)]
         both = [t for t in self._untold(me) if t.area in areas]
         if not both:
-            return self._add(me, news)
+            return self._add(me, news) + (self._probe(me) if areas else [])
         trait = self.chance.pick(both)
-        return [self._reveal(me, trait), self._question(1 - me, trait.area)]
+        mine, yours = self._reveal(me, trait), self._of_area(1 - me, trait.area)
+        if self.chance.true(0.5):
+            return [mine, self._question(1 - me, trait.area)]
+        return [mine, *self._probe(me, yours)]
 
     def _ask(self, me: int) -> Turn:
         you = 1 - me
@@ -327,16 +330,16 @@ class _Conversation:
     def _suspicion(self, kind: str, templates: Sequence[str], trait: Trait) -> Part:
         return Part(kind, self._fresh(templates).format(you=trait.you), trait)
 
-    def _probe(self, me: int) -> Turn:
-        trait = self._suspect(me)
+    def _probe(self, me: int, about: Trait | None = None) -> Turn:
+        trait = self._suspect(me, about)
         _, verb, rest = trait.you.split(" ", 2)
         clause = f"are you {rest}" if verb == "are" else f"do you {verb} {rest}"
         too = " too" if trait in self.told[me] else ""
         return [Part("probe", f"{clause}{too} ?", trait)]
 
-    def _suspect(self, me: int) -> Trait:
+    def _suspect(self, me: int, about: Trait | None = None) -> Trait:
         """A trait the other one has not told yet; at times it is not theirs at all."""
-        trait = self.chance.pick(self._unasked(1 - me))
+        trait = about or self.chance.pick(self._unasked(1 - me))
         if self.chance.true(1 / 6):
             trait = self.chance.pick([t for t in TRAITS if t.area == trait.area])
         self.asked[1 - me].append(trait.area)
