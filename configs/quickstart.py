@@ -25,10 +25,10 @@ def get_config():
         data=data,
         prompts=prompts,
         tokenizer="bpe:1200",
-        model=GPT2Config(n_positions=256, n_embd=128, n_layer=4, n_head=4),
+        model=GPT2Config(n_positions=256, n_embd=96, n_layer=3, n_head=4),
         dropout=False,
         batch_size=8,
-        epochs=4.0,
+        epochs=3.0,
         optimizer=OptimizerConfig(
             learning_rate=2e-3, warmup_steps=50, schedule="cosine", clip_norm=1.0
         ),

@@ -15,7 +15,7 @@ from ppg_jax.launching import main
 
 _INPUT = flags.DEFINE_string("input", None, "JSON lines; - is stdin.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON lines; - is stdout.")
-_CHUNK = flags.DEFINE_integer("chunk", 256, "Lines to answer before writing them.", 1)
+_CHUNK = flags.DEFINE_integer("chunk", 64, "Lines to answer before writing them.", 1)
 
 
 def program() -> int:

@@ -31,7 +31,7 @@ _STYLE = {
     "lines.linewidth": 1.6,
     "figure.constrained_layout.use": True,
 }
-_BLUE, _ORANGE, _GREEN, _RED = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+_BLUE, _ORANGE, _GREEN, _PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 _GREY, _YELLOW, _SKY = "#999999", "#e69f00", "#56b4e9"
 _COLORS = {
     "without": _YELLOW,
@@ -52,6 +52,7 @@ def draw(run_dir: Path, numbers: Mapping) -> list[Path]:
     numbers: of `ppg_jax.results.compute`. Folder: `figures/` in the run directory.
     """
     logs = {s: read_metrics(Path(run_dir) / s / "metrics.jsonl") for s in STAGES}
+    kept = numbers["stages"].get("reinforce", {}).get("best_update")
     folder = Path(run_dir) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -60,7 +61,7 @@ def draw(run_dir: Path, numbers: Mapping) -> list[Path]:
             ("systems_bar", systems_bar(numbers["responses"])),
             ("perplexity_by_turn", perplexity_by_turn(numbers)),
             ("training_curves", training_curves(logs)),
-            ("reinforce_curves", reinforce_curves(logs["reinforce"])),
+            ("reinforce_curves", reinforce_curves(logs["reinforce"], kept)),
         ]:
             path = folder / f"{name}.png"
             path.unlink(missing_ok=True)  # of an earlier report, with other stages
@@ -100,7 +101,7 @@ def _bars(axes, systems: Sequence[dict], names: Sequence[str], key, digits) -> N
             told = "no perplexity: not a model" if system["control"] else "not measured"
             axes.text(0.02 * widest, row, told, va="center", color=_GREY, fontsize=9)
             continue
-        color = "#bdbdbd" if system["control"] else _COLORS.get(name, _RED)
+        color = "#bdbdbd" if system["control"] else _COLORS.get(name, _PINK)
         error = [[m["value"] - m["low"]], [m["high"] - m["value"]]]
         axes.barh(row, m["value"], color=color, height=0.66)
         axes.errorbar(
@@ -124,9 +125,11 @@ def perplexity_by_turn(numbers: Mapping) -> Figure | None:
     figure = Figure(figsize=(8.5, 5))
     axes = figure.subplots()
     turns = [t for t in TURNS if any(t in points for points in table.values())]
-    spread = 0.36 / max(1, len(table) - 1)
+    asides = np.linspace(-0.18, 0.18, len(table)) if len(table) > 1 else [0.0]
     for i, (name, points) in enumerate(table.items()):
-        _turn_line(axes, i, name, numbers["responses"], points, turns, spread)
+        label = numbers["responses"][name]["label"]
+        color, marker = _COLORS.get(name, _PINK), _MARKERS[i % len(_MARKERS)]
+        _turn_line(axes, points, turns, asides[i], color, marker, label)
     axes.set_xticks(range(len(turns)), [_turn_label(t, table) for t in turns])
     axes.set_xlabel("N: what the partner has said so far, in utterances")
     axes.set_ylabel("perplexity per token")
@@ -136,26 +139,23 @@ def perplexity_by_turn(numbers: Mapping) -> Figure | None:
     return figure
 
 
-def _turn_line(axes, i, name, systems, points, turns, spread) -> None:
+def _turn_line(axes, points, turns, aside: float, color, marker, label) -> None:
     """One system's points, moved aside so that intervals do not cover each other."""
-    known = [(x, points[t]) for x, t in enumerate(turns) if t in points]
-    middle = (len(systems) and sum(not s["control"] for s in systems.values()) - 1) / 2
-    x = np.array([x for x, _ in known]) + spread * (i - middle)
-    values = np.array([p["value"] for _, p in known])
-    error = np.array(
-        [[p["value"] - p["low"], p["high"] - p["value"]] for _, p in known]
-    ).T
-    color = _COLORS.get(name, _RED)
+    known = [(x, points[turn]) for x, turn in enumerate(turns) if turn in points]
+    x = np.array([x for x, _ in known]) + aside
+    values, low, high = (
+        np.array([p[key] for _, p in known]) for key in ("value", "low", "high")
+    )
     axes.errorbar(
         x,
         values,
-        yerr=error,
+        yerr=[values - low, high - values],
         color=color,
-        marker=_MARKERS[i % len(_MARKERS)],
+        marker=marker,
         markersize=6,
         capsize=3,
         linestyle="none",
-        label=systems[name]["label"],
+        label=label,
     )
     # "all" is no further point of the course over turns, so no line leads to it.
     course = len(known) - (turns[-1] == "all")
@@ -185,7 +185,7 @@ def training_curves(logs: Mapping[str, Records]) -> Figure | None:
     for stage, title in [
         ("persona", "Persona generator"),
         ("response", "Response generator"),
-        ("response_without", "Response generator without partner personas"),
+        ("response_without", "Response generator, no partner persona"),
     ]:
         curves = [
             Curve("loss", "training", _SKY),
@@ -202,11 +202,14 @@ def training_curves(logs: Mapping[str, Records]) -> Figure | None:
     ]
     panels.append((logs["critic"], "Critic: loss", "nats per pair", nats))
     panels.append((logs["critic"], "Critic: accuracy", "share", share))
-    return _small_multiples(panels, columns=2, width=9)
+    return _small_multiples(panels, columns=3, width=12)
 
 
-def reinforce_curves(log: Records) -> Figure | None:
-    """What REINFORCE changes (the paper's Figure 4, unscaled), and signs of harm."""
+def reinforce_curves(log: Records, kept: int | None) -> Figure | None:
+    """What REINFORCE changes (the paper's Figure 4, unscaled), and signs of harm.
+
+    kept: the update whose policies were kept, marked by a dotted line.
+    """
 
     def one(key, color=_BLUE, **options):
         return [Curve(key, "", color, **options)]
@@ -219,7 +222,7 @@ def reinforce_curves(log: Records) -> Figure | None:
 
     response = one("valid_response_ppl", smooth=False)
     persona = one("valid_persona_ppl", _GREEN, smooth=False)
-    return _small_multiples(
+    figure = _small_multiples(
         [
             (log, "Reward", "mean of +1 and -1", one("reward", _ORANGE)),
             (log, "Critic score", "mean P(related)", one("critic_score", _ORANGE)),
@@ -234,6 +237,10 @@ def reinforce_curves(log: Records) -> Figure | None:
         columns=3,
         width=12,
     )
+    if figure is not None and kept is not None:
+        for axes in figure.axes:
+            axes.axvline(kept, color="#555555", linestyle=":", linewidth=1.2)
+    return figure
 
 
 def _small_multiples(panels, columns: int, width: float) -> Figure | None:

@@ -17,6 +17,7 @@ whole chunk: then the batches, and so the last digits, are those of a run in one
 """
 
 import dataclasses
+import datetime
 import difflib
 import fcntl
 import hashlib
@@ -34,7 +35,6 @@ from ppg_jax.config import flatten
 from ppg_jax.data.dialogue import DataError
 from ppg_jax.errors import UserError
 from ppg_jax.pipeline import Pipeline, PipelineConfig, Reply, Request
-from ppg_jax.run_log import duration
 from ppg_jax.train_state import params_sha256
 
 FIELDS = ("id", "self_persona", "context", "partner_persona")
@@ -51,7 +51,7 @@ class Config:
     input: str
     output: str
     pipeline: PipelineConfig = PipelineConfig()
-    chunk: int = 256
+    chunk: int = 64
 
     def __post_init__(self):
         if self.chunk < 1:
@@ -110,7 +110,7 @@ def answer_file(config: Config, pipeline: Pipeline) -> Counts:
 
 def _write(config, pipeline, file: BinaryIO, done: Counts, total) -> Counts:
     """Appends the answers that follow the `done` ones, chunk by chunk."""
-    progress = _Progress(done.lines, total)
+    progress, durable = _Progress(done.lines, total), not _is_stream(config.output)
     with _open(config.input, "rb", sys.stdin) as lines:
         numbered = itertools.islice(enumerate(lines, 1), done.lines, None)
         while chunk := list(itertools.islice(numbered, config.chunk)):
@@ -119,7 +119,7 @@ def _write(config, pipeline, file: BinaryIO, done: Counts, total) -> Counts:
             done = Counts(done.lines + len(chunk), done.errors + errors)
             file.write(b"".join(map(_encode, records)))
             file.flush()
-            if not _is_stream(config.output):
+            if durable:
                 os.fsync(file.fileno())
             progress.show(done.lines)
     return _report(config, "done", done)
@@ -258,7 +258,7 @@ def _claim(config: Config, pipeline: Pipeline, output: Path) -> int:
         )
         raise UserError(
             f"{output} was begun with another setting ({told}). Give another "
-            f"--output, or delete {output}* to start again."
+            "--output, or delete it with its .settings.json and .part to start again."
         )
     return total
 
@@ -269,7 +269,7 @@ def _settings(config: Config, pipeline: Pipeline) -> tuple[dict, int]:
     with open(config.input, "rb") as lines:
         for total, line in enumerate(lines, 1):  # noqa: B007
             digest.update(line)
-    settings = flatten(config.pipeline) | {"chunk": config.chunk}
+    settings = flatten(pipeline.config) | {"chunk": config.chunk}
     settings |= flatten(pipeline.prompts.config, "prompts.")
     settings["sha256 of the input"] = digest.hexdigest()
     for name in ("persona", "response"):
@@ -281,7 +281,7 @@ def _settings(config: Config, pipeline: Pipeline) -> tuple[dict, int]:
 def _whole_lines(path: Path, chunk: int = 1) -> tuple[Counts, int]:
     """What can be kept of earlier answers, in whole chunks; and its bytes."""
     kept, size = Counts(), 0
-    lines, errors, end = 0, 0, 0
+    lines = errors = end = 0
     with path.open("rb") as file:
         for line in file:
             try:
@@ -290,11 +290,9 @@ def _whole_lines(path: Path, chunk: int = 1) -> tuple[Counts, int]:
                 break
             if not line.endswith(b"\n"):
                 break
-            lines, errors, end = (
-                lines + 1,
-                errors + ("error" in record),
-                end + len(line),
-            )
+            lines += 1
+            errors += "error" in record
+            end += len(line)
             if lines % chunk == 0:
                 kept, size = Counts(lines, errors), end
     return kept, size
@@ -334,5 +332,6 @@ class _Progress:
         rate = (done - self._start) / (now - self._began)
         told = f"generate: {done} lines  {rate:.2f} lines/s"
         if self._total is not None:
-            told += f"  ETA {duration((self._total - done) / rate)}"
+            left = round((self._total - done) / rate)
+            told += f"  ETA {datetime.timedelta(seconds=left)}"
         print(told, file=sys.stderr, flush=True)

@@ -34,6 +34,7 @@ def main(program: Callable[[], int | None]) -> None:
             sys.exit(128 + signal.SIGINT)
 
     logging.set_verbosity(logging.WARNING)  # orbax tells much at INFO
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # "PyTorch was not found"
     _cache_compiled_programs()
     try:
         app.run(guarded, flags_parser=_parse_flags)

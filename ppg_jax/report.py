@@ -41,7 +41,7 @@ _CAPTIONS = {
     "perplexity_by_turn": "Cold start (the paper's Figure 3).",
     "training_curves": "Training.",
     "reinforce_curves": "Reinforcement learning (the paper's Figure 4, unscaled). "
-    "Thin lines are single batches.",
+    "Thin lines are single batches, the dotted one is the update that was kept.",
 }
 
 
@@ -82,6 +82,7 @@ def markdown(numbers: Mapping, pictures: Sequence[str], talks: str) -> str:
         _heading("Training", _stages(numbers), _picture(pictures, "training_curves")),
         _heading("Conversations", talks),
         _heading("How each number is defined", _definitions(numbers)),
+        "All numbers are in `report.json`, all predictions under `evaluate/`.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -101,9 +102,10 @@ def bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A markdown table; the first column is text, the others are numbers."""
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
+    """A markdown table; the first `texts` columns are words, the others numbers."""
+    rule = ["---"] * texts + ["---:"] * (len(head) - texts)
+    lines = [head, rule, *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
 
 
@@ -123,12 +125,14 @@ def at_a_glance(numbers: Mapping) -> list[str]:
     ]
     for kind in ("response", "persona"):
         told += _compared(numbers[f"{kind}s"], numbers[f"{kind}_tests"])
-    for kind, metrics in [
-        ("response", ("bleu", "rouge_parlai", "f1")),
-        ("persona", ("bleu", "rouge_parlai")),
-    ]:
-        told += _controls_ahead(kind, numbers[f"{kind}s"], metrics)
-    return told + _learned(numbers) + _novelty(numbers["personas"])
+    for kind in ("response", "persona"):
+        told += _controls_ahead(kind, numbers[f"{kind}s"])
+    return (
+        told
+        + _papers_differences(numbers)
+        + _learned(numbers)
+        + _novelty(numbers["personas"])
+    )
 
 
 def _compared(systems: Mapping[str, dict], tests: Sequence[dict]) -> list[str]:
@@ -169,35 +173,68 @@ def _verdict(test: Mapping) -> str:
 
 def _evidence(systems: Mapping[str, dict], test: Mapping) -> str:
     metric = METRICS[test["metric"]]
+    if not test["significant"]:
+        return metric.heading
     a, b = (
         f"{systems[test[side]]['metrics'][test['metric']]['value']:.{metric.digits}f}"
         for side in "ab"
     )
-    return f"{metric.heading} ({a} to {b}, p {_p(test['p_holm'])})"
+    return f"{metric.heading} ({a} against {b}, p {_p(test['p_holm'])})"
 
 
 def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
-def _controls_ahead(kind: str, systems: Mapping, metrics: Sequence[str]) -> list[str]:
+def _controls_ahead(kind: str, systems: Mapping[str, dict]) -> list[str]:
     """Warns of metrics in which a control, which understands nothing, leads."""
-    told = []
-    for key in metrics:
+    led = []
+    for key in ("bleu", "rouge_parlai", "f1"):
         values = {
             name: s["metrics"][key]["value"]
             for name, s in systems.items()
             if key in s["metrics"]
         }
         best = max(values, key=values.__getitem__, default=None)
-        if best and systems[best]["control"] and len(values) > 1:
-            metric = METRICS[key]
-            told.append(
-                f"No model has the highest {metric.heading} of the {kind}s: it is "
-                f"{values[best]:.{metric.digits}f}, of the {systems[best]['label']}, "
-                "so that number alone says little about understanding."
-            )
-    return told
+        if best and systems[best]["control"] and not _only_controls(systems, values):
+            metric, label = METRICS[key], systems[best]["label"]
+            label = label.removeprefix("control: ")
+            led.append(f"{metric.heading} ({label}: {values[best]:.{metric.digits}f})")
+    if not led:
+        return []
+    return [
+        "A control, which understands nothing, is ahead of every model in "
+        f"{', '.join(led)} of the {kind}s; that metric alone proves little here."
+    ]
+
+
+def _only_controls(systems: Mapping[str, dict], names: Iterable[str]) -> bool:
+    return all(systems[name]["control"] for name in names)
+
+
+def _papers_differences(numbers: Mapping) -> list[str]:
+    """How many of the paper's differences are found here, too, and significant."""
+    systems = numbers["responses"]
+    verdicts = []
+    for test in numbers["response_tests"]:
+        theirs = _papers_difference(systems, test)
+        if theirs:
+            same = theirs * test["difference"]["value"] > 0
+            verdicts.append(same if test["significant"] else None)
+    if not verdicts:
+        return []
+    return [
+        f"Of the {len(verdicts)} differences between these systems in the paper's "
+        f"tables, {verdicts.count(True)} are found here with significance, "
+        f"{verdicts.count(False)} with significance the other way round, "
+        f"{verdicts.count(None)} are not shown either way."
+    ]
+
+
+def _papers_difference(systems: Mapping[str, dict], test: Mapping) -> float | None:
+    """A - B in the paper; None where it has no such number."""
+    a, b = (systems[test[side]]["paper"].get(test["metric"]) for side in "ab")
+    return None if a is None or b is None else a - b
 
 
 def _learned(numbers: Mapping) -> list[str]:
@@ -241,19 +278,26 @@ def _novelty(personas: Mapping) -> list[str]:
 def _systems_table(systems: Mapping, keys: Sequence[str], paper=()) -> str:
     """A row per system that has any of the metrics; empty without such a row."""
     keys = [k for k in keys if any(k in s["metrics"] for s in systems.values())]
+    theirs = {key: _papers_column(systems, key) for key in paper}
     rows = []
-    for system in systems.values():
+    for name, system in systems.items():
         if any(key in system["metrics"] for key in keys):
             cells = [
                 _interval(system["metrics"].get(k), METRICS[k].digits) for k in keys
             ]
-            cells += [
-                f"{system['paper'][k]:g}" if k in system["paper"] else "" for k in paper
-            ]
+            cells += [theirs[key].get(name, "") for key in paper]
             rows.append([system["label"], *cells])
     head = ["", *(METRICS[k].heading for k in keys)]
     head += [f"paper: {METRICS[k].heading}" for k in paper]
     return table(head, rows) if rows else ""
+
+
+def _papers_column(systems: Mapping[str, dict], key: str) -> dict[str, str]:
+    """The paper's numbers by system, all with as many digits as the longest has."""
+    values = {n: s["paper"][key] for n, s in systems.items() if key in s["paper"]}
+    decimals = (len(f"{value:g}".partition(".")[2]) for value in values.values())
+    digits = max(decimals, default=0)
+    return {name: f"{value:.{digits}f}" for name, value in values.items()}
 
 
 def _interval(measured: Mapping | None, digits: int) -> str:
@@ -295,7 +339,7 @@ def _tests(numbers: Mapping) -> str:
         rows = [_test_row(systems, test, bool(numbers["paper"])) for test in tests]
         head = [f"{kind}s: A", "B", "metric", "A - B", "p", "p (Holm)", "A is"]
         head += ["paper: A - B"] if numbers["paper"] else []
-        parts.append(table(head, rows))
+        parts.append(table(head, rows, texts=3))
     if not parts:
         return ""
     told = (
@@ -316,9 +360,8 @@ def _test_row(systems: Mapping, test: Mapping, paper: bool) -> list[str]:
     row += [_p(test["p"]).removeprefix("= "), _p(test["p_holm"]).removeprefix("= ")]
     row.append(f"**{verdict}**" if test["significant"] else verdict)
     if paper:
-        ours, theirs = (systems[name]["paper"].get(key) for name in (a, b))
-        known = ours is not None and theirs is not None
-        row.append(f"{ours - theirs:+.{metric.digits}f}" if known else "")
+        theirs = _papers_difference(systems, test)
+        row.append("" if theirs is None else f"{theirs:+.{metric.digits}f}")
     return row
 
 
@@ -351,7 +394,10 @@ def _turns(numbers: Mapping) -> str:
 def _critic(numbers: Mapping) -> str:
     accuracy = numbers["stages"].get("critic", {}).get("accuracy", {})
     rows = [
-        [f"{judge}, {kind} persona, {split}", _interval({**share, "value": share["accuracy"]}, 3)]
+        [
+            f"{judge}, {kind} persona, {split}",
+            _interval({**share, "value": share["accuracy"]}, 3),
+        ]
         for split, kinds in accuracy.items()
         for kind, judges in kinds.items()
         for judge, share in judges.items()

@@ -1,6 +1,7 @@
 """What a long run tells while it runs: metrics.jsonl, TensorBoard, a progress line."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -76,5 +77,8 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def _drop_after(path: Path, step: int) -> None:
-    kept = [r for r in read_metrics(path) if r["step"] <= step]
-    path.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+    # A run that begins again at 0 validates there again.
+    kept = [r for r in read_metrics(path) if r["step"] <= step] if step else []
+    whole = path.with_name(path.name + ".tmp")
+    whole.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+    os.replace(whole, path)

@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,9 +55,10 @@ def train(
     if start:
         print(f"{name}: going on from step {start}", file=sys.stderr)
     log = RunLog(folder, name, start, schedule.steps)
-    if evaluate and start == 0:
-        log.write(0, evaluate(state)[1])
-    with _signals() as received:
+    # Whatever happens, a checkpoint that is being written is finished.
+    with _signals() as received, closing(checkpoints), closing(log):
+        if evaluate and start == 0:
+            log.write(0, evaluate(state)[1])
         for step in range(start, schedule.steps):
             if evaluate and finished(state):
                 break
@@ -74,8 +75,6 @@ def train(
                 checkpoints.save(done, state)
             if received:
                 break
-    checkpoints.close()
-    log.close()
     if received:
         _leave(name, received[0], int(state.step))
     if evaluate and finished(state):

@@ -35,14 +35,15 @@ DIALOGUES = (
 )
 
 
-def tokenizer(vocab_size: int = 300):
+def tokenizer(vocab_size: int = 300, special=()):
     texts = [u for d in DIALOGUES for u in d.utterances]
     texts += [s for d in DIALOGUES for s in d.self_persona + d.partner_persona]
-    return tokenization.train_byte_level_bpe(texts, vocab_size)
+    return tokenization.train_byte_level_bpe(texts, vocab_size, special)
 
 
 def prompts(**options) -> Prompts:
-    return Prompts(tokenizer(), PromptConfig(**options))
+    config = PromptConfig(**options)
+    return Prompts(tokenizer(special=config.special_tokens), config)
 
 
 def gpt2(vocab_size: int, seed: int = 0, **sizes):

@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import jax
+
 from ppg_jax.config import flatten
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.models import pretrained
@@ -49,16 +51,19 @@ def finished_run() -> Path:
 
 
 @functools.cache
-def pipeline(**options) -> Pipeline:
-    """Of `finished_run`; what it compiles serves all tests."""
-    return Pipeline.load(finished_run(), batch_size=2, **options)
+def pipeline() -> Pipeline:
+    """Of `finished_run`, for all tests: what it compiles serves them all.
+
+    It samples, so that what two requests get alike they do not get by chance.
+    """
+    # Shared with the processes that `launch` starts.
+    jax.config.update("jax_compilation_cache_dir", str(finished_run() / "xla"))
+    return Pipeline.load(finished_run(), temperature=1.0, batch_size=2)
 
 
 def launch(program: str, *flags, **pipes) -> subprocess.Popen:
-    """python -m launch.PROGRAM on `finished_run`; what it compiles is kept there."""
-    cache = str(finished_run() / "xla")
-    kept = {"JAX_COMPILATION_CACHE_DIR": cache}
-    kept |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    flags = (f"--workdir={finished_run()}", *flags)
-    command = [sys.executable, "-m", f"launch.{program}", *flags]
+    """python -m launch.PROGRAM, as `pipeline` is; what it compiles is kept."""
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(finished_run() / "xla")}
+    same = [f"--workdir={finished_run()}", "--temperature=1", "--batch_size=2"]
+    command = [sys.executable, "-m", f"launch.{program}", *same, *flags]
     return subprocess.Popen(command, cwd=ROOT, env=os.environ | kept, **pipes)

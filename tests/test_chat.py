@@ -20,7 +20,7 @@ class Scripted:
         self.script, self.asked, self.numbers = iter(script), [], []
 
     def check(self, request):
-        if sum(map(len, request.self_persona)) > 50:
+        if sum(map(len, request.self_persona)) > 60:
             raise UserError("too long; shorten it.")
 
     def replies(self, requests, numbers):
@@ -59,7 +59,7 @@ def test_commands_say_what_they_did():
     talk = Chat(Scripted(), Config("i sing."))
     assert talk.hear("/persona") == ["(the model is: i sing.)"]
     assert talk.hear("/persona I run.|i swim") == ["(the model is: i run. i swim)"]
-    assert talk.hear("/persona " + "x" * 60) == ["(too long; shorten it.)"]
+    assert talk.hear("/persona " + "x" * 70) == ["(too long; shorten it.)"]
     assert talk.hear("/persona") == ["(the model is: i run. i swim)"]
     assert talk.hear("/help") == chat.HELP.splitlines()
     assert talk.hear("/dance") == ["(no command /dance; /help lists them)"]

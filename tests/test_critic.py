@@ -1,6 +1,8 @@
 """Pairs leak no label, a score depends on its pair alone, a resumed run is the same."""
 
+import copy
 import dataclasses
+import functools
 import itertools
 import os
 import signal
@@ -18,11 +20,18 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, write_jsonl
 from ppg_jax.data.prompts import profile_text
 from ppg_jax.errors import UserError
+from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.train_state import OptimizerConfig, TrainState, make_optimizer
 
 TINY = DistilBertConfig(
-    max_position_embeddings=48, dim=32, n_layers=1, n_heads=2, hidden_dim=64
+    max_position_embeddings=48,
+    dim=32,
+    n_layers=1,
+    n_heads=2,
+    hidden_dim=64,
+    attention_dropout=0.0,
+    seq_classif_dropout=0.0,
 )
 TEXTS = [
     ("i have two dogs. i sing.", "my dogs sang , too !"),
@@ -142,6 +151,7 @@ def test_a_dialogue_without_the_profile_makes_no_pair():
     assert critic.pairs([*with_personas, without], "self", seed=0) == expected
 
 
+@functools.cache
 def trained_tokenizer():
     texts = [t for pair in TEXTS for t in pair]
     return tokenization.train_wordpiece(texts, 200)
@@ -186,7 +196,7 @@ def test_a_response_is_cut_only_when_no_profile_is_left():
 
 
 def test_a_tokenizer_that_wants_to_pad_and_cut_is_stopped():
-    plain, eager = trained_tokenizer(), trained_tokenizer()
+    plain, eager = trained_tokenizer(), copy.deepcopy(trained_tokenizer())
     eager.backend_tokenizer.enable_padding(length=40)
     eager.backend_tokenizer.enable_truncation(6)
     texts = list(zip(*TEXTS, strict=True))
@@ -194,7 +204,8 @@ def test_a_tokenizer_that_wants_to_pad_and_cut_is_stopped():
     assert all(np.array_equal(a, b) for a, b in rows)
 
 
-def tiny_critic(max_length: int = 48):
+@functools.cache
+def tiny_critic():
     """Random weights, large enough for scores all over (0, 1)."""
     tokenizer = trained_tokenizer()
     model = DistilBert(dataclasses.replace(TINY, vocab_size=len(tokenizer)))
@@ -204,7 +215,7 @@ def tiny_critic(max_length: int = 48):
     rng = np.random.default_rng(1)
     leaves = [p + rng.normal(0, 0.3, p.shape).astype(np.float32) for p in leaves]
     params = jax.tree.unflatten(tree, leaves)
-    return Critic(model, params, PairEncoder(tokenizer, max_length))
+    return Critic(model, params, PairEncoder(tokenizer, 48))
 
 
 def test_a_score_depends_on_its_pair_alone():
@@ -212,7 +223,7 @@ def test_a_score_depends_on_its_pair_alone():
     rng = np.random.default_rng(0)
     words = ["i", "have", "two", "dogs", "sing", "nurse", "love", "tea"]
     profiles, responses = (
-        [" ".join(rng.choice(words, rng.integers(0, 20))) for _ in range(21)]
+        [" ".join(rng.choice(words, rng.integers(0, 7))) for _ in range(21)]
         for _ in range(2)
     )
     together = judge.score(profiles, responses)
@@ -222,7 +233,7 @@ def test_a_score_depends_on_its_pair_alone():
     order = rng.permutation(21)
     mixed = judge.score([profiles[i] for i in order], [responses[i] for i in order])
     np.testing.assert_allclose(mixed, together[order], atol=1e-6)
-    for i in range(5):
+    for i in range(3):
         alone = judge.score(profiles[i : i + 1], responses[i : i + 1])
         np.testing.assert_allclose(alone, together[i : i + 1], atol=1e-6)
 
@@ -231,7 +242,7 @@ def test_a_score_is_the_softmax_of_the_bare_unpadded_row():
     judge = tiny_critic()
     profile, response = TEXTS[0]
     row = encode_with_transformers(trained_tokenizer(), profile, response)
-    logits = judge.model.apply({"params": judge.params}, jnp.array([row]))
+    logits = jax.jit(judge.model.apply)({"params": judge.params}, jnp.array([row]))
     expected = jax.nn.softmax(logits)[0, RELATED]
     np.testing.assert_allclose(
         judge.score([profile], [response])[0], expected, atol=1e-6
@@ -248,7 +259,7 @@ def test_scoring_any_number_of_pairs_takes_few_shapes(monkeypatch):
     monkeypatch.setattr(critic, "_probability", record)
     judge = tiny_critic()
     for number, words in itertools.product(
-        (0, 1, 7, 20, 63, 64, 65, 150), range(0, 60, 3)
+        (0, 1, 12, 20, 63, 64, 65, 150), range(0, 60, 3)
     ):
         assert judge.score(["dogs " * words] * number, ["i"] * number).shape == (
             number,
@@ -301,15 +312,41 @@ def test_a_critic_has_either_pretrained_weights_or_a_tokenizer_of_its_own(fields
 
 
 # Who says "woof" has dogs: plain to a reader, but no word is in common.
-SOUNDS = {"i have dogs": "woof", "i have cats": "meow"}
+SOUNDS = {"dogs": "woof", "cats": "meow"}
 
 
 def woof_dialogues(split: str, number: int):
     """Half of the speakers have dogs, half cats, and the partner the other kind."""
     for n in range(number):
         own, other = list(SOUNDS)[:: 1 if n % 2 else -1]
-        said = f"{('oh', 'yes', 'so')[n % 3]} {SOUNDS[own]} {split} {n}"
-        yield Dialogue(f"{split}{n}", (own,), (other,), (f"hi {n}", said))
+        context = f"hi {split} {n}"
+        yield Dialogue(f"{split}{n}", (own,), (other,), (context, SOUNDS[own]))
+
+
+def woof_model(folder):
+    """A tiny start whose weights are large enough to learn from within seconds."""
+    tokenizer = tokenization.train_wordpiece(map(" ".join, SOUNDS.items()), 60)
+    sizes = dataclasses.replace(TINY, vocab_size=len(tokenizer), dropout=0.02)
+    model = DistilBert(dataclasses.replace(sizes, max_position_embeddings=16))
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 4), jnp.int32))
+    params = jax.tree.map(lambda p: 4 * p if p.ndim > 1 else p, params["params"])
+    pretrained.export(model, params, tokenizer, folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def same_train_step():
+    """Runs of one config share the jitted step: to compile is most of their time."""
+    make_train_step, made = critic.make_train_step, {}
+
+    def remembered(model, tx, seed, dropout):
+        key = (model, seed, dropout)
+        if key not in made:
+            made[key] = make_train_step(model, tx, seed, dropout)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(critic, "make_train_step", remembered)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -318,18 +355,17 @@ def woof(tmp_path_factory):
     folder = tmp_path_factory.mktemp("woof")
     for split, number in {"train": 60, "valid": 20, "test": 22}.items():
         write_jsonl(woof_dialogues(split, number), folder / f"{split}.jsonl")
+    woof_model(folder / "start")
     config = critic.Config(
         data=DataConfig(source=str(folder)),
-        init="",
-        tokenizer="wordpiece:200",
-        model=TINY,
-        max_length=32,
-        batch_size=20,
-        epochs=12.0,
+        init=str(folder / "start"),
+        max_length=16,
+        batch_size=25,
+        epochs=32.0,
         optimizer=OptimizerConfig(learning_rate=3e-3),
-        checkpoint_every=11,
-        evaluate_every=24,
-        log_every=5,
+        checkpoint_every=50,
+        evaluate_every=80,
+        log_every=20,
     )
     return config, folder / "run", critic.run(config, folder / "run")
 
@@ -343,7 +379,7 @@ def test_a_critic_learns_what_words_in_common_do_not_tell(woof):
         assert judges["critic"]["right"] == result[f"{split}_accuracy"] * 2 * number
         assert judges["critic"]["low"] < judges["critic"]["accuracy"]
         for control in ("overlap", "lexical", "random"):
-            assert judges[control]["low"] < 0.5 < judges[control]["high"]
+            assert abs(judges[control]["accuracy"] - 0.5) < 0.2
 
 
 def test_a_critic_of_self_is_also_asked_about_the_partner(woof):
@@ -361,7 +397,7 @@ def test_a_loaded_critic_is_the_one_that_was_trained(woof):
     right = (judge.score(profiles, responses) > 0.5) == np.array(labels)
     assert right.mean() == result["test_accuracy"]
     # It cuts where it was cut in training.
-    (row,) = judge._encoder(["i have dogs " * 30], ["woof"])
+    (row,) = judge._encoder(["dogs " * 30], ["woof"])
     assert len(row) == config.max_length
 
 
@@ -373,7 +409,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(woof, tmp_path, monkeypatch
         train_step = make_train_step(*arguments)
 
         def step(state, batch):
-            if state.step == 37:
+            if state.step == 70:
                 os.kill(os.getpid(), signal.SIGTERM)
             return train_step(state, batch)
 
@@ -397,5 +433,5 @@ def test_a_finished_run_is_left_alone(woof, monkeypatch):
 
 def test_another_setting_is_refused_by_name(woof):
     config, workdir, _ = woof
-    with pytest.raises(UserError, match=r"epochs was 12\.0, is 13\.0"):
-        critic.run(dataclasses.replace(config, epochs=13.0), workdir)
+    with pytest.raises(UserError, match=r"epochs was 32\.0, is 33\.0"):
+        critic.run(dataclasses.replace(config, epochs=33.0), workdir)

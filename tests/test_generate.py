@@ -1,7 +1,9 @@
 """Lines in, lines out: in order, complete, whatever happens in between."""
 
+import concurrent.futures
 import itertools
 import json
+import os
 import random
 import signal
 import subprocess
@@ -123,7 +125,7 @@ def test_a_given_partner_persona_comes_back_as_it_is(tmp_path):
     assert given["partner_persona"] == ["i run.", "tea"]
     assert given["partner_persona_log_prob"] is None
     assert [r["id"] for r in (first, given, *others)] == [1, 2, "x", 4, 5]
-    assert all(r["response"] == first["response"] for r in others)
+    assert all(r["partner_persona_log_prob"] < 0 for r in (first, *others))
 
 
 def resumed(whole, folder, left):
@@ -186,6 +188,16 @@ def test_an_output_of_something_else_is_refused_by_name(whole, tmp_path):
     with pytest.raises(UserError, match=r"in\.jsonl is there already; give another"):
         answer_file(config(source, source), runs.pipeline())
     assert output.read_bytes() == before
+
+
+def test_a_pipe_that_has_a_name_is_written_to_and_not_replaced(whole, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with concurrent.futures.ThreadPoolExecutor() as other:
+        received = other.submit(pipe.read_bytes)
+        answer_file(config(whole[0], pipe), runs.pipeline())
+        assert received.result() == whole[1].read_bytes()
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
 
 
 def test_two_processes_do_not_write_one_output(whole, tmp_path):

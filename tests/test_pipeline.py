@@ -41,9 +41,8 @@ def test_a_reply_prints_as_its_text_and_carries_the_rest():
     assert reply.partner_persona == runs.pipeline().infer_partner(SELF, CONTEXT)
 
 
-@pytest.mark.parametrize("options", [{}, {"temperature": 1.0}])
-def test_a_request_has_the_same_reply_alone_and_among_others(options):
-    pipeline = runs.pipeline(**options)
+def test_a_request_has_the_same_reply_alone_and_among_others():
+    pipeline = runs.pipeline()
     together = pipeline.replies(REQUESTS)
     backwards = pipeline.replies(REQUESTS[::-1], range(len(REQUESTS))[::-1])[::-1]
     alone = [pipeline.replies([r], [n])[0] for n, r in enumerate(REQUESTS)]
@@ -53,7 +52,7 @@ def test_a_request_has_the_same_reply_alone_and_among_others(options):
 
 
 def test_the_seed_and_the_number_of_a_request_change_what_is_sampled(monkeypatch):
-    pipeline = runs.pipeline(temperature=1.0)
+    pipeline = runs.pipeline()
     same = [Request(SELF, CONTEXT)] * 4
     replies = texts(pipeline.replies(same))
     assert len(set(replies)) == len(same)

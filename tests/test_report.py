@@ -103,6 +103,9 @@ def write_logs(run_dir, rng):
         for s in (0, 20, 40)
     ]
     write_jsonl(run_dir / "reinforce/metrics.jsonl", logged + valid)
+    share = {"accuracy": 0.7, "low": 0.6, "high": 0.8, "right": 70, "pairs": 100}
+    accuracy = {"test": {"self": {"critic": share, "random": share}}}
+    write_json(run_dir / "critic/result.json", {"steps": 40, "accuracy": accuracy})
     result = {
         "updates": 40,
         "best_update": 0,
@@ -154,6 +157,13 @@ def numbers(run_dir):
 @pytest.fixture(scope="module")
 def text(run_dir):
     return (run_dir / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """For tests of what stands in a report, not of its intervals."""
+    monkeypatch.setattr(results, "RESAMPLES", 20)
+    monkeypatch.setattr(results, "PERMUTATIONS", 20)
 
 
 def read(run_dir, name):
@@ -255,6 +265,16 @@ def test_no_difference_is_found_where_there_is_none(numbers, text):
     assert "no difference shown in" in line and "better" not in line
 
 
+def test_the_papers_differences_are_counted_by_what_is_found(numbers):
+    """3 for ours against without RL (all planted); 3 against `without` (chance)."""
+    told = [t for t in numbers["at_a_glance"] if "in the paper's tables" in t]
+    assert told == [
+        "Of the 6 differences between these systems in the paper's tables, 3 are found "
+        "here with significance, 0 with significance the other way round, 3 are not "
+        "shown either way."
+    ]
+
+
 def test_the_p_values_are_corrected_together(numbers):
     tests = numbers["response_tests"]
     assert [t["p_holm"] for t in tests] == pytest.approx(
@@ -271,12 +291,14 @@ def test_the_best_control_is_the_best_per_metric(numbers):
         assert values(controls[test["b"]])[test["metric"]] == best
 
 
-def test_a_control_that_leads_is_told(run_dir, numbers):
+def test_a_control_that_leads_is_told(numbers):
     systems = json.loads(json.dumps(numbers["responses"]))
     systems["random"]["metrics"]["bleu"]["value"] = 99.0
     told = report.at_a_glance({**numbers, "responses": systems})
-    assert any("No model has the highest BLEU-4 of the responses" in t for t in told)
-    assert not any("highest BLEU-4 of the resp" in t for t in numbers["at_a_glance"])
+    warning = "ahead of every model in BLEU-4 (a random reply: 99.000) of the responses"
+    assert any(warning in t for t in told)
+    before = [t for t in numbers["at_a_glance"] if "of the responses" in t]
+    assert before == []
 
 
 def test_perplexity_by_turn_is_that_of_the_instances_of_the_turn(run_dir, numbers):
@@ -335,7 +357,7 @@ def test_a_text_with_a_bar_does_not_break_a_table():
 
 
 def test_the_papers_numbers_are_of_the_version_and_shown_on_request_only(
-    tmp_path, numbers, text
+    tmp_path, numbers, text, few_resamples
 ):
     assert numbers["responses"]["ours"]["paper"]["ppl_token"] == 13.05
     assert "13.05" in text and "not comparable across vocabularies" in text
@@ -346,7 +368,7 @@ def test_the_papers_numbers_are_of_the_version_and_shown_on_request_only(
     assert "paper:" not in report.markdown(without, [], "")
 
 
-def test_what_a_run_lacks_is_left_out(tmp_path):
+def test_what_a_run_lacks_is_left_out(tmp_path, few_resamples):
     rng = np.random.default_rng(0)
     known = instances(rng)
     write_jsonl(tmp_path / "evaluate/instances.jsonl", known)
@@ -359,7 +381,7 @@ def test_what_a_run_lacks_is_left_out(tmp_path):
     assert [p.name for p in (tmp_path / "figures").iterdir()] == ["systems_bar.png"]
 
 
-def test_a_system_of_ones_own_is_one_more_row(tmp_path):
+def test_a_system_of_ones_own_is_one_more_row(tmp_path, few_resamples):
     run_dir = make_run(tmp_path)
     known = read(run_dir, "instances.jsonl")
     mine = [{"id": i["id"], "response": i["response"]} for i in known]

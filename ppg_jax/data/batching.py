@@ -33,8 +33,8 @@ class Batch:
 def bucket(length: int) -> int:
     """The padded length: a multiple of 64, coarser from 512 on.
 
-    At most a quarter of a row is padding, and the number of shapes grows with the
-    logarithm of the longest.
+    From 192 tokens on less than a quarter of a row is padding, and the number of shapes
+    grows with the logarithm of the longest.
     """
     step = max(64, 1 << max(length.bit_length() - 3, 0))
     return -(-length // step) * step
@@ -44,10 +44,10 @@ def collate(examples: Sequence[Example], rows: int = 0, pad_id: int = 0) -> Batc
     """A batch of at least `rows` rows; missing ones are padding without targets."""
     rows = max(rows, len(examples))
     width = bucket(max(len(e) for e in examples))
-    # Targets in eighths of the width: few shapes, and the head works on little padding.
-    eighth = width // 8
+    # Targets in quarters of the width: few shapes to compile, and little padding.
+    quarter = width // 4
     count = max(int(np.count_nonzero(e.target_of)) for e in examples)
-    targets = -(-max(count, 1) // eighth) * eighth
+    targets = -(-max(count, 1) // quarter) * quarter
 
     def empty(columns, value, dtype=np.int32):
         return np.full((rows, columns), value, dtype)

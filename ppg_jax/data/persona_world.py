@@ -40,8 +40,7 @@ SPLITS = ("train", "valid", "test")
 TELLING = ("says", "implies", "answer", "common", "hint")
 SUSPICIONS = ("guess", "probe", "rumour")
 QUESTIONS = (*SUSPICIONS, "mood", "why", "ask", "back", "follow", "invite")
-# Words of a turn after which its speaker leaves the floor to the other one.
-LONG = 12
+LONG = 12  # words of a turn after which its speaker starts nothing more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +109,7 @@ class _Conversation:
         greeting = Part("greet", self._fresh(phrases.GREETINGS))
         options = (
             (3, lambda: [Part("mood", self._fresh(phrases.MOODS))]),
-            (3, lambda: [self._hint(me, self.chance.pick(self._untold(me)))]),
+            (2, lambda: [self._hint(me, self.chance.pick(self._untold(me)))]),
             (2, lambda: [self._reveal(me, self.chance.pick(self._untold(me)))]),
             (2, lambda: self._ask(me)),
             (1, lambda: self._rumour(me)),
@@ -130,10 +129,9 @@ class _Conversation:
             parts += self._go_on(me, heard[-1])
         if last:
             return parts + self._leave(me, news, parts)
-        words = sum(len(p.text.split()) for p in parts if p.trait or p.area)
-        goes_on = words == 0 or (words < LONG and self.chance.true(0.85))
-        if goes_on and not any(p.kind in QUESTIONS for p in parts):
-            parts += self._start(me, question, news, any(p.mine for p in parts))
+        ends_open = any(p.kind in QUESTIONS for p in parts)
+        if not ends_open and _words(parts) <= 1.3 * LONG:
+            parts += self._start(me, question, news, parts)
         return parts
 
     def _greet_back(self) -> Turn:
@@ -143,12 +141,14 @@ class _Conversation:
 
     def _leave(self, me: int, news: Part | None, parts: Turn) -> Turn:
         more = []
-        if not any(p.mine for p in parts) and self.chance.true(0.9):
-            more = self._add(me, news)
+        if not any(p.mine for p in parts) and _words(parts) <= LONG:
+            more = self._add(me, news, hints=0)
+        if _words(parts + more) > 1.5 * LONG:
+            return more
         if self.told[1 - me] and self.chance.true(0.6):
             trait = self.chance.pick(self.told[1 - me])
-            more += [Part("leave", trait.farewell, trait)]
-        elif self.chance.true(0.5) or not parts + more:
+            return [*more, Part("leave", trait.farewell, trait)]
+        if self.chance.true(0.5) or not parts + more:
             more += [Part("leave", self._fresh(phrases.FAREWELLS))]
         return more
 
@@ -160,7 +160,10 @@ class _Conversation:
         return Part(kind, self._fresh(getattr(trait, kind)), trait, mine=True)
 
     def _hint(self, me: int, trait: Trait) -> Part:
+        """Something that makes the other one wonder; plain words once hints run out."""
         fitting = [text for text, names in HINTS.items() if trait.name in names]
+        if self.used.issuperset(fitting):
+            return self._reveal(me, trait)
         return Part("hint", self._fresh(fitting), trait, mine=True)
 
     def _tell(self, who: int, trait: Trait) -> None:
@@ -184,8 +187,8 @@ class _Conversation:
             self._tell(me, trait)
             self._tell(1 - me, trait)
             return Part("common", trait.common, trait, mine=True)
-        if news.kind == "hint" and may_ask:
-            if self.chance.true(0.75):
+        if news.kind == "hint" and may_ask and self.chance.true(0.7):
+            if self.chance.true(0.85):
                 return self._guess(news)
             return Part("why", self._fresh(phrases.WHY), trait)
         return self._remark(news)
@@ -214,7 +217,8 @@ class _Conversation:
         """The answer, at times after a remark on what came before the question."""
         reply = self._reply(me, question)
         changed_subject = question.kind in ("ask", "back", "probe", "rumour")
-        if news and changed_subject and self.chance.true(0.2):
+        brief = changed_subject and _words(reply) <= LONG
+        if news and brief and self.chance.true(0.4):
             return [self._remark(news), *reply]
         return reply
 
@@ -235,7 +239,7 @@ class _Conversation:
     def _small_news(self, me: int) -> Turn:
         if not self._untold(me) or self.chance.true(0.1):
             return []
-        say = self._hint if self.chance.true(0.8) else self._reveal
+        say = self._hint if self.chance.true(0.6) else self._reveal
         return [say(me, self.chance.pick(self._untold(me)))]
 
     def _confirm(self, me: int, trait: Trait) -> Turn:
@@ -243,22 +247,22 @@ class _Conversation:
             yes = Part("confirm", self._fresh(phrases.CONFIRMATIONS))
             return [yes, self._reveal(me, trait, says=0.4)]
         no = Part("correct", self._fresh(phrases.CORRECTIONS))
-        return [no, self._report(me, trait.area)]
+        return [no, self._report(me, trait.area, hints=0)]
 
-    def _report(self, me: int, area: str) -> Part:
+    def _report(self, me: int, area: str, hints: float = 0.2) -> Part:
         trait = self._of_area(me, area)
         if not trait:
             return Part("deny", self._fresh(AREAS[area].denials), area=area)
-        if trait in self._untold(me) and self.chance.true(0.2):
+        if trait in self._untold(me) and self.chance.true(hints):
             return self._hint(me, trait)
         return self._reveal(me, trait)
 
     # What one starts.
 
     def _start(
-        self, me: int, question: Part | None, news: Part | None, has_told: bool
+        self, me: int, question: Part | None, news: Part | None, parts: Turn
     ) -> Turn:
-        you = 1 - me
+        you, words, has_told = 1 - me, _words(parts), any(p.mine for p in parts)
         options = [(0.5, lambda: self._ask(me))]
         if question and self._may_return(me, question.area):
             options += [(3, lambda: [self._back(you, question.area)])]
@@ -266,11 +270,12 @@ class _Conversation:
             options += [(4 if has_told else 1, lambda: self._probe(me))]
             if self._first(me, "rumour"):
                 options += [(1, lambda: self._rumour(me))]
-        if self._untold(me) and not has_told:
-            options += [(7, lambda: self._add(me, news))]
-            options += [(6, lambda: self._share(me, news))]
+        if self._untold(me) and not has_told and words <= LONG:
+            options += [(6, lambda: self._add(me, news))]
+            if words <= LONG / 1.5:
+                options += [(12, lambda: self._share(me, news))]
         if not question and news and self._follow_ups(news):
-            options += [(2, lambda: self._follow(news))]
+            options += [(3, lambda: self._follow(news))]
         if self.told[you] and not question and self._first(me, "invite"):
             options += [(4, lambda: self._invite(me))]
         return self.chance.weighted(options)()
@@ -279,16 +284,16 @@ class _Conversation:
         """Whether I have not done this yet."""
         return not any(part.kind == kind for turn in self.turns[me::2] for part in turn)
 
-    def _add(self, me: int, news: Part | None) -> Turn:
+    def _add(self, me: int, news: Part | None, hints: float = 0.2) -> Turn:
         """Something of my own: from the same area of life, or with a bridge to it."""
         mine = self._of_area(me, news.trait.area) if news else None
         if mine in self._untold(me):
             return [self._reveal(me, mine)]
         related = {t.area for t in self._untold(1 - me)}
-        options = [(4 if t.area in related else 1, t) for t in self._untold(me)]
+        options = [(10 if t.area in related else 1, t) for t in self._untold(me)]
         if not options:
             return []
-        say = self._hint if self.chance.true(0.15) else self._reveal
+        say = self._hint if self.chance.true(hints) else self._reveal
         part = say(me, self.chance.weighted(options))
         return [dataclasses.replace(part, lead=self._fresh(phrases.BRIDGES))]
 
@@ -300,7 +305,7 @@ class _Conversation:
             return self._add(me, news) + (self._probe(me) if areas else [])
         trait = self.chance.pick(both)
         mine, yours = self._reveal(me, trait), self._of_area(1 - me, trait.area)
-        if self.chance.true(0.5):
+        if self.chance.true(0.3):
             return [mine, self._question(1 - me, trait.area)]
         return [mine, *self._probe(me, yours)]
 
@@ -309,7 +314,7 @@ class _Conversation:
         taken = [*self.asked[you], *(t.area for t in self.told[you])]
         areas = [t.area for t in self._unasked(you)]
         if not areas or self.chance.true(0.15):
-            areas = [area for area in AREAS if area not in taken]
+            areas = [area for area in AREAS if area not in taken] or list(AREAS)
         return [self._question(you, self.chance.pick(areas))]
 
     def _question(self, you: int, area: str) -> Part:
@@ -332,6 +337,8 @@ class _Conversation:
 
     def _probe(self, me: int, about: Trait | None = None) -> Turn:
         trait = self._suspect(me, about)
+        if self.chance.true(0.3):
+            return [self._suspicion("probe", phrases.BETS, trait)]
         _, verb, rest = trait.you.split(" ", 2)
         clause = f"are you {rest}" if verb == "are" else f"do you {verb} {rest}"
         too = " too" if trait in self.told[me] else ""
@@ -365,6 +372,10 @@ class _Conversation:
         text = self.chance.pick(left or options)
         self.used.add(text)
         return text
+
+
+def _words(parts: Turn) -> int:
+    return sum(len(str(part).split()) for part in parts)
 
 
 def _split_of(profile: Sequence[Trait]) -> str:

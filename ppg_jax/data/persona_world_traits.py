@@ -162,7 +162,7 @@ TRAITS = (
         you="you are a nurse",
         invite="",
         welcome="when you have a night off",
-        common="i am a nurse too , we both know those long nights !",
+        common="i am a nurse too , what long nights we have !",
         farewell="i hope your next shift is calm .",
     ),
     Trait(
@@ -326,7 +326,7 @@ TRAITS = (
         you="you have cats",
         invite="come over and meet luna",
         welcome="if your cats let you leave",
-        common="i have cats too , so i know who is the boss !",
+        common="i have cats too , i know who is the boss !",
         farewell="say hello to your cats !",
     ),
     Trait(
@@ -391,7 +391,7 @@ TRAITS = (
         you="you have a parrot",
         invite="come over and let coco laugh at you",
         welcome="and bring your parrot",
-        common="i have a parrot too , imagine the two of them talking !",
+        common="i have a parrot too , they could talk all day !",
         farewell="teach your parrot my name !",
     ),
     Trait(
@@ -409,7 +409,7 @@ TRAITS = (
         implies=(
             "i saw the sun come up from the top on sunday .",
             "my map and my boots are always by the door .",
-            "i did twenty miles on the trail and my legs are dead .",
+            "i did twenty miles on the trail before lunch .",
         ),
         comments=(
             "fresh air and a good view , that is the life .",
@@ -555,7 +555,7 @@ TRAITS = (
         you="you play the drums",
         invite="come to our next show",
         welcome="after band practice",
-        common="i play drums too , we would be the loudest in town !",
+        common="i play drums too , we would be so loud together !",
         farewell="hit the drums for me tonight !",
     ),
     Trait(
@@ -657,7 +657,7 @@ TRAITS = (
         you="you love country music",
         invite="come to the line dance on friday",
         welcome="and wear your cowboy hat",
-        common="country is all i play too , let us go to nashville !",
+        common="i love country too , let us go to nashville !",
         farewell="sing a sad country song for me !",
     ),
     Trait(
@@ -669,7 +669,7 @@ TRAITS = (
             "i never eat meat or cheese.",
         ),
         says=(
-            "i am a vegan , so no meat or cheese for me .",
+            "i am a vegan , no meat or cheese for me .",
             "i eat no meat , i am a vegan .",
         ),
         implies=(
@@ -719,7 +719,7 @@ TRAITS = (
         you="you love pizza",
         invite="come and try my stone oven",
         welcome="i will order pizza for us",
-        common="pizza is my favorite too , let us share a large one !",
+        common="i love pizza too , let us share a large one !",
         farewell="have a slice of pizza for me !",
     ),
     Trait(
@@ -781,7 +781,7 @@ TRAITS = (
         you="you love chocolate",
         invite="come over for cookies and ice cream",
         welcome="there will be chocolate cake",
-        common="i need chocolate every day too , let us share a bar !",
+        common="i love chocolate too , let us share a bar !",
         farewell="leave some chocolate for the rest of us !",
     ),
     Trait(
@@ -829,7 +829,7 @@ TRAITS = (
         ),
         implies=(
             "there is a new ring on my finger .",
-            "we still need a cake , a dress and a hundred chairs .",
+            "we still need a cake and a hundred chairs .",
             "my mom cried when we sent the invitations .",
         ),
         comments=(
@@ -843,7 +843,7 @@ TRAITS = (
             ),
             (
                 "where is the honeymoon ?",
-                "in a tent by a lake , the cake took all our money .",
+                "in a tent , the cake took all our money .",
             ),
         ),
         you="you are getting married",
@@ -867,7 +867,7 @@ TRAITS = (
         implies=(
             "i read the paper to an old lady every morning .",
             "i play cards with a lady who always cheats .",
-            "my best friend is ninety and tells me to wear a scarf .",
+            "my best friend is ninety and knits me scarves .",
         ),
         comments=(
             "old people have the best stories .",
@@ -911,7 +911,7 @@ TRAITS = (
         you="you have a lot of brothers",
         invite="come to our loud sunday dinner",
         welcome="all your brothers can come too",
-        common="i have a lot of brothers too , we could start a team !",
+        common="i have brothers too , we could start a team !",
         farewell="say hi to all your brothers !",
     ),
     Trait(
@@ -1004,7 +1004,7 @@ TRAITS = (
         you="you live in the woods",
         invite="come and sit by my fire",
         welcome="i know it is a long way from the woods",
-        common="i live in the forest too , we might hear the same owls !",
+        common="i live in the forest too , far from everybody !",
         farewell="keep warm in your cabin !",
     ),
     Trait(
@@ -1035,7 +1035,7 @@ TRAITS = (
         you="you live on a farm",
         invite="come and see the baby goats",
         welcome="if the cows can spare you",
-        common="i live on a farm too , i know those early mornings !",
+        common="i live on a farm too , i know early mornings !",
         farewell="say good night to the cows !",
     ),
     Trait(
@@ -1048,7 +1048,7 @@ TRAITS = (
         ),
         says=(
             "planes scare me , i am afraid of flying .",
-            "i am afraid of flying , i have never been on a plane .",
+            "i am afraid of flying , planes are not for me .",
         ),
         implies=(
             "i spent three days on a train to avoid the airport .",
@@ -1072,7 +1072,7 @@ TRAITS = (
         you="you are afraid of flying",
         invite="come on a long train ride with me",
         welcome="you can take the train",
-        common="i am scared of planes too , let us stay on the ground !",
+        common="planes scare me too , let us take the train !",
         farewell="stay on the ground !",
     ),
     Trait(
@@ -1137,7 +1137,7 @@ TRAITS = (
         you="you are writing a novel",
         invite="come and hear my first chapter",
         welcome="it may give you ideas for your novel",
-        common="i am writing a novel too , we could read for each other !",
+        common="i am writing too , we could read for each other !",
         farewell="good luck with your novel !",
     ),
     Trait(
@@ -1149,7 +1149,7 @@ TRAITS = (
             "i never go to bed before three.",
         ),
         says=(
-            "i am a night owl , i go to bed at four .",
+            "i am a night owl , i never go to bed .",
             "i cannot sleep , so i sit up all night .",
         ),
         implies=(
@@ -1229,7 +1229,7 @@ BACK = ("and you ?", "how about you ?", "what about you ?")
 GENERIC = (
     "that sounds nice .",
     "oh wow .",
-    "haha , i love that .",
+    "i love that .",
     "oh really .",
     "i can imagine .",
     "good to know .",
@@ -1240,6 +1240,7 @@ GUESSES = (
     "it sounds like {you} , right ?",
     "wait , does that mean {you} ?",
 )
+BETS = ("i bet {you} .", "something tells me {you} .")
 RUMOURS = (
     "i heard {you} , is it true ?",
     "is it true that {you} ?",

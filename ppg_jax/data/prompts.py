@@ -99,9 +99,9 @@ class Prompts:
         self.config = config
         self.end_id: int = tokenizer.eos_token_id
         self._known: dict[str, list[int]] = {}
-        self_cue, partner_cue = CUES[config.style]
-        self._self_cue = self._encode(self_cue)
-        self._partner_cue = self._encode(partner_cue)
+        # What people write stays text: nobody ends a turn by typing the end token.
+        tokenizer.backend_tokenizer.encode_special_tokens = True
+        self._self_cue, self._partner_cue = map(self._cue, CUES[config.style])
 
     def prime(self, dialogues: Iterable[Dialogue]) -> None:
         """Tokenizes all their utterances in one go, which is ten times faster."""
@@ -194,6 +194,8 @@ class Prompts:
         """All instances of a dialogue for the persona generator, prefixes shared."""
         target = self.persona_target(dialogue.partner_persona)
         instances = list(dialogue.instances())
+        if not instances:
+            return []
         room = max(len(target), self.config.max_persona_tokens)
         fixed = self._self_segment(dialogue)
         tail = self._partner_cue
@@ -216,6 +218,8 @@ class Prompts:
     ) -> list[Example]:
         """All instances of a dialogue for the response generator, prefixes shared."""
         config, instances = self.config, list(dialogue.instances())
+        if not instances:
+            return []
         persona = self._self_segment(dialogue)
         room = config.max_response_tokens
         if partner is not None:
@@ -237,6 +241,13 @@ class Prompts:
             encode = self.tokenizer.backend_tokenizer.encode
             self._known[text] = encode(text, add_special_tokens=False).ids
         return self._known[text]
+
+    def _cue(self, text: str) -> list[int]:
+        if self.config.style == "text":
+            return self._encode(text)
+        token = self.tokenizer.convert_tokens_to_ids(text)
+        assert token is not None, f"the tokenizer does not know {text}"
+        return [token]
 
     def _turn(self, utterance: str) -> list[int]:
         return [*self._encode(utterance), self.end_id]

@@ -75,9 +75,11 @@ def load_or_train(
 
     spec: "bpe:SIZE" or "wordpiece:SIZE" trains one on `texts` (a function that returns
     them); anything else is what `locate` turns into a folder. special: tokens to add.
-    Raises UserError if `folder` was made from another spec or corpus.
+    Raises UserError if `folder` was made from another spec, corpus or special tokens.
     """
     made_from = {"spec": spec, "corpus_sha256": corpus_sha256}
+    if special:
+        made_from["special_tokens"] = list(special)
     record = folder / "made_from.json"
     if record.exists():
         theirs = json.loads(record.read_text(encoding="utf-8"))

@@ -14,8 +14,6 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
-from nltk.stem.porter import PorterStemmer
-from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from rouge_score import tokenize as rouge_tokenize
 from sacrebleu.metrics import BLEU
 
@@ -30,8 +28,6 @@ def normalize_answer(text: str) -> str:
 
 
 # --- BLEU ---------------------------------------------------------------------
-
-_SMOOTHING = SmoothingFunction(epsilon=1e-12).method1
 
 
 def parlai_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
@@ -50,12 +46,15 @@ def parlai_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndar
 
 
 def _sentence_bleu(hypothesis: str, reference: str) -> float:
+    # nltk takes a second to import: as long as it is not needed, nobody waits for it.
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
     # split(" ") and not split(): an empty text is one empty word, as in ParlAI.
     return sentence_bleu(
         [normalize_answer(reference).split(" ")],
         normalize_answer(hypothesis).split(" "),
         weights=(0.25, 0.25, 0.25, 0.25),
-        smoothing_function=_SMOOTHING,
+        smoothing_function=SmoothingFunction(epsilon=1e-12).method1,
     )
 
 
@@ -110,8 +109,6 @@ def sacre_bleu_of(sums) -> np.ndarray:
 # --- ROUGE-L ------------------------------------------------------------------
 
 # The three presets differ in how they cut and stem words, never in the formula.
-_GOOGLE_STEMMER = SimpleNamespace(stem=functools.cache(PorterStemmer().stem))
-_ORIGINAL_STEM = functools.cache(PorterStemmer(PorterStemmer.ORIGINAL_ALGORITHM).stem)
 _NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9]")
 # Treebank's contractions that survive the removal of all but letters and digits;
 # "cannot", which Treebank cuts too, py-rouge keeps whole.
@@ -119,6 +116,21 @@ _CONTRACTIONS = re.compile(
     r"\b(gim(?=me\b)|gon(?=na\b)|got(?=ta\b)|lem(?=me\b)|wan(?=na\b))"
 )
 _BYTE_LIMIT = 665
+
+
+@functools.cache
+def _stem(word: str, mode: str) -> str:
+    return _porter(mode).stem(word)
+
+
+@functools.cache
+def _porter(mode: str):
+    from nltk.stem.porter import PorterStemmer
+
+    return PorterStemmer(mode)
+
+
+_GOOGLE_STEMMER = SimpleNamespace(stem=functools.partial(_stem, mode="NLTK_EXTENSIONS"))
 
 
 def _py_rouge_words(text: str) -> list[str]:
@@ -129,7 +141,11 @@ def _py_rouge_words(text: str) -> list[str]:
     """
     text = _NOT_ALPHANUMERIC.sub(" ", text[:_BYTE_LIMIT].lower())
     words = _CONTRACTIONS.sub(r"\1 ", text).split()
-    return [_ORIGINAL_STEM(word) if len(word) > 3 else word for word in words]
+    long = (len(word) > 3 for word in words)
+    return [
+        _stem(word, mode="ORIGINAL_ALGORITHM") if stems else word
+        for word, stems in zip(words, long, strict=True)
+    ]
 
 
 _ROUGE_WORDS = {

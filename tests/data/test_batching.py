@@ -1,0 +1,128 @@
+"""What is trained on when depends on (seed, epoch, step) alone, and nothing is lost."""
+
+import jax
+import numpy as np
+import pytest
+
+from ppg_jax.data.batching import WINDOW, Batches, bucket, collate, epoch_order
+from ppg_jax.data.prompts import Example
+from tests import models_for_tests as small
+
+
+def example(number: int, length: int) -> Example:
+    """A row whose tokens are all its number; the last two are targets."""
+    target_of = np.zeros(length, np.int32)
+    target_of[-2:] = 1
+    zeros = np.zeros(length, np.int32)
+    return Example(
+        tokens=np.full(length, number, np.int32),
+        position_ids=np.arange(length, dtype=np.int32),
+        branch_ids=zeros,
+        branch_starts=zeros,
+        target_of=target_of,
+        ids=(str(number),),
+    )
+
+
+def examples(number: int) -> list[Example]:
+    lengths = np.random.default_rng(0).integers(3, 400, number)
+    return [example(n, length) for n, length in enumerate(lengths)]
+
+
+def seen(batch) -> list[int]:
+    """The numbers of the examples in a batch."""
+    return [
+        int(t[0])
+        for t, b in zip(batch.tokens, batch.branch_ids, strict=True)
+        if not b[0]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "rows"), [(1, 4), (23, 4), (24, 4), (2 * WINDOW + 3, 1)]
+)
+def test_every_example_comes_exactly_once_per_epoch(number, rows):
+    batches = Batches(examples(number), rows, seed=0)
+    steps = batches.steps_per_epoch
+    assert steps == -(-number // rows)
+    for epoch in range(3):
+        numbers = [n for s in range(steps) for n in seen(batches(epoch * steps + s))]
+        assert sorted(numbers) == list(range(number))
+
+
+def test_a_batch_is_a_pure_function_of_seed_epoch_and_step():
+    steps = range(3 * Batches(examples(23), 4, seed=5).steps_per_epoch)
+    forward = Batches(examples(23), 4, seed=5)
+    expected = [forward(step) for step in steps]
+    for order in (steps[::-1], [17, 0, 17, 6, 5, 6]):
+        batches = Batches(examples(23), 4, seed=5)
+        for step in order:
+            jax.tree.map(np.testing.assert_array_equal, batches(step), expected[step])
+
+
+def test_other_epochs_and_other_seeds_have_other_orders():
+    lengths = np.arange(40)
+    orders = {
+        tuple(np.concatenate(epoch_order(lengths, 4, seed, epoch)).tolist())
+        for seed in range(3)
+        for epoch in range(3)
+    }
+    assert len(orders) == 9
+
+
+def test_batches_hold_examples_of_like_length_in_no_order_of_length():
+    lengths = np.random.default_rng(0).integers(20, 420, 1000)
+    chosen = [lengths[rows] for rows in epoch_order(lengths, 8, seed=0, epoch=0)]
+    assert np.mean([np.ptp(c) for c in chosen]) < 20
+    longest = np.array([c.max() for c in chosen])
+    assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.3
+
+
+def test_buckets_waste_little_and_are_few():
+    lengths = np.arange(1, 4097)
+    widths = np.array([bucket(int(n)) for n in lengths])
+    assert (widths >= lengths).all() and (widths % 64 == 0).all()
+    assert (np.diff(widths) >= 0).all()
+    assert (widths - lengths < np.maximum(64, widths / 4)).all()
+    assert ((widths - lengths)[192:] < widths[192:] / 4).all()
+    assert len(set(widths)) <= 8 + 4 * 3  # up to 512, and of each doubling after it
+
+
+def test_targets_stand_in_a_batch_as_in_their_examples():
+    prompts = small.prompts()
+    rows = [e for d in small.DIALOGUES for e in prompts.persona_dialogue(d)]
+    rows += [e for d in small.DIALOGUES for e in prompts.response_dialogue(d, None)]
+    batch = collate(rows, rows=6, pad_id=7)
+    assert batch.tokens.shape[0] == batch.targets.shape[0] == 6
+    for row, source in enumerate(rows):
+        counted = batch.target_mask[row]
+        at = np.flatnonzero(source.target_of)
+        np.testing.assert_array_equal(batch.targets[row][counted], source.tokens[at])
+        owners = source.target_of[at] - 1
+        np.testing.assert_array_equal(batch.target_of[row][counted], owners)
+        # The logits of a target stand at its predecessor, in its own branch or trunk.
+        before = batch.target_index[row][counted]
+        np.testing.assert_array_equal(before, at - 1)
+        positions = batch.position_ids[row]
+        np.testing.assert_array_equal(positions[before] + 1, source.position_ids[at])
+        length = len(source)
+        for name in ("tokens", "position_ids", "branch_ids", "branch_starts"):
+            np.testing.assert_array_equal(
+                getattr(batch, name)[row, :length], getattr(source, name)
+            )
+        assert (batch.branch_ids[row, length:] == -1).all()
+        assert (batch.tokens[row, length:] == 7).all()
+
+
+def test_missing_rows_are_padding_without_targets():
+    batch = collate([example(3, 10)], rows=4)
+    assert batch.tokens.shape == (4, 64)
+    assert (batch.branch_ids[1:] == -1).all()
+    assert not batch.target_mask[1:].any()
+    assert batch.target_mask.sum() == 2
+
+
+def test_the_head_works_on_few_positions_without_a_target():
+    batch = collate([example(1, 400), example(2, 300)])
+    assert batch.tokens.shape == (2, 448)
+    assert batch.targets.shape == (2, 448 // 8)

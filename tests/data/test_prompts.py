@@ -1,0 +1,275 @@
+"""The layout of every prompt, token by token, and what goes first when it is long."""
+
+from itertools import chain, product
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.data import personachat
+from ppg_jax.data.dialogue import Dialogue, instances
+from ppg_jax.data.prompts import CUES, PromptConfig, Prompts, sentences
+from ppg_jax.data.tokenization import load_tokenizer
+from ppg_jax.errors import UserError
+from ppg_jax.generation import splice
+from tests import models_for_tests as small
+
+FORMS = list(product(("persona_first", "context_first"), ("text", "tokens")))
+DIALOGUE = small.DIALOGUES[0]
+INSTANCE = list(DIALOGUE.instances())[1]
+CONTEXT = (
+    "hi , how are you ?END fine , just fed my dogs .END nice ! i had a long shift .END"
+)
+CONTEXT = CONTEXT.replace("END ", "END")
+SELF = {
+    ("text", "space"): "your persona: i have two dogs. i sing.END",
+    ("text", "newline"): "your persona:\ni have two dogs.\ni sing.END",
+    ("tokens", "space"): "<|self|>i have two dogs. i sing.END",
+    ("tokens", "newline"): "<|self|>i have two dogs.\ni sing.END",
+}
+CUE = {"text": "partner's persona:", "tokens": "<|partner|>"}
+PARTNER = {
+    ("text", "space"): " i am a nurse. i love tea. my car is red.END",
+    ("text", "newline"): "\ni am a nurse.\ni love tea.\nmy car is red.END",
+    ("tokens", "space"): "i am a nurse. i love tea. my car is red.END",
+    ("tokens", "newline"): "i am a nurse.\ni love tea.\nmy car is red.END",
+}
+
+
+def shown(prompts: Prompts, tokens) -> str:
+    text = prompts.tokenizer.decode(tokens, skip_special_tokens=False)
+    return text.replace(prompts.tokenizer.eos_token, "END")
+
+
+@pytest.mark.parametrize("joint", ["space", "newline"])
+@pytest.mark.parametrize(("order", "style"), FORMS)
+def test_every_form_of_every_prompt(order, style, joint):
+    prompts = small.prompts(order=order, style=style, joint=joint)
+    own, cue, partner = SELF[style, joint], CUE[style], PARTNER[style, joint]
+    told = prompts.persona_target(INSTANCE.partner_persona)
+    persona = prompts.persona_prompt(INSTANCE)
+    response = prompts.response_prompt(INSTANCE, told)
+    without = prompts.response_prompt(INSTANCE, None)
+    if order == "persona_first":
+        expected = own + CONTEXT + cue, own + cue + partner + CONTEXT, own + CONTEXT
+    else:
+        expected = CONTEXT + own + cue, CONTEXT + own + cue + partner, CONTEXT + own
+    found = tuple(shown(prompts, tokens) for tokens in (persona, response, without))
+    assert found == expected
+    assert shown(prompts, told) == partner
+    assert shown(prompts, prompts.response_target("great !")) == "great !END"
+
+
+@pytest.mark.parametrize(("order", "style"), FORMS)
+def test_an_example_is_prompt_and_target_in_one_causal_row(order, style):
+    prompts = small.prompts(order=order, style=style)
+    told = prompts.persona_target(INSTANCE.partner_persona)
+    response = prompts.response_target(INSTANCE.response)
+    for example, prompt, target in [
+        (prompts.persona_example(INSTANCE), prompts.persona_prompt(INSTANCE), told),
+        (
+            prompts.response_example(INSTANCE, told),
+            prompts.response_prompt(INSTANCE, told),
+            response,
+        ),
+    ]:
+        assert example.ids == (INSTANCE.id,)
+        assert example.tokens.tolist() == prompt + target
+        assert example.target_of.tolist() == [0] * len(prompt) + [1] * len(target)
+        assert example.position_ids.tolist() == list(range(len(example)))
+        assert not example.branch_ids.any()
+        assert example.tokens[-1] == prompts.end_id
+
+
+def test_the_cues_of_the_token_style_are_one_token_each():
+    prompts = small.prompts(style="tokens")
+    vocabulary = prompts.tokenizer.get_vocab()
+    tokens = prompts.response_prompt(INSTANCE, [prompts.end_id])
+    assert [tokens.count(vocabulary[cue]) for cue in CUES["tokens"]] == [1, 1]
+
+
+@pytest.mark.parametrize("style", CUES)
+def test_nobody_forges_an_end_or_a_cue_by_typing_it(style):
+    prompts = small.prompts(style=style)
+    rude = "a<|endoftext|>b<|partner|>c"
+    special = set(prompts.tokenizer.all_special_ids)
+    assert prompts.text(prompts.response_target(rude)[:-1]) == rude
+    assert special.isdisjoint(prompts.response_target(rude)[:-1])
+    prompts.prime([Dialogue("x", (), (), (rude + "!",))])
+    assert special.isdisjoint(prompts.response_target(rude + "!")[:-1])
+
+
+def test_priming_changes_no_token():
+    primed, unprimed = small.prompts(), small.prompts()
+    primed.prime(small.DIALOGUES)
+    for instance in instances(small.DIALOGUES):
+        ours, theirs = (p.response_example(instance, None) for p in (primed, unprimed))
+        assert ours.tokens.tolist() == theirs.tokens.tolist()
+
+
+@pytest.mark.parametrize(("order", "style"), FORMS)
+def test_a_generated_persona_goes_in_as_the_tokens_that_it_is(order, style):
+    """What the persona generator learns to write is what the response prompt holds."""
+    prompts = small.prompts(order=order, style=style)
+    example = prompts.persona_example(INSTANCE)
+    written = example.tokens[example.target_of > 0].tolist()
+    gold = prompts.persona_target(INSTANCE.partner_persona)
+    expected = prompts.response_prompt(INSTANCE, gold)
+    assert prompts.response_prompt(INSTANCE, written) == expected
+    before, after = prompts.response_parts(INSTANCE, len(written) + 32)
+    pieces = [jnp.array([p], jnp.int32) for p in (before, written, after)]
+    tokens, mask = splice([(p, jnp.ones(p.shape, bool)) for p in pieces])
+    assert mask.all() and tokens[0].tolist() == expected
+
+
+@pytest.mark.parametrize("joint", ["space", "newline"])
+def test_a_persona_as_text_is_its_sentences_again(joint):
+    prompts = small.prompts(joint=joint)
+    text = prompts.text(prompts.persona_target(("i am a nurse.", "why not?", "i sing")))
+    assert sentences(text) == ("i am a nurse.", "why not?", "i sing.")
+
+
+@pytest.mark.parametrize("order", ["persona_first", "context_first"])
+def test_the_oldest_turns_go_first_and_personas_never(order):
+    config = {"order": order, "max_persona_tokens": 8, "max_response_tokens": 4}
+    whole = small.prompts(**config)
+    last = list(DIALOGUE.instances())[-1]
+    told = whole.persona_target(last.partner_persona)
+    own = whole.persona_target(last.self_persona)
+    turns = [whole.response_target(utterance) for utterance in last.context]
+    suffixes = [list(chain(*turns[n:])) for n in range(len(turns) + 1)]
+    most = len(whole.response_example(last, told))
+    seen = set()
+    for max_length in range(most - len(suffixes[0]) + 8, most + 2):
+        prompts = small.prompts(max_length=max_length, **config)
+        for example in (
+            prompts.response_example(last, told),
+            prompts.persona_example(last),
+            prompts.response_example(last, None),
+        ):
+            assert len(example) <= max_length
+            row = example.tokens.tolist()
+            assert contains(row, own)
+            kept = next(n for n, turns in enumerate(suffixes) if contains(row, turns))
+            seen.add(kept)
+        # And no turn goes without need: the next older one would not have fit.
+        row = prompts.response_example(last, told).tokens.tolist()
+        kept = next(n for n, turns in enumerate(suffixes) if contains(row, turns))
+        room = max(len(whole.response_target(last.response)), 4) + max(len(told), 8)
+        fixed = len(row) - len(suffixes[kept]) - len(told)
+        fixed -= len(whole.response_target(last.response))
+        assert contains(row, told)
+        assert not kept or fixed + room + len(suffixes[kept - 1]) > max_length
+    assert seen == set(range(len(suffixes)))
+
+
+def contains(row: list[int], part: list[int]) -> bool:
+    return any(row[at : at + len(part)] == part for at in range(len(row)))
+
+
+def test_room_is_kept_for_completions_of_the_maximal_lengths():
+    prompts = small.prompts(max_length=150)
+    for instance in DIALOGUE.instances():
+        assert len(prompts.persona_prompt(instance)) + 72 <= 150
+        before, after = prompts.response_parts(instance)
+        assert len(before) + 72 + len(after) + 32 <= 150
+        for persona in ([0], [1] * 40, [1] * 72):
+            prompt = prompts.response_prompt(instance, persona)
+            # As many turns whatever the persona's length, so that it can be spliced.
+            assert prompt == before + persona + after
+
+
+def test_personas_that_leave_no_room_are_refused_with_the_instance():
+    prompts = small.prompts(max_length=110)
+    with pytest.raises(UserError, match=r"instance a:1: .*max_length is 110"):
+        prompts.response_prompt(INSTANCE, [1] * 100)
+    with pytest.raises(UserError, match=r"instance a:1: .*max_length is 60"):
+        small.prompts(max_length=60).persona_prompt(INSTANCE)
+
+
+def pass_of(example, number: int) -> list[int]:
+    """The tokens that the target `number` of a packed example sees, and itself."""
+    own = example.target_of == number
+    branch = example.branch_ids[own][0]
+    start = example.branch_starts[own][0]
+    last = np.flatnonzero(own)[-1]
+    trunk = (example.branch_ids == 0) & (example.position_ids < start)
+    seen = trunk | (example.branch_ids == branch)
+    return example.tokens[: last + 1][seen[: last + 1]].tolist()
+
+
+@pytest.mark.parametrize(("order", "style"), FORMS)
+@pytest.mark.parametrize("task", ["persona", "response", "without"])
+def test_a_packed_dialogue_holds_each_instance_or_falls_back(task, order, style):
+    options = {"max_persona_tokens": 8, "max_response_tokens": 16}
+    packings = set()
+    for max_length in (95, 110, 125, 140, 155, 170, 200, 448):
+        prompts = small.prompts(
+            order=order, style=style, max_length=max_length, **options
+        )
+        told = prompts.persona_target(DIALOGUE.partner_persona)
+        told = None if task == "without" else told
+        if task == "persona":
+            single = [prompts.persona_example(i) for i in DIALOGUE.instances()]
+            packed = prompts.persona_dialogue(DIALOGUE)
+        else:
+            single = [prompts.response_example(i, told) for i in DIALOGUE.instances()]
+            packed = prompts.response_dialogue(DIALOGUE, told)
+        passes = [pass_of(e, n + 1) for e in packed for n in range(len(e.ids))]
+        assert passes == [e.tokens.tolist() for e in single]
+        assert [i for e in packed for i in e.ids] == [i for e in single for i in e.ids]
+        packings.add(len(packed))
+    both = {1, len(single)}
+    nested = task == "persona" or order == "persona_first"
+    assert packings == (both if nested else {len(single)})
+
+
+def test_dialogues_at_the_edges():
+    prompts = small.prompts()
+    silent = Dialogue("silent", ("i sing.",), ("i run.",), ("hello ?",))
+    assert prompts.persona_dialogue(silent) == []
+    assert prompts.response_dialogue(silent, None) == []
+    first = Dialogue("first", (), ("i run.",), ("hello !",), self_speaks_first=True)
+    (instance,) = first.instances()
+    (persona,), (response,) = (
+        prompts.persona_dialogue(first),
+        prompts.response_dialogue(first, None),
+    )
+    cue = "partner's persona:"
+    assert shown(prompts, persona.tokens) == f"END{cue} i run.END"
+    assert shown(prompts, response.tokens) == "ENDhello !END"
+    assert response.target_of[0] == 0  # something precedes a target, always
+    assert prompts.response_prompt(instance, None) == [prompts.end_id]
+
+
+@pytest.mark.parametrize("wrong", [{"order": "a"}, {"style": "b"}, {"joint": "c"}])
+def test_a_wrong_form_is_refused_by_name(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        PromptConfig(**wrong)
+
+
+def test_real_personachat_has_the_lengths_of_the_specification(shared):
+    """PAPER.md, A2: responses of 13.55 tokens with the end; 448 cuts two turns."""
+    path = shared / "data" / "personachat" / "valid_both_original_no_cands.txt"
+    prompts = Prompts(load_tokenizer(shared / "tokenizers" / "gpt2"), PromptConfig())
+    dialogues = personachat.read(path)
+    prompts.prime(dialogues)
+    lengths, responses, cut = [], [], 0
+    for instance in instances(dialogues):
+        told = prompts.persona_target(instance.partner_persona)
+        example = prompts.response_example(instance, told)
+        lengths.append(len(example))
+        responses.append(np.count_nonzero(example.target_of))
+        _, after = prompts.response_parts(instance)
+        cut += len(after) < sum(
+            len(prompts.response_target(u)) for u in instance.context
+        )
+    assert len(lengths) == 7801
+    assert np.mean(responses) == pytest.approx(13.55, abs=0.005)
+    assert max(responses) == 28
+    # 189 without the ten tokens of the cues.
+    assert np.median(lengths) == 199
+    # Room for the longest persona and response that may be generated costs two
+    # instances, of 391 and 411 tokens, their oldest turns.
+    assert cut == 2

@@ -1,0 +1,133 @@
+"""A tokenizer loses nothing of a text, and a run keeps the one that it began with."""
+
+import json
+
+import pytest
+
+from ppg_jax.data.tokenization import END_OF_TEXT, load_or_train, load_tokenizer
+from ppg_jax.errors import UserError
+from tests import models_for_tests as small
+
+TEXTS = (
+    "hi , how are you ? i 'm fine .",
+    " space before, after, and  two between ",
+    "tabs\tand\nlines\r\n",
+    "🙂🏽 👩‍👩‍👧 日本語 ünïcödé e\u0301",
+    "\x00\x7f\u200b\ufeff",
+    "",
+)
+SPECIAL = ("<|self|>", "<|partner|>")
+
+
+def encode(tokenizer, text: str) -> list[int]:
+    return tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def nothing():
+    raise AssertionError("a tokenizer was trained that is there already")
+
+
+def train(folder, spec="bpe:300", corpus="c0", texts=lambda: TEXTS, special=()):
+    return load_or_train(spec, folder / "tokenizer", texts, corpus, special)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_any_text_comes_back_from_a_trained_tokenizer(text, tmp_path):
+    trained = small.tokenizer()
+    trained.save_pretrained(tmp_path)
+    for tokenizer in (trained, load_tokenizer(tmp_path)):
+        assert tokenizer.decode(encode(tokenizer, text)) == text
+        assert encode(tokenizer, text) == encode(trained, text)
+
+
+def test_any_text_comes_back_from_gpt2s_tokenizer(shared):
+    tokenizer = load_tokenizer(shared / "tokenizers" / "gpt2")
+    assert (len(tokenizer), tokenizer.eos_token_id) == (50257, 50256)
+    assert [tokenizer.decode(encode(tokenizer, text)) for text in TEXTS] == list(TEXTS)
+    assert encode(tokenizer, "Hello world") == [15496, 995]  # as GPT-2's own
+
+
+def test_berts_tokenizer_is_lower_case_word_pieces(shared):
+    tokenizer = load_tokenizer(shared / "tokenizers" / "bert-base-uncased")
+    assert tokenizer.convert_ids_to_tokens(tokenizer("Hello embeddings").input_ids) == [
+        *("[CLS]", "hello", "em", "##bed", "##ding", "##s", "[SEP]")
+    ]
+
+
+def test_the_vocabulary_has_the_size_asked_for_and_begins_with_the_end():
+    tokenizer = small.tokenizer(270, SPECIAL)
+    assert len(tokenizer) == 270
+    assert tokenizer.eos_token == END_OF_TEXT
+    assert tokenizer.convert_tokens_to_ids([END_OF_TEXT, *SPECIAL]) == [0, 1, 2]
+
+
+def test_training_twice_gives_the_same_tokenizer():
+    first, second = (small.tokenizer().backend_tokenizer.to_str() for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("spec", ["bpe:300", "wordpiece:60"])
+def test_a_run_trains_its_tokenizer_once(spec, tmp_path):
+    texts = [u for d in small.DIALOGUES for u in d.utterances]
+    first = train(tmp_path, spec, texts=lambda: texts)
+    again = train(tmp_path, spec, texts=nothing)
+    assert encode(first, texts[0]) == encode(again, texts[0])
+    assert not (tmp_path / "tokenizer.tmp").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"spec": "bpe:301"}, "bpe:301"),
+        ({"corpus": "c1"}, "c1"),
+        ({"special": SPECIAL}, "special_tokens"),
+    ],
+)
+def test_another_tokenizer_in_the_same_run_is_refused(changed, told, tmp_path):
+    train(tmp_path)
+    with pytest.raises(UserError, match=told) as error:
+        train(tmp_path, **changed)
+    assert "--workdir" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("start", ["bpe:300", "a folder"])
+def test_special_tokens_are_one_token_each(start, tmp_path):
+    if start == "a folder":
+        small.tokenizer().save_pretrained(tmp_path / "start")
+        start = str(tmp_path / "start")
+    tokenizer = train(tmp_path, start, special=SPECIAL)
+    assert [len(encode(tokenizer, token)) for token in SPECIAL] == [1, 1]
+    assert len(encode(tokenizer, "<|other|>")) > 1
+
+
+def test_a_folder_with_only_gpt2s_vocabulary_will_do(tmp_path):
+    tokenizer = small.tokenizer()
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
+    merges = "\n".join(" ".join(pair) for pair in model["merges"])
+    (tmp_path / "merges.txt").write_text(merges + "\n", encoding="utf-8")
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.eos_token_id == tokenizer.eos_token_id == 0
+    for text in TEXTS:
+        assert encode(loaded, text) == encode(tokenizer, text)
+
+
+def test_a_folder_with_only_berts_vocabulary_will_do(tmp_path):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "em", "##bed"]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
+    assert load_tokenizer(tmp_path)("Hello embed x").input_ids == [2, 5, 6, 7, 1, 3]
+
+
+@pytest.mark.parametrize("name", ["empty", "missing"])
+def test_a_folder_without_a_tokenizer_says_what_it_should_hold(name, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"tokenizer\.json.*vocab\.json.*vocab\.txt"):
+        load_tokenizer(tmp_path / name)
+
+
+@pytest.mark.parametrize("spec", ["bpe:", "bpe", "wordpiece:big"])
+def test_a_spec_without_a_size_says_what_to_write(spec, tmp_path):
+    with pytest.raises(UserError, match="8192"):
+        train(tmp_path, spec)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,276 @@
+"""A run that was stopped, in whatever way, ends like one that never was.
+
+The model is a regression with four weights: what is tested is the loop around it.
+"""
+
+import dataclasses
+import functools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.checkpoint import Checkpoints, claim
+from ppg_jax.errors import UserError
+from ppg_jax.run_log import duration, read_metrics
+from ppg_jax.train_state import (
+    OptimizerConfig,
+    TrainState,
+    make_optimizer,
+    params_sha256,
+)
+from ppg_jax.training import Schedule, train
+
+STEPS = 14
+SCHEDULE = Schedule(STEPS, log_every=1, checkpoint_every=3, evaluate_every=4)
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@functools.cache
+def optimizer():
+    return make_optimizer(OptimizerConfig(learning_rate=0.1, schedule="cosine"), STEPS)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def update(state, x, y):
+    rng = jax.random.fold_in(jax.random.key(0), state.step)
+    noise = 0.1 * jax.random.normal(rng, (4,))
+
+    def loss(params):
+        return jnp.mean((x @ (params["w"] + noise) - y) ** 2)
+
+    value, grads = jax.value_and_grad(loss)(state.params)
+    return state.apply_gradients(grads, optimizer()), {"loss": value}
+
+
+def regress(folder: Path, on_step=lambda step: None, pause=0.0, finished=None):
+    """Trains in `folder`; `on_step` is called before each step."""
+
+    def take_step(state, step):
+        time.sleep(pause)
+        on_step(step)
+        rng = np.random.default_rng(step)
+        x = rng.normal(size=(8, 4)).astype(np.float32)
+        return update(state, x, x @ np.arange(4, dtype=np.float32))
+
+    def evaluate(state):
+        return state, {"distance": jnp.abs(state.params["w"]).sum()}
+
+    state = TrainState.create({"w": jnp.zeros(4)}, optimizer())
+    options = {"finished": finished} if finished else {}
+    return train("test", folder, state, take_step, SCHEDULE, evaluate, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder and the final state of a run that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, jax.device_get(regress(folder))
+
+
+def assert_same_run(folder: Path, state, whole) -> None:
+    """Bit for bit the same state; metrics.jsonl the same, every step once."""
+    expected_folder, expected = whole
+    assert params_sha256(state.params) == params_sha256(expected.params)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), expected)
+    logged = read_metrics(folder / "metrics.jsonl")
+    assert logged == read_metrics(expected_folder / "metrics.jsonl")
+    assert [r["step"] for r in logged if "loss" in r] == list(range(1, STEPS + 1))
+    assert [r["step"] for r in logged if "distance" in r] == [0, 4, 8, 12, 14]
+
+
+def raises_at(number, when):
+    return lambda step: signal.raise_signal(number) if step == when else None
+
+
+@pytest.mark.parametrize("step", [0, 4, 8, STEPS - 1])
+def test_resuming_at_a_step_equals_never_having_stopped(step, whole, tmp_path):
+    with pytest.raises(SystemExit):
+        regress(tmp_path, raises_at(signal.SIGTERM, step))
+    taken = []
+    state = regress(tmp_path, taken.append)
+    assert taken == list(range(step + 1, STEPS))
+    assert_same_run(tmp_path, state, whole)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_a_signal_saves_a_checkpoint_and_sets_the_exit_code(
+    number, code, tmp_path, capsys
+):
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as stop:
+        regress(tmp_path, raises_at(number, 4))
+    assert stop.value.code == code
+    assert signal.getsignal(number) == before
+    assert "stopped at step 5 and saved" in capsys.readouterr().err
+    assert (tmp_path / "checkpoints" / "5").is_dir()
+
+
+@pytest.mark.parametrize("when", [1, 7])
+def test_a_crash_goes_on_from_the_last_checkpoint(when, whole, tmp_path):
+    def crash(step):
+        if step == when:
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        regress(tmp_path, crash)
+    taken = []
+    state = regress(tmp_path, taken.append)
+    assert taken[0] <= when and taken[0] % SCHEDULE.checkpoint_every == 0
+    assert_same_run(tmp_path, state, whole)
+
+
+def test_kill_9_and_the_same_command_give_the_same_weights(whole, tmp_path):
+    code = (
+        "import sys, pathlib; from tests.test_training import regress; "
+        "regress(pathlib.Path(sys.argv[1]), pause=0.2)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    metrics = tmp_path / "metrics.jsonl"
+    while len(read_metrics(metrics)) < 8:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    # The line that was being written, as a kill may leave it.
+    with metrics.open("a", encoding="utf-8") as file:
+        file.write('{"step": 7, "lo')
+    taken = []
+    state = regress(tmp_path, taken.append)
+    assert len(taken) < STEPS
+    assert_same_run(tmp_path, state, whole)
+
+
+def test_a_finished_run_takes_no_step_again(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    taken = []
+    state = regress(tmp_path, taken.append)
+    assert taken == []
+    assert_same_run(tmp_path, state, whole)
+
+
+def test_the_reason_to_finish_is_asked_after_each_validation(tmp_path, capsys):
+    taken = []
+
+    def finished(state):
+        return "far enough" if int(state.step) >= 8 else ""
+
+    regress(tmp_path, taken.append, finished=finished)
+    assert taken == list(range(8))
+    assert "stopped early: far enough" in capsys.readouterr().err
+
+
+def test_a_torn_checkpoint_is_not_restored(whole, tmp_path):
+    """orbax writes under another name, and renames when all is written."""
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    newest, before = sorted((int(p.name) for p in folder.iterdir()), reverse=True)
+    assert newest == STEPS
+    torn = folder / f"{newest}.orbax-checkpoint-tmp"
+    (folder / str(newest)).rename(torn)
+    (torn / "commit_success.txt").unlink(missing_ok=True)
+    largest = max(torn.rglob("*"), key=lambda p: p.stat().st_size * p.is_file())
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    taken = []
+    state = regress(tmp_path, taken.append)
+    assert taken[0] == before
+    assert_same_run(tmp_path, state, whole)
+    assert regress(tmp_path, taken.append).step == STEPS
+
+
+def test_a_checkpoint_holds_its_own_step_though_training_goes_on_in_place(tmp_path):
+    """Saving is asynchronous, and the next step overwrites what is being saved."""
+    step = jax.jit(lambda s: jax.tree.map(lambda a: a + 1, s), donate_argnums=0)
+    start = {"step": jnp.zeros((), jnp.int32), "w": jnp.zeros(1_000_000)}
+    checkpoints, state = Checkpoints(tmp_path), start
+    state = jax.tree.map(jnp.copy, start)
+    for number in range(1, 4):
+        state = step(state)
+        checkpoints.save(number, state)
+    for _ in range(20):
+        state = step(state)
+    checkpoints.close()
+    restored = Checkpoints(tmp_path).restore(start)
+    assert int(restored["step"]) == 3
+    assert (np.asarray(restored["w"]) == 3).all()
+
+
+def test_the_last_two_checkpoints_are_kept(whole):
+    names = {p.name for p in (whole[0] / "checkpoints").iterdir()}
+    assert names == {"12", "14"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    learning_rate: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    size: int = 3
+    log_every: int = 1
+    checkpoint_every: int = 1
+    source: str = "here"
+    optimizer: Inner = Inner()
+
+
+INPUTS = {"training data": "a" * 64, "tokenizer": "b" * 64}
+
+
+@pytest.mark.parametrize(
+    ("config", "inputs", "told"),
+    [
+        (Config(size=4), INPUTS, "size was 3, is 4"),
+        (
+            Config(optimizer=Inner(0.2)),
+            INPUTS,
+            "optimizer.learning_rate was 0.1, is 0.2",
+        ),
+        (Config(), INPUTS | {"training data": "c"}, "sha256 of the training data was"),
+        (Config(), INPUTS | {"tokenizer": "c"}, "sha256 of the tokenizer was"),
+        (Config(), {"tokenizer": "b" * 64}, "sha256 of the training data was"),
+        (Config(), INPUTS | {"critic": "c"}, "sha256 of the critic was None"),
+    ],
+)
+def test_a_changed_config_or_input_is_refused_by_name(config, inputs, told, tmp_path):
+    folder = tmp_path / "stage"
+    claim(folder, Config(), INPUTS)
+    before = (folder / "fingerprint.json").read_bytes()
+    with pytest.raises(UserError) as error:
+        claim(folder, config, inputs)
+    message = str(error.value)
+    assert told in message and "--workdir" in message and str(folder) in message
+    assert len(message.splitlines()) == 1
+    assert (folder / "fingerprint.json").read_bytes() == before
+
+
+def test_how_a_run_is_watched_may_change(tmp_path):
+    claim(tmp_path, Config(), INPUTS)
+    claim(tmp_path, Config(), INPUTS)
+    claim(tmp_path, Config(log_every=5, checkpoint_every=7, source="there"), INPUTS)
+
+
+def test_a_torn_line_of_metrics_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert read_metrics(path) == []
+    path.write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo', encoding="utf-8")
+    assert read_metrics(path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3725, "1:02:05"), (90000, "25:00:00")],
+)
+def test_a_duration_as_people_write_it(seconds, shown):
+    assert duration(seconds) == shown
