@@ -115,7 +115,8 @@ def run(config: Config, workdir: Path) -> None:
         if line.strip() in ("/quit", "/exit"):
             break
         for shown in chat.hear(line):
-            print(shown, flush=True)
+            # A byte-level model can write any byte, and a terminal would obey some.
+            print(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", shown), flush=True)
 
 
 def _typed() -> Iterator[str]:

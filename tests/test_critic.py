@@ -325,11 +325,16 @@ def woof_dialogues(split: str, number: int):
 
 def woof_model(folder):
     """A tiny start whose weights are large enough to learn from within seconds."""
-    tokenizer = tokenization.train_wordpiece(map(" ".join, SOUNDS.items()), 60)
-    sizes = dataclasses.replace(TINY, vocab_size=len(tokenizer), dropout=0.02)
-    model = DistilBert(dataclasses.replace(sizes, max_position_embeddings=16))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    folder.mkdir()
+    vocabulary = "\n".join([*special, ".", *SOUNDS, *SOUNDS.values()])
+    (folder / "vocab.txt").write_text(vocabulary)
+    tokenizer = tokenization.load_tokenizer(folder)
+    (folder / "vocab.txt").unlink()
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "dim": 64}
+    model = DistilBert(dataclasses.replace(TINY, **sizes, hidden_dim=128, dropout=0.02))
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 4), jnp.int32))
-    params = jax.tree.map(lambda p: 4 * p if p.ndim > 1 else p, params["params"])
+    params = jax.tree.map(lambda p: 6 * p if p.ndim > 1 else p, params["params"])
     pretrained.export(model, params, tokenizer, folder)
 
 
@@ -361,10 +366,10 @@ def woof(tmp_path_factory):
         init=str(folder / "start"),
         max_length=16,
         batch_size=25,
-        epochs=32.0,
-        optimizer=OptimizerConfig(learning_rate=3e-3),
-        checkpoint_every=50,
-        evaluate_every=80,
+        epochs=18.0,
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        checkpoint_every=40,
+        evaluate_every=45,
         log_every=20,
     )
     return config, folder / "run", critic.run(config, folder / "run")
@@ -409,7 +414,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(woof, tmp_path, monkeypatch
         train_step = make_train_step(*arguments)
 
         def step(state, batch):
-            if state.step == 70:
+            if state.step == 57:
                 os.kill(os.getpid(), signal.SIGTERM)
             return train_step(state, batch)
 
@@ -433,5 +438,5 @@ def test_a_finished_run_is_left_alone(woof, monkeypatch):
 
 def test_another_setting_is_refused_by_name(woof):
     config, workdir, _ = woof
-    with pytest.raises(UserError, match=r"epochs was 32\.0, is 33\.0"):
-        critic.run(dataclasses.replace(config, epochs=33.0), workdir)
+    with pytest.raises(UserError, match=r"epochs was 18\.0, is 19\.0"):
+        critic.run(dataclasses.replace(config, epochs=19.0), workdir)

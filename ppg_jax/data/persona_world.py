@@ -8,10 +8,10 @@ they let out, and may go on to start something. What depends on what:
                             areas of life where the other has something to tell too
     how I react             the other's trait, also where it was only implied or hinted,
                             and my own where we have it in common
-    what I ask              the other's persona: five times in six I suspect a trait
+    what I ask              the other's persona: nine times in ten I suspect a trait
                             that they do have but have not told yet
     my invitation           my trait, with a second half that suits theirs
-    my farewell             a trait the other has told
+    my farewell             a trait the other has told, or has yet to tell
 
 So the partner's persona tells much about a response, and more than the context does: a
 model without it has to infer it. A plain statement repeats a word of the persona
@@ -145,12 +145,15 @@ class _Conversation:
             more = self._add(me, news, hints=0)
         if _words(parts + more) > 1.5 * LONG:
             return more
-        if self.told[1 - me] and self.chance.true(0.6):
+        if self._unasked(1 - me) and self.chance.true(0.5):
+            return [
+                *more,
+                self._suspicion("wonder", phrases.WONDERS, self._suspect(me)),
+            ]
+        if self.told[1 - me] and self.chance.true(0.8):
             trait = self.chance.pick(self.told[1 - me])
             return [*more, Part("leave", trait.farewell, trait)]
-        if self.chance.true(0.5) or not parts + more:
-            more += [Part("leave", self._fresh(phrases.FAREWELLS))]
-        return more
+        return [*more, Part("leave", self._fresh(phrases.FAREWELLS))]
 
     # What one says of oneself.
 
@@ -347,7 +350,7 @@ class _Conversation:
     def _suspect(self, me: int, about: Trait | None = None) -> Trait:
         """A trait the other one has not told yet; at times it is not theirs at all."""
         trait = about or self.chance.pick(self._unasked(1 - me))
-        if self.chance.true(1 / 6):
+        if self.chance.true(1 / 8):
             trait = self.chance.pick([t for t in TRAITS if t.area == trait.area])
         self.asked[1 - me].append(trait.area)
         return trait

@@ -1241,6 +1241,10 @@ GUESSES = (
     "wait , does that mean {you} ?",
 )
 BETS = ("i bet {you} .", "something tells me {you} .")
+WONDERS = (
+    "next time tell me if {you} .",
+    "i still wonder if {you} .",
+)
 RUMOURS = (
     "i heard {you} , is it true ?",
     "is it true that {you} ?",

@@ -21,6 +21,8 @@ _PUNCTUATION = re.compile(r"[!\"#$%&()*+,\-./:;<=>?@\[\]\\^`{|}~_']")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
+# The metrics of a table normalise the same texts again and again.
+@functools.lru_cache(maxsize=2**15)
 def normalize_answer(text: str) -> str:
     """Lower case, no punctuation, no articles, single spaces (ParlAI's metrics.py)."""
     text = _PUNCTUATION.sub(" ", text.lower())

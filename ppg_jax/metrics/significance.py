@@ -7,6 +7,7 @@ makes a resample one row of a matrix product.
 Axes: N instances, K columns, G groups, R resamples.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
@@ -159,6 +160,8 @@ def _group_sums(scores, groups) -> np.ndarray:
     return sums
 
 
+# Every number of a table is resampled alike, and drawing takes longer than summing.
+@functools.lru_cache(maxsize=4)
 def _draws(groups: int, resamples: int, seed: int) -> np.ndarray:
     """How often each resample draws each group: float64 [R, G]."""
     rng = np.random.default_rng(seed)

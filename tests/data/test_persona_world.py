@@ -26,7 +26,7 @@ _FUNCTION_WORDS = """
 """
 STOP = frozenset(_FUNCTION_WORDS.split())
 _KINDS = """accept answer ask back comment common confirm correct deny follow generic
-    greet guess hint implies invite leave mood probe rumour says well why"""
+    greet guess hint implies invite leave mood probe rumour says well why wonder"""
 KINDS = frozenset(_KINDS.split())
 OWNER = {sentence: trait for trait in TRAITS for sentence in trait.persona}
 
@@ -66,7 +66,7 @@ def pairs(dialogues) -> tuple[list[tuple[str, str]], np.ndarray]:
 def test_a_seed_gives_the_same_corpus_on_every_machine(corpus):
     records = [dataclasses.asdict(d) for split in corpus.values() for d in split]
     digest = hashlib.sha256(json.dumps(records).encode()).hexdigest()
-    assert digest == "fea785b0ed274a87472fff1d20b9e4d295ab9566289c1162f36ca1005c6c7d1b"
+    assert digest == "1b8fb2a079105bd63af318d15508f75036843a0637370cb33f37bd5aa7a49d70"
 
 
 def test_seeds_differ_and_sizes_take_the_first_ones(corpus):
@@ -174,7 +174,7 @@ def test_most_responses_depend_on_each_of_the_two_personas(annotated):
     about_me = [any(p.mine for p in turn) for turn in turns]
     about_you = [any(p.trait and not p.mine for p in turn) for turn in turns]
     assert 0.85 < np.mean(about_me) < 0.95  # some are only greetings and remarks
-    assert 0.65 < np.mean(about_you) < 0.85
+    assert 0.70 < np.mean(about_you) < 0.90
 
 
 def test_suspicions_are_mostly_right(annotated):
@@ -183,9 +183,9 @@ def test_suspicions_are_mostly_right(annotated):
         for d, turns in annotated
         for index, turn in enumerate(turns)
         for part in turn
-        if part.kind in ("probe", "rumour")
+        if part.kind in ("probe", "rumour", "wonder")
     ]
-    assert 0.8 < np.mean(right) < 0.95
+    assert 0.85 < np.mean(right) < 0.97
 
 
 def test_shared_words_alone_do_not_tell_whose_response_it_is(corpus):

@@ -1,0 +1,245 @@
+"""Supervised training learns what generation will ask for, however it is cut."""
+
+import dataclasses
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from ppg_jax import supervised
+from ppg_jax.data.batching import Batches, collate
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.dialogue import instances, write_jsonl
+from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.errors import UserError
+from ppg_jax.generation import Generator
+from ppg_jax.models import pretrained
+from ppg_jax.models.gpt2 import GPT2Config
+from ppg_jax.run_log import read_metrics
+from ppg_jax.sampling import Decoding
+from ppg_jax.supervised import Config
+from ppg_jax.train_state import OptimizerConfig, TrainState, make_optimizer
+from tests import models_for_tests as small
+
+PROMPTS = PromptConfig(max_length=256, max_persona_tokens=40)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> str:
+    """A folder with the two dialogues, to train and to validate on."""
+    folder = tmp_path_factory.mktemp("data")
+    for split in ("train", "valid"):
+        write_jsonl(small.DIALOGUES, folder / f"{split}.jsonl")
+    return str(folder)
+
+
+def config(source: str, **changes) -> Config:
+    defaults = Config(
+        name="response",
+        task="response",
+        data=DataConfig(source=source),
+        prompts=PROMPTS,
+        tokenizer="bpe:300",
+        model=GPT2Config(n_positions=256, n_embd=32, n_layer=1, n_head=2),
+        dropout=False,
+        batch_size=2,
+        epochs=80,
+        optimizer=OptimizerConfig(learning_rate=1e-2, clip_norm=1.0),
+        evaluate_every=0,
+        checkpoint_every=1000,
+    )
+    return dataclasses.replace(defaults, **changes)
+
+
+@pytest.mark.parametrize(
+    ("task", "batching", "changes"),
+    [
+        ("response", "dialogue", {}),
+        ("persona", "instance", {"batch_size": 5, "evaluate_every": 40}),
+    ],
+)
+def test_two_dialogues_are_learned_by_heart(task, batching, changes, source, tmp_path):
+    """Also that prompts, positions and ends are those that generation will use."""
+    chosen = config(source, name=task, task=task, batching=batching, **changes)
+    result = supervised.run(chosen, tmp_path)
+    assert result["steps"] == 80
+    assert result["valid_ppl"] < 1.1
+    losses = [
+        r["loss"]
+        for r in read_metrics(tmp_path / task / "metrics.jsonl")
+        if "loss" in r
+    ]
+    assert losses[-1] < 0.1 < losses[0]
+    model, params, tokenizer = pretrained.load(tmp_path / task / "model")
+    prompts = Prompts(tokenizer, PROMPTS)
+    if task == "persona":
+        asked = [prompts.persona_prompt(i) for i in instances(small.DIALOGUES)]
+        gold = [
+            prompts.persona_target(i.partner_persona)
+            for i in instances(small.DIALOGUES)
+        ]
+    else:
+        asked = [
+            prompts.response_prompt(i, prompts.persona_target(i.partner_persona))
+            for i in instances(small.DIALOGUES)
+        ]
+        gold = [prompts.response_target(i.response) for i in instances(small.DIALOGUES)]
+    generator = Generator(model, Decoding(40), prompts.end_id, batch_size=5, bucket=216)
+    said = generator(params, asked)
+    assert [[*c.tokens, prompts.end_id] for c in said] == gold
+    assert all(c.ended for c in said)
+
+
+def trajectory(rows, micro_batches: int, seed: int = 0):
+    """Metrics of three updates and the parameters after them."""
+    prompts = small.prompts()
+    told = [prompts.persona_target(d.partner_persona) for d in small.DIALOGUES]
+    examples = [
+        prompts.response_example(i, partner)
+        for dialogue, partner in zip(small.DIALOGUES, told, strict=True)
+        for i in dialogue.instances()
+    ]
+    model, params = small.gpt2(300, n_layer=1)
+    # A large eps: gradients that are zero but for rounding must not become steps.
+    tx = make_optimizer(OptimizerConfig(learning_rate=1e-2, eps=1e-3, clip_norm=1.0), 3)
+    state = TrainState.create(params, tx)
+    step = supervised.make_train_step(model, tx, micro_batches, seed, dropout=False)
+    logged = []
+    for number in range(3):
+        batch = collate(
+            [examples[n % 5] for n in range(number, number + rows - 1)], rows
+        )
+        state, metrics = step(state, batch)
+        logged.append(jax.device_get(metrics))
+    return logged, jax.device_get(state.params)
+
+
+def test_micro_batches_change_no_trajectory():
+    """8 x 1, 2 x 4 and 1 x 8 rows: one of the eight has no targets at all."""
+    expected_metrics, expected = trajectory(8, 1)
+    for parts in (2, 8):
+        metrics, params = trajectory(8, parts)
+        for ours, theirs in zip(metrics, expected_metrics, strict=True):
+            assert ours["targets"] == theirs["targets"]
+            np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-5)
+            np.testing.assert_allclose(
+                ours["grad_norm"], theirs["grad_norm"], rtol=1e-4
+            )
+        for a, b in zip(
+            jax.tree.leaves(params), jax.tree.leaves(expected), strict=True
+        ):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+RESUMED = {"dropout": True, "epochs": 3, "batching": "instance", "checkpoint_every": 2}
+
+
+@pytest.fixture(scope="module")
+def finished(source, tmp_path_factory):
+    """A run directory with dropout, and the result of the run."""
+    workdir = tmp_path_factory.mktemp("run")
+    return workdir, supervised.run(config(source, **RESUMED), workdir)
+
+
+def test_a_stopped_run_ends_with_the_same_weights_dropout_and_order_included(
+    finished, source, tmp_path, monkeypatch
+):
+    call = Batches.__call__
+
+    def stop(self, step):
+        if step == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return call(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "__call__", stop)
+        with pytest.raises(SystemExit) as stopped:
+            supervised.run(config(source, **RESUMED), tmp_path)
+    assert stopped.value.code == 143
+    assert not (tmp_path / "response" / "result.json").exists()
+    result = supervised.run(config(source, **RESUMED), tmp_path)
+    assert result["steps"] == 9
+    assert result["params_sha256"] == finished[1]["params_sha256"]
+
+
+def test_a_finished_run_is_reported_and_not_repeated(
+    finished, source, monkeypatch, capsys
+):
+    workdir, result = finished
+    monkeypatch.setattr(supervised, "initial", None)
+    assert supervised.run(config(source, **RESUMED), workdir) == result
+    assert f"params_sha256={result['params_sha256']}" in capsys.readouterr().out
+    assert json.loads((workdir / "response" / "result.json").read_text()) == result
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"seed": 1}, "seed was 0, is 1"),
+        ({"model": GPT2Config(n_layer=2)}, "model.n_layer was 1, is 2"),
+        ({"tokenizer": "bpe:290"}, "bpe:290"),
+        ({"prompts": PromptConfig(style="tokens")}, "special_tokens"),
+    ],
+)
+def test_another_config_in_the_same_folder_is_refused_by_name(
+    changed, told, finished, source
+):
+    with pytest.raises(UserError, match=told):
+        supervised.run(config(source, **RESUMED | changed), finished[0])
+
+
+@pytest.mark.parametrize(
+    ("split", "told"), [("train", "corpus_sha256"), ("valid", "validation data")]
+)
+def test_other_data_in_the_same_folder_are_refused_by_name(
+    split, told, finished, source, tmp_path
+):
+    for name in ("train", "valid"):
+        dialogues = small.DIALOGUES[:1] if name == split else small.DIALOGUES
+        write_jsonl(dialogues, tmp_path / f"{name}.jsonl")
+    with pytest.raises(UserError, match=told):
+        supervised.run(config(str(tmp_path), **RESUMED), finished[0])
+
+
+def test_the_same_data_from_elsewhere_are_the_same_run(finished, source, tmp_path):
+    for name in ("train", "valid"):
+        write_jsonl(small.DIALOGUES, tmp_path / f"{name}.jsonl")
+    again = supervised.run(config(str(tmp_path), **RESUMED), finished[0])
+    assert again == finished[1]
+
+
+def test_what_a_response_generator_is_told_of_its_partner(source):
+    prompts, (instance, *_) = small.prompts(), instances(small.DIALOGUES)
+    instance = dataclasses.replace(
+        instance,
+        context=("tea ? i am a nurse",),
+        partner_persona=("a cat.", "i love tea.", "my car", "i am a nurse."),
+    )
+
+    def told(partner_persona):
+        chosen = config(source, partner_persona=partner_persona, batching="instance")
+        return supervised.partner_tokens(chosen, prompts, instance)
+
+    assert prompts.text(told("gold")) == "a cat. i love tea. my car. i am a nurse."
+    assert told("none") is None
+    top = prompts.text(told("top3"))
+    assert "i love tea." in top and "i am a nurse." in top and top.count(".") == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"task": "poem"},
+        {"partner_persona": "bronze"},
+        {"batching": "word"},
+        {"dtype": "float8"},
+        {"micro_batches": 3},
+        {"partner_persona": "top3"},
+        {"tokenizer": ""},
+    ],
+)
+def test_a_wrong_config_is_refused_by_name(wrong, source):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        config(source, **wrong)
