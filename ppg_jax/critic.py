@@ -451,31 +451,38 @@ def inputs(config: Config, splits, params, tokenizer) -> dict[str, str]:
     return read
 
 
+def mean_nll(model: DistilBert, params, batch: PairBatch, dropout_rng=None):
+    """Binary cross entropy and accuracy, means over the pairs: two scalars.
+
+    dropout_rng: a key turns dropout on.
+    """
+    logits = model.apply(
+        {"params": params},
+        batch.tokens,
+        batch.attention_mask,
+        deterministic=dropout_rng is None,
+        rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+    )
+    nll = -token_log_probs(logits, batch.labels)
+    right = jnp.argmax(logits, axis=-1) == batch.labels
+    counted = batch.lengths > 0
+    return jnp.mean(nll, where=counted), jnp.mean(right, where=counted)
+
+
 def make_train_step(
     model: DistilBert, tx, seed: int, dropout: bool
 ) -> Callable[[TrainState, PairBatch], tuple[TrainState, dict]]:
     """(state, batch) -> (state, metrics), jitted; the state is donated."""
-
-    def mean_nll(params, batch: PairBatch, rng):
-        logits = model.apply(
-            {"params": params},
-            batch.tokens,
-            batch.attention_mask,
-            deterministic=not dropout,
-            rngs={"dropout": rng} if dropout else None,
-        )
-        nll = -token_log_probs(logits, batch.labels)
-        right = jnp.argmax(logits, axis=-1) == batch.labels
-        counted = batch.lengths > 0
-        return jnp.mean(nll, where=counted), jnp.mean(right, where=counted)
+    loss_and_grads = jax.value_and_grad(mean_nll, argnums=1, has_aux=True)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: PairBatch):
         # A key derived from the step makes a resumed run repeat the original one, so
         # the checkpoint does not have to carry a PRNG state.
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
-        value_and_grad = jax.value_and_grad(mean_nll, has_aux=True)
-        (nll, accuracy), grads = value_and_grad(state.params, batch, rng)
+        (nll, accuracy), grads = loss_and_grads(
+            model, state.params, batch, rng if dropout else None
+        )
         norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
         metrics = {"loss": nll, "accuracy": accuracy, "grad_norm": norm}
         return state.apply_gradients(grads, tx), metrics

@@ -40,7 +40,7 @@ SPLITS = ("train", "valid", "test")
 TELLING = ("says", "implies", "answer", "common", "hint")
 SUSPICIONS = ("guess", "probe", "rumour")
 QUESTIONS = (*SUSPICIONS, "mood", "why", "ask", "back", "follow", "invite")
-LONG = 12  # words of a turn after which its speaker starts nothing more
+LONG = 12  # words, from which on less and less is added to a turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,11 @@ class _Chance:
         return options[int(self._random() * len(options))]
 
     def weighted(self, options: Sequence[tuple]):
-        """A value of (weight, value), by weight."""
+        """A value of (weight, value), by weight.
+
+        Weights are multiples of a half, whose sums are exact: Python 3.12 changed how
+        it adds up floats.
+        """
         point = self._random() * sum(weight for weight, _ in options)
         for weight, value in options:
             point -= weight
@@ -146,10 +150,8 @@ class _Conversation:
         if _words(parts + more) > 1.5 * LONG:
             return more
         if self._unasked(1 - me) and self.chance.true(0.5):
-            return [
-                *more,
-                self._suspicion("wonder", phrases.WONDERS, self._suspect(me)),
-            ]
+            trait = self._suspect(me)
+            return [*more, self._suspicion("wonder", phrases.WONDERS, trait)]
         if self.told[1 - me] and self.chance.true(0.8):
             trait = self.chance.pick(self.told[1 - me])
             return [*more, Part("leave", trait.farewell, trait)]

@@ -39,7 +39,7 @@ def corpus():
 @pytest.fixture(scope="module")
 def annotated():
     """Dialogues with the parts their turns were made of."""
-    return list(persona_world.conversations(0, "train", 400))
+    return list(persona_world.conversations(0, "train", 1600))
 
 
 def content(text: str) -> frozenset[str]:
