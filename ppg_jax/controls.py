@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import bm25s
 import numpy as np
 
-from ppg_jax.data.dialogue import Dialogue, Instance, instances
+from ppg_jax.data.dialogue import Dialogue, Instance, instances, profile_text
 from ppg_jax.metrics.bleu_rouge import normalize_answer, parlai_bleu, token_f1
 
 RESPONSE_CONTROLS = (
@@ -76,12 +76,6 @@ def infer_persona(
     profiles = list(dict.fromkeys(profile_text(d.partner_persona) for d in train))
     said = [" ".join(instance.context[::-2]) for instance in asked]
     return [profiles[i] for i in _most_similar(profiles, said)]
-
-
-def profile_text(sentences: Sequence[str]) -> str:
-    """The sentences in one line, each with a full stop, as a persona generator's."""
-    stripped = [sentence.strip() for sentence in sentences]
-    return " ".join(s if s.endswith((".", "!", "?")) else f"{s}." for s in stripped)
 
 
 def constant_persona(train: Sequence[Dialogue]) -> str:

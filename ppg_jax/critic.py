@@ -2,7 +2,7 @@
 
 A DistilBERT reads `[CLS] profile [SEP] response [SEP]`. It learns from one related and
 one unrelated pair per instance: (sA, rA) and (sB, rB) against (sA, rB) and (sB, rA).
-`Critic` is what the other stages load: a frozen judge of any profile and response.
+What the other stages load is `ppg_jax.judge.Critic`.
 
 Differs from the paper: its binary cross entropy is written as that of a softmax over
 two labels, as DistilBERT's classifier has them.
@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,9 +28,17 @@ from ppg_jax.checkpoint import claim, write_json
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import epoch_order
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.dialogue import Dialogue
-from ppg_jax.data.prompts import profile_text
+from ppg_jax.data.dialogue import Dialogue, profile_text
 from ppg_jax.errors import UserError
+from ppg_jax.judge import (
+    RELATED,
+    UNRELATED,
+    Critic,
+    PairBatch,
+    PairEncoder,
+    check_classifier,
+    collate,
+)
 from ppg_jax.losses import token_log_probs
 from ppg_jax.metrics import overlap
 from ppg_jax.metrics.significance import wilson
@@ -46,11 +53,6 @@ from ppg_jax.train_state import (
 
 KINDS = ("self", "partner")
 PERSONAS = (*KINDS, "both")
-UNRELATED, RELATED = 0, 1
-
-# Padded lengths are multiples of it: a pair of PersonaChat has 60 tokens or so.
-LENGTH_STEP = 16
-SCORED_AT_ONCE = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,75 +211,6 @@ def _exchange(couple: list[int], couples: list[list[int]], unlike, rng) -> bool:
     return False
 
 
-class PairEncoder:
-    """Profile and response -> `[CLS] profile [SEP] response [SEP]`, at most max_length.
-
-    The profile's end goes first when both are too long, then the response's.
-    """
-
-    def __init__(self, tokenizer, max_length: int):
-        if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
-            raise UserError(
-                "the critic's tokenizer has no [CLS] and [SEP]; give a BERT tokenizer."
-            )
-        self._start, self._end = tokenizer.cls_token_id, tokenizer.sep_token_id
-        self._max_length = max_length
-        self._tokenizer = tokenizer.backend_tokenizer
-        # Files of sentence encoders ask for every text to be padded and cut to 128.
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-
-    def __call__(
-        self, profiles: Sequence[str], responses: Sequence[str]
-    ) -> list[np.ndarray]:
-        """Tokens of each pair, int32 [T]; a text that several have is read once."""
-        heads, tails = self._encode(profiles), self._encode(responses)
-        return [
-            self._join(heads[profile], tails[response])
-            for profile, response in zip(profiles, responses, strict=True)
-        ]
-
-    def _encode(self, texts: Sequence[str]) -> dict[str, list[int]]:
-        unique = list(dict.fromkeys(texts))
-        encoded = self._tokenizer.encode_batch(unique, add_special_tokens=False)
-        return {text: e.ids for text, e in zip(unique, encoded, strict=True)}
-
-    def _join(self, profile: list[int], response: list[int]) -> np.ndarray:
-        response = response[: self._max_length - 3]
-        profile = profile[: self._max_length - 3 - len(response)]
-        joined = [self._start, *profile, self._end, *response, self._end]
-        return np.array(joined, np.int32)
-
-
-@flax.struct.dataclass
-class PairBatch:
-    """Pairs side by side, padded on the right; a row of padding has length 0."""
-
-    tokens: jax.Array  # int32 [B, T]
-    lengths: jax.Array  # int32 [B]
-    labels: jax.Array  # int32 [B]
-
-    @property
-    def attention_mask(self) -> jax.Array:
-        """bool [B, T], True = a real token."""
-        return jnp.arange(self.tokens.shape[1])[None] < self.lengths[:, None]
-
-
-def collate(rows: Sequence[np.ndarray], labels: Sequence[int], height: int):
-    """Token rows and labels -> a `PairBatch` of `height` rows."""
-    width = -(-max(map(len, rows)) // LENGTH_STEP) * LENGTH_STEP
-    batch = PairBatch(
-        tokens=np.zeros((height, width), np.int32),
-        lengths=np.zeros(height, np.int32),
-        labels=np.zeros(height, np.int32),
-    )
-    for i, row in enumerate(rows):
-        batch.tokens[i, : len(row)] = row
-        batch.lengths[i] = len(row)
-    batch.labels[: len(rows)] = labels
-    return batch
-
-
 class PairBatches:
     """Step -> batch over any number of epochs; the same for the same arguments."""
 
@@ -303,58 +236,6 @@ class PairBatches:
         chosen = self._order(epoch)[index]
         rows = [self._rows[i] for i in chosen]
         return collate(rows, self._labels[chosen], self._size)
-
-
-class Critic:
-    """A trained critic, frozen: profile and response -> P(related)."""
-
-    def __init__(self, model: DistilBert, params, encoder: PairEncoder):
-        self.model, self.params = model, params
-        self._encoder = encoder
-
-    @classmethod
-    def load(cls, folder) -> "Critic":
-        """The critic of a model folder, for example RUN/critic/model.
-
-        Raises UserError if the folder is no classifier of two labels.
-        """
-        model, params, tokenizer = pretrained.load(folder)
-        _check_classifier(model, folder)
-        limit = model.config.max_position_embeddings
-        encoder = PairEncoder(tokenizer, min(tokenizer.model_max_length, limit))
-        return cls(model, params, encoder)
-
-    def score(self, profiles: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """P(related) of each profile, one text, with its response: float32 [N].
-
-        A pair's score does not depend on the others, but for rounding (1e-6).
-        """
-        rows = self._encoder(profiles, responses)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        scores = np.zeros(len(rows), np.float32)
-        for start in range(0, len(order), SCORED_AT_ONCE):
-            chunk = order[start : start + SCORED_AT_ONCE]
-            # Powers of two: with the few lengths, few shapes to compile.
-            height = max(8, 1 << (len(chunk) - 1).bit_length())
-            none = [UNRELATED] * len(chunk)
-            batch = collate([rows[i] for i in chunk], none, height)
-            scores[chunk] = _probability(self.model, self.params, batch)[: len(chunk)]
-        return scores
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _probability(model: DistilBert, params, batch: PairBatch) -> jax.Array:
-    """P(related) [B]."""
-    logits = model.apply({"params": params}, batch.tokens, batch.attention_mask)
-    return jax.nn.softmax(logits)[:, RELATED]
-
-
-def _check_classifier(model, source) -> None:
-    if not isinstance(model, DistilBert) or model.config.num_labels != 2:
-        raise UserError(
-            f"{source} is no classifier of two labels, which a critic is; give a "
-            "DistilBERT or BERT folder, or the model/ of a finished critic."
-        )
 
 
 def run(config: Config, workdir: Path) -> dict:
@@ -412,7 +293,7 @@ def initial(config: Config, workdir: Path, train: Sequence[Dialogue]):
         model, params, tokenizer = pretrained.load(
             config.init, dtype=dtype, seed=config.seed
         )
-        _check_classifier(model, config.init)
+        check_classifier(model, config.init)
     else:
         tokenizer = run_tokenizer(config, workdir, train)
         sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))

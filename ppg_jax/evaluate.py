@@ -19,12 +19,12 @@ import numpy as np
 
 from ppg_jax import controls, report, training
 from ppg_jax.checkpoint import claim, write_json
-from ppg_jax.critic import Critic
 from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.generation import Completion, Generator
+from ppg_jax.judge import Critic
 from ppg_jax.models import pretrained
 from ppg_jax.sampling import Decoding
 from ppg_jax.scoring import Scorer

@@ -248,7 +248,7 @@ class Pipeline:
 
     def _inferred(self, completion: Completion) -> PartnerPersona:
         text = self.prompts.text(completion.tokens)
-        tokens = (*completion.tokens, self.prompts.end_id)
+        tokens = tuple(self.prompts.generated_persona(completion.tokens))
         return PartnerPersona(text, sentences(text), tokens, *completion[1:])
 
     def _given(self, partner: Sequence[str] | str | PartnerPersona) -> PartnerPersona:

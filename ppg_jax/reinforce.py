@@ -25,7 +25,6 @@ import numpy as np
 
 from ppg_jax import rewards, training
 from ppg_jax.checkpoint import claim, write_json
-from ppg_jax.critic import Critic
 from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Instance, instances
@@ -41,6 +40,7 @@ from ppg_jax.generation import (
     row_keys,
     splice,
 )
+from ppg_jax.judge import Critic
 from ppg_jax.losses import entropy, kl_divergence, reinforce_loss, token_log_probs
 from ppg_jax.metrics.distinct import distinct
 from ppg_jax.models import pretrained

@@ -75,7 +75,7 @@ def test_no_end_before_min_new_tokens():
 
 def test_a_generator_keeps_the_order_and_says_who_ended():
     counting = small.Counting()
-    generator = Generator(counting, Decoding(4), END, batch_size=4, bucket=8)
+    generator = Generator(counting, Decoding(4), END, batch_size=4, bucket=32)
     rng = np.random.default_rng(0)
     lasts = rng.integers(1, 8, 23)
     prompts = [[1] * rng.integers(0, 20) + [int(last)] for last in lasts]
@@ -89,16 +89,15 @@ def test_a_generator_keeps_the_order_and_says_who_ended():
 
 def test_the_number_of_compiled_shapes_is_bounded_by_the_buckets():
     counting = small.Counting()
-    generator = Generator(counting, Decoding(4), END, batch_size=4, bucket=16)
+    generator = Generator(counting, Decoding(4), END, batch_size=2, bucket=16)
     rng = np.random.default_rng(1)
-    for number in (1, 3, 4, 5, 17, 30):
+    for number in (1, 2, 5, 17, 30):
         generator({}, [[1] * n for n in rng.integers(1, 48, number)])
-    # Widths 16, 32, 48; rows 1, 2, 4.
-    assert generator.compile_count <= 9
-    before = generator.compile_count
-    generator({}, [[1] * n for n in range(1, 48)])
-    generator({}, [[2] * n for n in range(1, 48)])
-    assert generator.compile_count <= max(before, 9)
+    # Widths 16, 32 and 48; one row or two.
+    assert 1 < generator.compile_count <= 6
+    for token in (1, 2):
+        generator({}, [[token] * n for n in range(1, 48)])
+    assert generator.compile_count <= 6
 
 
 @pytest.mark.parametrize("options", [GREEDY, SAMPLED], ids=["greedy", "sampled"])

@@ -9,7 +9,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ppg_jax.errors import UserError
@@ -182,3 +182,13 @@ def _lines(path) -> Iterator[bytes]:
         raise DataError(path, number + 1, message) from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; expected JSON lines.") from None
+
+
+def profile_text(persona: Sequence[str], joint: str = " ") -> str:
+    """A persona as one text, each sentence with its full stop: what a critic reads."""
+    return joint.join(_with_full_stop(sentence) for sentence in persona)
+
+
+def _with_full_stop(sentence: str) -> str:
+    sentence = sentence.strip()
+    return sentence if sentence.endswith((".", "!", "?")) else sentence + "."

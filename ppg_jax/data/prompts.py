@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ppg_jax.data.dialogue import Dialogue, Instance
+from ppg_jax.data.dialogue import Dialogue, Instance, profile_text
 from ppg_jax.errors import UserError
 
 CUES = {
@@ -284,19 +284,9 @@ class Prompts:
         return taken + room + sum(turns[:-1]) <= self.config.max_length
 
 
-def profile_text(persona: Sequence[str], joint: str = " ") -> str:
-    """A persona as one text, each sentence with its full stop: what a critic reads."""
-    return joint.join(_with_full_stop(sentence) for sentence in persona)
-
-
 def sentences(text: str) -> tuple[str, ...]:
     """A generated persona as the sentences that it consists of."""
     return tuple(s.strip() for s in re.split(r"(?<=[.!?])\s+|\n", text) if s.strip())
-
-
-def _with_full_stop(sentence: str) -> str:
-    sentence = sentence.strip()
-    return sentence if sentence.endswith((".", "!", "?")) else sentence + "."
 
 
 def _example(trunk, branches, ids) -> Example:

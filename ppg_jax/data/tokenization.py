@@ -58,13 +58,23 @@ def train_byte_level_bpe(texts: Iterable[str], vocab_size: int, special=()):
     )
 
 
-def train_wordpiece(texts: Iterable[str], vocab_size: int):
+def train_wordpiece(texts, vocab_size: int):
     """A lower-case BERT tokenizer with `vocab_size` tokens at most."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertTokenizerFast
 
-    wordpiece = BertWordPieceTokenizer(lowercase=True)
-    wordpiece.train_from_iterator(texts, vocab_size=vocab_size, show_progress=False)
+    texts = list(texts)
+    trainer = BertWordPieceTokenizer(lowercase=True)
+    normalize = trainer.normalizer.normalize_str
+    alphabet = sorted({c for text in texts for c in normalize(text) if not c.isspace()})
+    # The trainer numbers "##a", "##b".. in the random order of a hash table, and breaks
+    # ties by number: named beforehand, they make the result a function of the texts.
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [f"##{character}" for character in alphabet]
+    trainer.train_from_iterator(
+        texts, vocab_size, special_tokens=special + pieces, show_progress=False
+    )
+    wordpiece = BertWordPieceTokenizer(trainer.get_vocab(), lowercase=True)
     return BertTokenizerFast(tokenizer_object=wordpiece._tokenizer)
 
 

@@ -131,3 +131,13 @@ def test_a_spec_without_a_size_says_what_to_write(spec, tmp_path):
     with pytest.raises(UserError, match="8192"):
         train(tmp_path, spec)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("spec", ["bpe:300", "wordpiece:120"])
+def test_the_same_texts_give_the_same_tokenizer(spec, tmp_path):
+    texts = [u for d in small.DIALOGUES for u in d.utterances] * 3
+    vocabularies = [
+        train(tmp_path / str(i), spec, texts=lambda: iter(texts)).get_vocab()
+        for i in range(3)
+    ]
+    assert vocabularies[0] == vocabularies[1] == vocabularies[2]
