@@ -25,7 +25,7 @@ def get_config():
         data=data,
         prompts=prompts,
         tokenizer="bpe:1200",
-        model=GPT2Config(n_positions=256, n_embd=96, n_layer=3, n_head=4),
+        model=GPT2Config(n_positions=352, n_embd=96, n_layer=3, n_head=4),
         dropout=False,
         batch_size=8,
         epochs=3.0,

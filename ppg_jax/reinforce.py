@@ -358,15 +358,13 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
         decoding = config.decoding(rollout.completion.shape[1])
         steps = jnp.arange(decoding.max_new_tokens)[None]
         logits = target_logits(model, params, batch)
-        logits = filter_logits(logits, decoding, steps, end_id)
-        log_probs = token_log_probs(logits, batch.targets)
+        sampled = filter_logits(logits, decoding, steps, end_id)
+        log_probs = token_log_probs(sampled, batch.targets)
         mask = batch.target_mask
 
         def divergence():
-            other = target_logits(model, reference, batch)
-            return kl_divergence(
-                logits, filter_logits(other, decoding, steps, end_id), mask
-            )
+            # Of the whole distributions: two truncated ones may share no support.
+            return kl_divergence(logits, target_logits(model, reference, batch), mask)
 
         if config.kl_coefficient:
             kl = divergence()

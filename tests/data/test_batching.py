@@ -125,4 +125,4 @@ def test_missing_rows_are_padding_without_targets():
 def test_the_head_works_on_few_positions_without_a_target():
     batch = collate([example(1, 400), example(2, 300)])
     assert batch.tokens.shape == (2, 448)
-    assert batch.targets.shape == (2, 448 // 8)
+    assert batch.targets.shape == (2, 448 // 4)

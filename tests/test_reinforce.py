@@ -1,0 +1,212 @@
+"""The laws of one REINFORCE update, and of when training stops."""
+
+import dataclasses
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ppg_jax import reinforce
+from ppg_jax.data.dialogue import instances
+from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.generation import row_keys
+from ppg_jax.losses import token_log_probs
+from ppg_jax.sampling import filter_logits
+from ppg_jax.scoring import rollout_batch, target_logits
+from ppg_jax.train_state import TrainState
+from tests import models_for_tests as small
+
+LIMITS = PromptConfig(max_length=200, max_persona_tokens=10, max_response_tokens=6)
+INSTANCES = instances(small.DIALOGUES)[:4]
+TX = optax.sgd(0.1)
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Prompts, both policies, and one sampled batch."""
+    prompts = Prompts(small.tokenizer(), LIMITS)
+    size = len(prompts.tokenizer)
+    persona_model, persona = small.gpt2(size, seed=1)
+    response_model, response = small.gpt2(size, seed=2)
+    policies = reinforce.Policies(persona_model, response_model, persona, response)
+    config = reinforce.Config(prompts=LIMITS, batch_size=4, top_k=20)
+    sample = reinforce.make_sampler(
+        config, persona_model, response_model, prompts.end_id
+    )
+    prompted = reinforce.prompts_of(prompts, INSTANCES)
+    rollouts = sample(persona, response, prompted, row_keys(0, range(4)))
+    return config, prompts, policies, rollouts
+
+
+def updated(world, advantages, **options):
+    """The parameters of both policies after one SGD step, and the metrics."""
+    config, prompts, policies, rollouts = world
+    config = dataclasses.replace(config, **options)
+    copy = lambda tree: jax.tree.map(jnp.array, tree)  # noqa: E731
+    state = reinforce.ReinforceState(
+        step=jnp.zeros((), jnp.int32),
+        persona=TrainState.create(copy(policies.persona_params), TX),
+        response=TrainState.create(copy(policies.response_params), TX),
+        best={},
+        failed=jnp.zeros((), jnp.int32),
+        first={},
+        last={},
+    )
+    update = reinforce.make_update(config, policies, TX, prompts.end_id)
+    state, metrics = update(state, rollouts, advantages, True)
+    return state.persona.params, state.response.params, metrics
+
+
+def distance(a, b) -> float:
+    leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(jnp.abs(x - y).max()) for x, y in leaves)
+
+
+def signs(*values):
+    return np.array(values, np.float32)
+
+
+def test_the_response_prompt_on_device_is_the_one_of_the_host(world):
+    _, prompts, _, (persona, response) = world
+    for row, instance in enumerate(INSTANCES):
+        tokens = persona.completion[row][persona.completion_mask[row]].tolist()
+        ended = tokens[-1] == prompts.end_id
+        partner = prompts.generated_persona(tokens[:-1] if ended else tokens)
+        expected = prompts.response_prompt(instance, partner)
+        seen = response.prompt[row][response.prompt_mask[row]]
+        np.testing.assert_array_equal(seen, expected)
+
+
+def test_the_update_scores_what_was_sampled_as_it_was_sampled(world):
+    config, prompts, policies, rollouts = world
+    for rollout, model, params in [
+        (rollouts[0], policies.persona_model, policies.persona_params),
+        (rollouts[1], policies.response_model, policies.response_params),
+    ]:
+        batch = rollout_batch(rollout)
+        steps = jnp.arange(rollout.completion.shape[1])[None]
+        decoding = config.decoding(rollout.completion.shape[1])
+        logits = target_logits(model, params, batch)
+        logits = filter_logits(logits, decoding, steps, prompts.end_id)
+        again = token_log_probs(logits, batch.targets)
+        mask = rollout.completion_mask
+        np.testing.assert_allclose(again[mask], rollout.log_probs[mask], atol=1e-4)
+
+
+def test_the_update_is_minus_reward_times_the_gradient_of_log_p(world):
+    """The paper's two formulas, by autodiff of the plain sum of log-probs."""
+    config, prompts, policies, rollouts = world
+    advantage = signs(1, -1, -1, 1)
+    persona, response, _ = updated(world, (advantage, advantage))
+
+    def objective(params, model, rollout):
+        batch = rollout_batch(rollout)
+        steps = jnp.arange(rollout.completion.shape[1])[None]
+        decoding = config.decoding(rollout.completion.shape[1])
+        logits = target_logits(model, params, batch)
+        logits = filter_logits(logits, decoding, steps, prompts.end_id)
+        log_p = token_log_probs(logits, batch.targets)
+        return jnp.mean(advantage * jnp.sum(log_p, 1, where=rollout.completion_mask))
+
+    for new, old, model, rollout in [
+        (persona, policies.persona_params, policies.persona_model, rollouts[0]),
+        (response, policies.response_params, policies.response_model, rollouts[1]),
+    ]:
+        grads = jax.grad(objective)(old, model, rollout)
+        expected = jax.tree.map(lambda p, g: p + 0.1 * g, old, grads)
+        assert distance(expected, old) > 1e-3
+        assert distance(new, expected) < 1e-5
+
+
+def test_no_advantage_no_change(world):
+    _, _, policies, _ = world
+    persona, response, _ = updated(world, (signs(0, 0, 0, 0), signs(0, 0, 0, 0)))
+    assert distance(persona, policies.persona_params) == 0
+    assert distance(response, policies.response_params) == 0
+
+
+@pytest.mark.parametrize("frozen", ["persona", "response"])
+def test_a_frozen_policy_keeps_its_bits(world, frozen):
+    _, _, policies, _ = world
+    ones = signs(1, 1, 1, 1)
+    persona, response, metrics = updated(
+        world, (ones, ones), **{f"train_{frozen}": False}
+    )
+    moved = {
+        "persona": distance(persona, policies.persona_params),
+        "response": distance(response, policies.response_params),
+    }
+    assert moved.pop(frozen) == 0
+    assert min(moved.values()) > 1e-4
+    assert not any(name.startswith(frozen) for name in metrics)
+
+
+def test_micro_batches_change_no_update(world):
+    advantages = (signs(1, -1, 1, 1), signs(1, -1, 1, 1))
+    whole = updated(world, advantages)
+    parts = updated(world, advantages, micro_batches=4)
+    for a, b in zip(whole[:2], parts[:2], strict=True):
+        assert distance(a, b) < 1e-5
+
+
+def test_kl_to_the_supervised_model_starts_at_zero_and_pulls_back(world):
+    config, prompts, policies, rollouts = world
+    ones = signs(1, 1, 1, 1)
+    persona, _, metrics = updated(world, (ones, ones))
+    assert abs(float(metrics["persona_kl"])) < 1e-5
+    moved = dataclasses.replace(policies, persona_params=persona)
+    # From the moved policy, without any reward, the penalty alone lowers the KL.
+    config = dataclasses.replace(config, kl_coefficient=0.1, train_response=False)
+    state = TrainState.create(jax.tree.map(jnp.array, persona), TX)
+    zeros = signs(0, 0, 0, 0)
+    values = []
+    update = reinforce.make_update(config, policies, TX, prompts.end_id)
+    response = TrainState.create(jax.tree.map(jnp.array, moved.response_params), TX)
+    whole = reinforce.ReinforceState(0, state, response, {}, 0, {}, {})
+    for _ in range(3):
+        whole, metrics = update(whole, rollouts, (zeros, zeros), True)
+        values.append(float(metrics["persona_kl"]))
+    assert values[0] > values[1] > values[2] > 0
+
+
+def test_every_instance_comes_once_an_epoch_in_a_seeded_order():
+    ids = [i.id for i in instances(small.DIALOGUES)]  # 5: no multiple of the batch
+    known = instances(small.DIALOGUES)
+    seen = [i.id for s in range(10) for i in reinforce.batch_of(known, 2, 3, s)]
+    for epoch in range(4):
+        assert Counter(seen[epoch * 5 : epoch * 5 + 5]) == Counter(ids)
+    again = [i.id for s in range(10) for i in reinforce.batch_of(known, 2, 3, s)]
+    other = [i.id for s in range(10) for i in reinforce.batch_of(known, 2, 4, s)]
+    assert seen == again != other
+
+
+@dataclasses.dataclass
+class Seen:
+    """What `finished` looks at."""
+
+    first: dict
+    last: dict
+    failed: int = 0
+
+
+FINE = {"response_nll": 3.0, "persona_nll": 4.0, "persona_distinct_2": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "failed", "reason"),
+    [
+        ({}, 0, ""),
+        ({"response_nll": 3.3}, 9, ""),
+        ({"response_nll": 3.5}, 0, "collapsed: response perplexity 20.1 -> 33.1"),
+        ({"persona_nll": 5.5}, 0, "collapsed: persona perplexity"),
+        ({"persona_distinct_2": 0.1}, 0, "collapsed: Distinct-2"),
+        ({}, 10, "no better for 10 validations"),
+    ],
+)
+def test_training_stops_when_it_should_and_says_why(change, failed, reason):
+    state = Seen(FINE, FINE | change, failed)
+    told = reinforce.finished(reinforce.Config())(state)
+    assert told.startswith(reason) if reason else told == ""
