@@ -28,14 +28,16 @@ def get_config():
         model=GPT2Config(n_positions=352, n_embd=96, n_layer=3, n_head=4),
         dropout=False,
         batch_size=8,
-        epochs=3.0,
+        epochs=1.5,
         optimizer=OptimizerConfig(
             learning_rate=2e-3, warmup_steps=50, schedule="cosine", clip_norm=1.0
         ),
-        evaluate_every=200,
+        evaluate_every=100,
         checkpoint_every=100,
     )
-    response = dataclasses.replace(persona, name="response", task="response")
+    response = dataclasses.replace(
+        persona, name="response", task="response", epochs=2.0
+    )
     judge = critic.Config(
         name="critic",
         data=data,
@@ -43,7 +45,7 @@ def get_config():
         tokenizer="wordpiece:1200",
         model=DistilBertConfig(dim=128, hidden_dim=512, n_layers=3, n_heads=4),
         max_length=96,
-        epochs=6.0,
+        epochs=3.0,
         dropout=False,
         optimizer=OptimizerConfig(
             learning_rate=1e-3, warmup_steps=100, schedule="cosine", clip_norm=1.0
@@ -65,7 +67,7 @@ def get_config():
                 prompts=prompts,
                 baseline="leave_one_out",
                 kl_coefficient=0.05,
-                updates=150,
+                updates=75,
                 optimizer=OptimizerConfig(learning_rate=3e-5, clip_norm=1.0),
                 validation_instances=128,
                 evaluate_every=25,
