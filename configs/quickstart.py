@@ -17,7 +17,7 @@ from ppg_jax.train_state import OptimizerConfig
 def get_config():
     data = DataConfig(source="persona_world")
     prompts = PromptConfig(
-        max_length=256, max_persona_tokens=56, max_response_tokens=32
+        max_length=384, max_persona_tokens=56, max_response_tokens=32
     )
     persona = supervised.Config(
         name="persona",
@@ -25,7 +25,7 @@ def get_config():
         data=data,
         prompts=prompts,
         tokenizer="bpe:1200",
-        model=GPT2Config(n_positions=352, n_embd=96, n_layer=3, n_head=4),
+        model=GPT2Config(n_positions=384, n_embd=96, n_layer=3, n_head=4),
         dropout=False,
         batch_size=8,
         epochs=1.5,
