@@ -10,6 +10,7 @@ from ppg_jax import critic, evaluate, reinforce, supervised
 from ppg_jax.config import from_config_dict, to_config_dict
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
+from ppg_jax.launching import one_line_errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +39,12 @@ def config_dict(experiment: Experiment) -> ConfigDict:
 
 def define_flags(stage: str | None = None, *others: str) -> None:
     """--config and --workdir, and --stage where a program can train several."""
-    config_flags.DEFINE_config_file(
-        "config", "configs/quickstart.py", "The experiment; configs/ has the presets."
-    )
+    with one_line_errors():  # overrides are read from the command line here already
+        config_flags.DEFINE_config_file(
+            "config",
+            "configs/quickstart.py",
+            "An experiment; configs/ has the presets.",
+        )
     flags.DEFINE_string("workdir", "runs/quickstart", "The run directory.")
     if others:
         flags.DEFINE_enum("stage", stage, [stage, *others], "Which one of the config.")
@@ -48,5 +52,6 @@ def define_flags(stage: str | None = None, *others: str) -> None:
 
 def from_flags() -> tuple[Experiment, Path]:
     """The experiment with its overrides (--config.persona.seed=1), and the workdir."""
-    experiment = from_config_dict(Experiment, flags.FLAGS.config)
+    with one_line_errors():
+        experiment = from_config_dict(Experiment, flags.FLAGS.config)
     return experiment, Path(flags.FLAGS.workdir)

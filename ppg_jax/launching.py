@@ -4,9 +4,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
-from absl import app, logging
+from absl import app, flags, logging
 
 from ppg_jax.errors import UserError
 
@@ -43,18 +44,22 @@ def main(program: Callable[[], int | None]) -> None:
 
 
 def _parse_flags(argv):
-    """absl's parser, but a wrong flag or config is one line and exit code 2."""
-    from absl import flags
-
-    try:
+    with one_line_errors():
         return flags.FLAGS(argv)
+
+
+@contextmanager
+def one_line_errors():
+    """What absl and ml_collections say of a wrong flag or config, as one line."""
+    try:
+        yield
+    except OSError as error:
+        _fail(f"{' '.join(str(error).split())}; configs/ has the presets.")
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         told = str(error)
         if "Traceback" in told:  # of a config file; its last line is the reason
             told = f"{told.splitlines()[0]} {told.strip().splitlines()[-1]}"
         _fail(" ".join(told.split()))
-    except FileNotFoundError as error:
-        _fail(f"no such config file: {error.filename}; configs/ has the presets.")
 
 
 def _fail(message: str) -> None:
