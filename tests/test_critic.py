@@ -341,7 +341,7 @@ def woof_model(folder):
     (folder / "vocab.txt").unlink()
     sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "dim": 64}
     model = DistilBert(dataclasses.replace(TINY, **sizes, hidden_dim=128, dropout=0.02))
-    params = random_params(model, 0.5)
+    params = random_params(model, 0.12)
     pretrained.export(model, params, tokenizer, folder)
 
 
