@@ -1,5 +1,7 @@
 """The whole method on real PersonaChat, from scratch, on two CPU cores.
 
+Only its persona generator has been trained so far (docs/tried.md).
+
 bash launch/personachat_scratch.sh
 """
 

@@ -1,4 +1,7 @@
-"""The whole method on the embedded corpus: CPU, offline, a few minutes.
+"""The whole method on the embedded corpus: CPU, offline.
+
+Its sizes are not settled: the stages took more than ten minutes on two busy cores, and
+the critic stayed at 50 % (docs/tried.md).
 
 bash launch/quickstart.sh
 """
