@@ -76,7 +76,7 @@ def get_config():
                 prompts=prompts,
                 baseline="leave_one_out",
                 kl_coefficient=0.05,
-                updates=300,
+                updates=150,
                 optimizer=OptimizerConfig(learning_rate=2e-5, clip_norm=1.0),
                 validation_instances=200,
                 evaluate_every=50,
@@ -87,6 +87,7 @@ def get_config():
                 data=data,
                 prompts=prompts,
                 paper=True,
+                max_dialogues=320,
             ),
         )
     )

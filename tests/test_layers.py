@@ -16,10 +16,10 @@ LAYERS = (
     "losses metrics.bleu_rouge metrics.distinct metrics.overlap metrics.ppl "
     "metrics.significance models.attention models.weight_map rewards run_log sampling "
     "train_state",
-    "checkpoint controls data.audit data.persona_world data.personachat data.prompts "
+    "controls data.audit data.persona_world data.personachat data.prompts "
     "generation models.distilbert models.gpt2 models.hub",
-    "data.batching data.corpus models.pretrained training",
-    "judge scoring results",
+    "checkpoint data.batching data.corpus models.pretrained",
+    "judge scoring results training",
     "figures pipeline",
     "report",
     "chat critic evaluate export generate reinforce supervised",  # the stages

@@ -5,6 +5,7 @@ The model is a regression with four weights: what is tested is the loop around i
 
 import dataclasses
 import functools
+import gc
 import json
 import shutil
 import signal
@@ -189,6 +190,67 @@ def test_a_torn_checkpoint_is_not_restored(whole, tmp_path):
     assert taken[0] == before
     assert_same_run(tmp_path, state, whole)
     assert regress(tmp_path, taken.append).step == STEPS
+
+
+def flip_a_bit(folder: Path) -> None:
+    largest = max(folder.rglob("d/*"), key=lambda p: p.stat().st_size * p.is_file())
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
+def cut_in_half(folder: Path) -> None:
+    largest = max(folder.rglob("d/*"), key=lambda p: p.stat().st_size * p.is_file())
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+
+
+def lose_the_metadata(folder: Path) -> None:
+    for path in folder.rglob("_METADATA"):
+        path.unlink()
+
+
+def other_numbers(folder: Path) -> None:
+    """What no format notices: a whole checkpoint with other weights under its sum."""
+    sums = next(p for p in (folder / "sums").iterdir() if p.suffix != ".txt")
+    digest = json.loads(sums.read_text(encoding="utf-8"))["sha256"]
+    sums.write_text(json.dumps({"sha256": digest[::-1]}), encoding="utf-8")
+
+
+# What orbax leaves behind of a restore that failed complains when it is collected.
+LEFT_BEHIND = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@LEFT_BEHIND
+@pytest.mark.parametrize(
+    "damage", [flip_a_bit, cut_in_half, lose_the_metadata, other_numbers]
+)
+def test_a_damaged_checkpoint_is_moved_aside_for_the_one_before(
+    damage, whole, tmp_path, capsys
+):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    damage(tmp_path / "checkpoints" / str(STEPS))
+    taken = []
+    state = regress(tmp_path, taken.append)
+    assert taken[0] == STEPS - 2
+    told = capsys.readouterr().err
+    assert f"checkpoint {STEPS} is damaged" in told
+    assert (tmp_path / f"damaged_checkpoint_{STEPS}").is_dir()
+    assert_same_run(tmp_path, state, whole)
+    gc.collect()
+
+
+@LEFT_BEHIND
+def test_no_whole_checkpoint_is_an_error_and_nothing_is_lost(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "checkpoints"
+    for step in folder.iterdir():
+        lose_the_metadata(step)
+    with pytest.raises(UserError, match=f"no checkpoint in .* is whole .*{STEPS}: "):
+        regress(tmp_path)
+    assert {p.name for p in folder.iterdir()} == {"12", "14"}
+    gc.collect()
 
 
 def test_a_checkpoint_holds_its_own_step_though_training_goes_on_in_place(tmp_path):
