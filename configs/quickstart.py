@@ -30,29 +30,28 @@ def get_config():
         tokenizer="bpe:1200",
         model=GPT2Config(n_positions=384, n_embd=96, n_layer=3, n_head=4),
         dropout=False,
-        batch_size=8,
-        epochs=1.5,
+        batch_size=4,
+        epochs=2.0,
         optimizer=OptimizerConfig(
             learning_rate=2e-3, warmup_steps=50, schedule="cosine", clip_norm=1.0
         ),
         evaluate_every=100,
         checkpoint_every=100,
     )
-    response = dataclasses.replace(
-        persona, name="response", task="response", epochs=2.0
-    )
+    response = dataclasses.replace(persona, name="response", task="response")
     judge = critic.Config(
         name="critic",
         data=data,
-        init="",
-        tokenizer="wordpiece:1200",
-        model=DistilBertConfig(dim=128, hidden_dim=512, n_layers=3, n_heads=4),
+        init="minilm",
+        init_layers=3,
         max_length=96,
-        epochs=3.0,
+        max_instances=4000,
         dropout=False,
         optimizer=OptimizerConfig(
-            learning_rate=1e-3, warmup_steps=100, schedule="cosine", clip_norm=1.0
+            learning_rate=3e-4, warmup_steps=25, schedule="cosine", clip_norm=1.0
         ),
+        evaluate_every=50,
+        checkpoint_every=50,
     )
     return config_dict(
         Experiment(
@@ -64,17 +63,24 @@ def get_config():
                 response, name="response_without", partner_persona="none"
             ),
             critic=judge,
-            critic_scratch=dataclasses.replace(judge, name="critic_scratch"),
+            critic_scratch=dataclasses.replace(
+                judge,
+                name="critic_scratch",
+                init="",
+                init_layers=0,
+                tokenizer="wordpiece:1200",
+                model=DistilBertConfig(dim=128, hidden_dim=512, n_layers=3, n_heads=4),
+            ),
             reinforce=reinforce.Config(
                 data=data,
                 prompts=prompts,
                 baseline="leave_one_out",
                 kl_coefficient=0.05,
-                updates=75,
+                updates=40,
                 optimizer=OptimizerConfig(learning_rate=3e-5, clip_norm=1.0),
                 validation_instances=128,
-                evaluate_every=25,
-                checkpoint_every=25,
+                evaluate_every=20,
+                checkpoint_every=20,
             ),
             evaluate=evaluate.Config(
                 title="Quickstart: the paper's method on the embedded corpus",

@@ -4,14 +4,24 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/environment.sh
-environment
+environment minilm
 
 run=runs/quickstart
 stage() { "$python" -m "launch.$1" --config=configs/quickstart.py --workdir=$run "${@:2}"; }
+
+# The critic needs nothing of the generators, and a generator of this size does not
+# keep two cores busy.
+mkdir -p $run
+echo "The critic trains beside the generators; its progress is in $run/critic.log."
+stage train_critic > $run/critic.log 2>&1 &
+critic=$!
+trap 'kill $critic 2> /dev/null || true' EXIT
 stage train_persona
 stage train_response
 stage train_response --stage=response_without
-stage train_critic
+echo "Waiting for the critic."
+wait $critic || { tail -n 5 $run/critic.log; exit 1; }
+tail -n 1 $run/critic.log
 stage train_reinforce
 stage evaluate --conversations=3
 

@@ -62,8 +62,9 @@ class Config:
     name: its folder in the run directory. persona: whose profile it reads in training:
     that of the response's speaker ("self"), of the other ("partner"), or of "both".
     init: a folder, a hub id or "minilm", with its tokenizer; empty starts from scratch,
-    with `model` and with `tokenizer`: "wordpiece:SIZE" or a folder. max_instances: of
-    the training split, drawn by the seed; 0: all. validation_instances: for the curve.
+    with `model` and with `tokenizer`: "wordpiece:SIZE" or a folder. init_layers: how
+    many layers of `init` to keep, evenly spaced, as DistilBERT came from BERT; 0: all.
+    max_instances: of the training split, drawn by the seed; 0: all. validation_instances: for the curve.
     evaluate_instances: of each split, for result.json; 0: all.
     """
 
@@ -71,6 +72,7 @@ class Config:
     persona: str = "self"
     data: DataConfig = DataConfig()
     init: str = "distilbert-base-uncased"
+    init_layers: int = 0
     tokenizer: str = ""
     model: DistilBertConfig = DistilBertConfig()
     max_length: int = 128
@@ -294,6 +296,8 @@ def initial(config: Config, workdir: Path, train: Sequence[Dialogue]):
             config.init, dtype=dtype, seed=config.seed
         )
         check_classifier(model, config.init)
+        if config.init_layers:
+            model, params = keep_layers(model, params, config.init_layers)
     else:
         tokenizer = run_tokenizer(config, workdir, train)
         sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
@@ -307,6 +311,25 @@ def initial(config: Config, workdir: Path, train: Sequence[Dialogue]):
             f"most {limit}, the model's positions."
         )
     return model, params, tokenizer
+
+
+def keep_layers(model: DistilBert, params, number: int):
+    """(model, params) with `number` of the layers, evenly spaced from the first on.
+
+    So Sanh et al. (2019, section 3) start DistilBERT from one layer of two of BERT.
+    """
+    layers = model.config.n_layers
+    if not 0 < number <= layers:
+        raise UserError(
+            f"init_layers={number} of the critic must be between 1 and {layers}, the "
+            "layers of init, or 0 for all."
+        )
+    kept = {
+        f"layer_{i}": params["transformer"][f"layer_{i * layers // number}"]
+        for i in range(number)
+    }
+    sizes = dataclasses.replace(model.config, n_layers=number)
+    return DistilBert(sizes, model.dtype), {**params, "transformer": kept}
 
 
 def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):

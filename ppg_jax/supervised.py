@@ -29,6 +29,7 @@ from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, instances
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts
+from ppg_jax.errors import UserError
 from ppg_jax.models import hub, pretrained
 from ppg_jax.models.gpt2 import GPT2, GPT2Config, resize_vocabulary
 from ppg_jax.scoring import Scorer, mean_nll, target_log_probs
@@ -117,12 +118,9 @@ def run(config: Config, workdir: Path) -> dict:
         return training.report_done(config.name, folder)
     began = time.monotonic()
     model, params = initial(config, tokenizer)
-    batches = Batches(
-        examples(config, prompts, splits["train"]), config.batch_size, config.seed
-    )
-    valid = examples(
-        config, prompts, splits["valid"][: config.validation_dialogues or None]
-    )
+    train = checked_examples(config, prompts, splits, "train")
+    batches = Batches(train, config.batch_size, config.seed)
+    valid = checked_examples(config, prompts, splits, "valid")
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     tx = make_optimizer(config.optimizer, steps)
     train_step = make_train_step(
@@ -186,7 +184,11 @@ def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
 
 
 def initial(config: Config, tokenizer):
-    """(model, params): pretrained, or fresh from the seed."""
+    """(model, params): pretrained, or fresh from the seed.
+
+    Raises UserError if a prompt of full length does not fit into the model.
+    """
+    params = None
     if config.init:
         model, params, _ = pretrained.load(config.init)
         missing = len(tokenizer) - model.config.vocab_size
@@ -194,12 +196,31 @@ def initial(config: Config, tokenizer):
             params = resize_vocabulary(params, len(tokenizer))
         vocab_size = max(len(tokenizer), model.config.vocab_size)
         sizes = dataclasses.replace(model.config, vocab_size=vocab_size)
-        return GPT2(sizes, jnp.dtype(config.dtype)), params
-    sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
+    else:
+        sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
+    longest = config.prompts.max_length
+    if longest > sizes.n_positions:
+        raise UserError(
+            f"prompts.max_length={longest} is more than the {sizes.n_positions} "
+            f"positions of the model of {config.name}; lower it or raise n_positions."
+        )
     model = GPT2(sizes, jnp.dtype(config.dtype))
-    tokens = jnp.zeros((1, 8), jnp.int32)
-    init = jax.jit(model.init)
-    return model, init(jax.random.key(config.seed), tokens)["params"]
+    if params is None:
+        tokens = jnp.zeros((1, 8), jnp.int32)
+        params = jax.jit(model.init)(jax.random.key(config.seed), tokens)["params"]
+    return model, params
+
+
+def checked_examples(config: Config, prompts: Prompts, splits, split: str):
+    """The examples of a split (of valid: as many as the config says), never none."""
+    limit = config.validation_dialogues if split == "valid" else 0
+    made = examples(config, prompts, splits[split][: limit or None])
+    if not made:
+        raise UserError(
+            f"the {split} split of {config.data.source} has no response to learn; "
+            "give dialogues of two turns or more."
+        )
+    return made
 
 
 def examples(

@@ -275,6 +275,30 @@ def test_scoring_any_number_of_pairs_takes_few_shapes(monkeypatch):
     assert shapes == set(itertools.product((8, 16, 32, 64), (16, 32, 48)))
 
 
+@pytest.mark.parametrize(
+    ("number", "kept"), [(1, [0]), (2, [0, 3]), (3, [0, 2, 4]), (4, [0, 1, 3, 4])]
+)
+def test_kept_layers_are_evenly_spaced_from_the_first_on(number, kept):
+    sizes = DistilBertConfig(
+        vocab_size=11, dim=4, n_layers=6, n_heads=1, hidden_dim=4, num_labels=2
+    )
+    model, tokens = DistilBert(sizes), np.arange(5)[None]
+    params = model.init(jax.random.key(0), tokens)["params"]
+    smaller, its_params = critic.keep_layers(model, params, number)
+    assert smaller.apply({"params": its_params}, tokens).shape == (1, 2)
+    assert len(its_params["transformer"]) == smaller.config.n_layers == number
+    for i, layer in enumerate(kept):
+        assert its_params["transformer"][f"layer_{i}"] is (
+            params["transformer"][f"layer_{layer}"]
+        )
+
+
+def test_more_layers_than_there_are_is_refused():
+    model = DistilBert(DistilBertConfig(n_layers=6))
+    with pytest.raises(UserError, match="init_layers=7 .* between 1 and 6"):
+        critic.keep_layers(model, {}, 7)
+
+
 def test_the_loss_is_binary_cross_entropy_and_rows_of_padding_do_not_count():
     judge = tiny_critic()
     made = critic.pairs(likes(*"abc"), "self", seed=0)

@@ -69,6 +69,22 @@ def config(source: str, **changes) -> Config:
     return dataclasses.replace(defaults, **changes)
 
 
+def test_a_prompt_that_the_model_has_no_positions_for_is_refused(source, tmp_path):
+    longer = dataclasses.replace(PROMPTS, max_length=257)
+    with pytest.raises(UserError, match="max_length=257 is more than the 256 position"):
+        supervised.run(config(source, prompts=longer), tmp_path)
+
+
+@pytest.mark.parametrize("empty", ["train", "valid"])
+def test_a_split_without_a_response_is_refused(empty, tmp_path):
+    silent = [dataclasses.replace(d, utterances=("hi .",)) for d in small.DIALOGUES]
+    for split in ("train", "valid"):
+        dialogues = silent if split == empty else small.DIALOGUES
+        write_jsonl(dialogues, tmp_path / f"{split}.jsonl")
+    with pytest.raises(UserError, match=f"the {empty} split of .* has no response"):
+        supervised.run(config(str(tmp_path)), tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("task", "batching", "changes"),
     [
