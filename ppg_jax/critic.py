@@ -53,6 +53,7 @@ from ppg_jax.train_state import (
 
 KINDS = ("self", "partner")
 PERSONAS = (*KINDS, "both")
+COUPLE = 4  # pairs: two responses, each with both profiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +65,9 @@ class Config:
     init: a folder, a hub id or "minilm", with its tokenizer; empty starts from scratch,
     with `model` and with `tokenizer`: "wordpiece:SIZE" or a folder. init_layers: how
     many layers of `init` to keep, evenly spaced, as DistilBERT came from BERT; 0: all.
-    max_instances: of the training split, drawn by the seed; 0: all. validation_instances: for the curve.
-    evaluate_instances: of each split, for result.json; 0: all.
+    max_instances: of the training split, drawn by the seed; 0: all.
+    validation_instances: for the curve. evaluate_instances: of each split, for
+    result.json; 0: all. batch_size: pairs, a multiple of 4.
     """
 
     name: str = "critic"
@@ -97,6 +99,9 @@ class Config:
             if getattr(self, field) not in known:
                 told = f"{field}={getattr(self, field)!r} is none of {known}."
                 raise ValueError(told)
+        if self.batch_size % COUPLE:
+            told = f"batch_size={self.batch_size} is not a multiple of {COUPLE}."
+            raise ValueError(told)
         if bool(self.init) == bool(self.tokenizer):
             raise ValueError(
                 f"init={self.init!r} and tokenizer={self.tokenizer!r}: give one of the "
@@ -136,7 +141,8 @@ def pairs(
     odd number the last response gets the profile of any earlier instance. So the labels
     are balanced exactly, and no response (with an even number, no profile) alone tells
     them. persona: "self", "partner", or "both", the union. Instances without a profile
-    are left out. max_instances: how many, drawn by the seed; 0 is all.
+    are left out. max_instances: how many, drawn by the seed; 0 is all. The four pairs
+    of a couple follow each other.
 
     Raises:
       UserError: too few different profiles to match.
@@ -151,7 +157,8 @@ def _pairs(dialogues, kind: str, seed: int, max_instances: int) -> list[Pair]:
     order = rng.permutation(len(turns))[: max_instances or None]
     drawn = [turns[i] for i in order]
     made = []
-    for turn, stranger in zip(drawn, _strangers(drawn, rng), strict=True):
+    for own, stranger in _strangers(drawn, rng).items():
+        turn = drawn[own]
         response, name = turn.response, turn.instance_id
         made.append(Pair(turn.profile, response, RELATED, name))
         made.append(Pair(drawn[stranger].profile, response, UNRELATED, name))
@@ -175,8 +182,11 @@ def _turns(dialogues: Sequence[Dialogue], kind: str) -> list[_Turn]:
     return turns
 
 
-def _strangers(turns: Sequence[_Turn], rng) -> list[int]:
-    """For each turn, in random order already, the one whose profile it gets."""
+def _strangers(turns: Sequence[_Turn], rng) -> dict[int, int]:
+    """For each turn, in random order already, the one whose profile it gets.
+
+    The members of a couple follow each other.
+    """
 
     def unlike(i: int, j: int) -> bool:
         a, b = turns[i], turns[j]
@@ -198,7 +208,7 @@ def _strangers(turns: Sequence[_Turn], rng) -> list[int]:
             f"{len(turns)} instances with {len({t.profile for t in turns})} different "
             "profiles cannot be matched as strangers; give the critic more dialogues."
         )
-    return [strangers[i] for i in range(len(turns))]
+    return strangers
 
 
 def _exchange(couple: list[int], couples: list[list[int]], unlike, rng) -> bool:
@@ -214,30 +224,40 @@ def _exchange(couple: list[int], couples: list[list[int]], unlike, rng) -> bool:
 
 
 class PairBatches:
-    """Step -> batch over any number of epochs; the same for the same arguments."""
+    """Step -> batch over any number of epochs; the same for the same arguments.
+
+    A couple's four pairs come in one batch: what a profile or a response tells by
+    itself cancels there, and what they tell together is left. (Pair by pair, the
+    quickstart's critic did not learn: docs/tried.md.)
+    """
 
     def __init__(
         self, encoder: PairEncoder, made: Sequence[Pair], size: int, seed: int
     ):
-        self._rows = encoder([p.profile_text for p in made], [p.response for p in made])
-        self._labels = np.array([p.label for p in made], np.int32)
-        self._lengths = np.array([len(row) for row in self._rows])
-        self._size = size
+        rows = encoder([p.profile_text for p in made], [p.response for p in made])
+        labels = [p.label for p in made]
+        starts = range(0, len(made), COUPLE)
+        self._couples = [
+            (rows[at : at + COUPLE], labels[at : at + COUPLE]) for at in starts
+        ]
+        self._lengths = np.array([max(map(len, rows)) for rows, _ in self._couples])
+        self._size, self._couples_at_once = size, size // COUPLE
         # One epoch's order is kept: steps are asked for one after the other.
         self._order = functools.lru_cache(maxsize=1)(
-            lambda epoch: epoch_order(self._lengths, size, seed, epoch)
+            lambda epoch: epoch_order(self._lengths, self._couples_at_once, seed, epoch)
         )
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self._rows) // self._size)
+        return -(-len(self._couples) // self._couples_at_once)
 
     def __call__(self, step: int) -> PairBatch:
         """The batch of update `step`, counted from 0 over all epochs."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        chosen = self._order(epoch)[index]
-        rows = [self._rows[i] for i in chosen]
-        return collate(rows, self._labels[chosen], self._size)
+        chosen = [self._couples[i] for i in self._order(epoch)[index]]
+        rows = [row for couple, _ in chosen for row in couple]
+        labels = [label for _, couple in chosen for label in couple]
+        return collate(rows, np.array(labels, np.int32), self._size)
 
 
 def run(config: Config, workdir: Path) -> dict:

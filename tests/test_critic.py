@@ -288,22 +288,23 @@ def test_kept_layers_are_evenly_spaced_from_the_first_on(number, kept):
     assert smaller.apply({"params": its_params}, tokens).shape == (1, 2)
     assert len(its_params["transformer"]) == smaller.config.n_layers == number
     for i, layer in enumerate(kept):
-        assert its_params["transformer"][f"layer_{i}"] is (
-            params["transformer"][f"layer_{layer}"]
+        assert (
+            its_params["transformer"][f"layer_{i}"]
+            is (params["transformer"][f"layer_{layer}"])
         )
 
 
 def test_more_layers_than_there_are_is_refused():
     model = DistilBert(DistilBertConfig(n_layers=6))
-    with pytest.raises(UserError, match="init_layers=7 .* between 1 and 6"):
+    with pytest.raises(UserError, match=r"init_layers=7 .* between 1 and 6"):
         critic.keep_layers(model, {}, 7)
 
 
 def test_the_loss_is_binary_cross_entropy_and_rows_of_padding_do_not_count():
     judge = tiny_critic()
     made = critic.pairs(likes(*"abc"), "self", seed=0)
-    batch = PairBatches(judge._encoder, made, size=9, seed=0)(0)
-    assert (batch.lengths == 0).sum() == 3
+    batch = PairBatches(judge._encoder, made, size=8, seed=0)(0)
+    assert (batch.lengths == 0).sum() == 2
     profiles, responses, labels, _ = zip(*made, strict=True)
     p, y = judge.score(profiles, responses), np.array(labels)
     expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
@@ -333,6 +334,29 @@ def test_an_epoch_takes_every_pair_once_and_each_epoch_in_another_order():
         )
         assert taken == expected
     assert orders[0] != orders[1]
+
+
+def test_the_four_pairs_of_a_couple_come_in_one_batch():
+    """So each profile and each response of a batch has as many 1 as 0."""
+    encoder = PairEncoder(trained_tokenizer(), 48)
+    made = critic.pairs(many_dialogues(20), "self", seed=0)
+    batches = PairBatches(encoder, made, size=8, seed=0)
+    for step in range(batches.steps_per_epoch):
+        batch = batches(step)
+        balance = Counter()
+        for tokens, length, label in zip(
+            batch.tokens, batch.lengths, batch.labels, strict=True
+        ):
+            if length:
+                cut = list(tokens).index(encoder._end)
+                for part in (tokens[1:cut], tokens[cut:length]):
+                    balance[tuple(part)] += 1 if label else -1
+        assert not any(balance.values())
+
+
+def test_batches_hold_whole_couples():
+    with pytest.raises(ValueError, match="batch_size=30 is not a multiple of 4"):
+        critic.Config(batch_size=30)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +420,7 @@ def woof(tmp_path_factory):
         data=DataConfig(source=str(folder)),
         init=str(folder / "start"),
         max_length=16,
-        batch_size=25,
+        batch_size=24,
         epochs=18.0,
         optimizer=OptimizerConfig(learning_rate=1e-3),
         checkpoint_every=40,
