@@ -34,6 +34,7 @@ CUES = {
 }
 ORDERS = ("persona_first", "context_first")
 JOINTS = {"space": " ", "newline": "\n"}
+MOST_KNOWN = 1_000_000  # texts whose tokens are remembered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class PromptConfig:
     order: what comes first, the personas or the dialogue. style: the cues before a
     persona are text, or special tokens. joint: between the sentences of a persona.
     Prompt and completion together have at most `max_length` tokens: the oldest turns go
-    first, personas never; room is kept for completions of the two maximal lengths.
+    first, then the beginning of the newest, personas never; room is kept for completions of the two maximal lengths.
     """
 
     order: str = "persona_first"
@@ -238,6 +239,8 @@ class Prompts:
 
     def _encode(self, text: str) -> list[int]:
         if text not in self._known:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
             encode = self.tokenizer.backend_tokenizer.encode
             self._known[text] = encode(text, add_special_tokens=False).ids
         return self._known[text]
@@ -258,7 +261,10 @@ class Prompts:
         return self._self_cue + self.persona_target(instance.self_persona)
 
     def _context(self, instance: Instance, taken: int) -> list[int]:
-        """The newest turns that fit beside `taken` tokens, oldest first."""
+        """The newest turns that fit beside `taken` tokens, oldest first.
+
+        Of a newest turn that does not fit by itself, the end.
+        """
         left = self.config.max_length - taken
         if left < 0:
             raise UserError(
@@ -270,6 +276,8 @@ class Prompts:
         for utterance in reversed(instance.context):
             turn = self._turn(utterance)
             if len(turn) > left:
+                if not turns:  # at least the end of what is to be answered
+                    turns.append(turn[len(turn) - left :])
                 break
             left -= len(turn)
             turns.append(turn)

@@ -167,6 +167,19 @@ def contains(row: list[int], part: list[int]) -> bool:
     return any(row[at : at + len(part)] == part for at in range(len(row)))
 
 
+def test_of_a_newest_turn_that_is_too_long_the_end_is_kept():
+    config = {"max_persona_tokens": 8, "max_response_tokens": 4}
+    whole = small.prompts(**config)
+    instance = next(iter(DIALOGUE.instances()))
+    turn = whole.response_target(instance.context[-1])
+    longest = len(whole.response_prompt(instance, None)) + 4
+    for cut in range(1, len(turn)):
+        prompts = small.prompts(max_length=longest - cut, **config)
+        row = prompts.response_prompt(instance, None)
+        assert len(row) + 4 == longest - cut
+        assert row[-len(turn) + cut :] == turn[cut:]
+
+
 def test_room_is_kept_for_completions_of_the_maximal_lengths():
     prompts = small.prompts(max_length=150)
     for instance in DIALOGUE.instances():
