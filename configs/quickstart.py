@@ -31,21 +31,23 @@ def get_config():
         model=GPT2Config(n_positions=384, n_embd=96, n_layer=3, n_head=4),
         dropout=False,
         batch_size=4,
-        epochs=2.0,
+        epochs=1.25,
         optimizer=OptimizerConfig(
             learning_rate=2e-3, warmup_steps=50, schedule="cosine", clip_norm=1.0
         ),
         evaluate_every=100,
         checkpoint_every=100,
     )
-    response = dataclasses.replace(persona, name="response", task="response")
+    response = dataclasses.replace(
+        persona, name="response", task="response", epochs=1.5
+    )
     judge = critic.Config(
         name="critic",
         data=data,
         init="minilm",
         init_layers=3,
         max_length=96,
-        max_instances=4000,
+        max_instances=2800,
         dropout=False,
         optimizer=OptimizerConfig(
             learning_rate=3e-4, warmup_steps=25, schedule="cosine", clip_norm=1.0
@@ -76,11 +78,11 @@ def get_config():
                 prompts=prompts,
                 baseline="leave_one_out",
                 kl_coefficient=0.05,
-                updates=40,
-                optimizer=OptimizerConfig(learning_rate=3e-5, clip_norm=1.0),
+                updates=20,
+                optimizer=OptimizerConfig(learning_rate=1e-4, clip_norm=1.0),
                 validation_instances=128,
-                evaluate_every=20,
-                checkpoint_every=20,
+                evaluate_every=10,
+                checkpoint_every=10,
             ),
             evaluate=evaluate.Config(
                 title="Quickstart: the paper's method on the embedded corpus",
