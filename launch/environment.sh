@@ -4,8 +4,8 @@ environment() {
   local want="${1:+[$1]}"
   python=.venv/bin/python
   [ -x "$python" ] || "${PYTHON:-python3}" -m venv .venv
-  local made=".venv/made_from" key
-  key="$want $(cksum setup.cfg pyproject.toml)"
+  local made=".venv/made_with_${1:-}" key
+  key="$(cksum setup.cfg pyproject.toml)"
   if [ "$(cat "$made" 2>/dev/null)" != "$key" ]; then
     echo "installing ppg_jax$want into .venv" >&2
     "$python" -m pip install --quiet --disable-pip-version-check -e ".$want"

@@ -8,20 +8,26 @@ environment minilm
 
 run=runs/quickstart
 stage() { "$python" -m "launch.$1" --config=configs/quickstart.py --workdir=$run "${@:2}"; }
+the_critic_runs() { kill -0 $critic 2> /dev/null; }
+wait_for_the_critic() {
+  wait $critic || { tail -n 5 $run/critic.log >&2; exit 1; }
+  tail -n 1 $run/critic.log
+}
 
 # The critic needs nothing of the generators, and a generator of this size does not
 # keep two cores busy.
 mkdir -p $run
 echo "The critic trains beside the generators; its progress is in $run/critic.log."
-stage train_critic > $run/critic.log 2>&1 &
+"$python" -m launch.train_critic --config=configs/quickstart.py --workdir=$run > $run/critic.log 2>&1 &
 critic=$!
-trap 'kill $critic 2> /dev/null || true' EXIT
+trap 'kill $critic 2> /dev/null && wait $critic || true' EXIT
 stage train_persona
+the_critic_runs || wait_for_the_critic
 stage train_response
 stage train_response --stage=response_without
 echo "Waiting for the critic."
-wait $critic || { tail -n 5 $run/critic.log; exit 1; }
-tail -n 1 $run/critic.log
+wait_for_the_critic
+trap - EXIT
 stage train_reinforce
 stage evaluate --conversations=3
 

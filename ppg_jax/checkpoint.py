@@ -4,11 +4,14 @@ The only file that imports orbax. Saving is asynchronous and atomic: a checkpoin
 a kill cut short is never restored.
 """
 
+import fcntl
 import json
 import os
+import shutil
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import orbax.checkpoint as ocp
 
@@ -19,6 +22,7 @@ from ppg_jax.train_state import params_sha256
 # Fields that change how a run is watched or where its data lies, not what it computes.
 # (What the data is, the inputs say.)
 NOT_COMPARED = ("log_every", "checkpoint_every", "source")
+_LOCKS: dict[Path, TextIO] = {}  # held until the process ends, in whatever way
 
 
 class Checkpoints:
@@ -50,6 +54,8 @@ class Checkpoints:
                 restored = self._read(step, state)
             # orbax and tensorstore have an exception for every way to be damaged.
             except Exception as error:
+                if isinstance(error, MemoryError) or "RESOURCE_EXH" in str(error):
+                    raise
                 damaged[step] = str(error).strip().split("\n")[0][:200]
             else:
                 self._move_aside(damaged)
@@ -74,6 +80,7 @@ class Checkpoints:
     def _move_aside(self, damaged: dict[int, str]) -> None:
         for step, why in damaged.items():
             aside = self._path.parent / f"damaged_checkpoint_{step}"
+            shutil.rmtree(aside, ignore_errors=True)  # damaged twice
             (self._path / str(step)).replace(aside)
             told = f"checkpoint {step} is damaged ({why}): moved to {aside}"
             print(told, file=sys.stderr, flush=True)
@@ -86,30 +93,87 @@ class Checkpoints:
         self._manager.close()
 
 
-def claim(folder: Path, config, inputs: dict[str, str]) -> None:
-    """Makes `folder` belong to this config and these inputs, or refuses by name.
+def claim(
+    folder: Path, config, inputs: dict[str, str], later: Collection[str] = ()
+) -> None:
+    """Makes `folder` belong to this process, config and inputs, or refuses by name.
 
     inputs: what the run reads, each with its SHA-256, as {"training data": ...}.
-    Raises UserError if the folder holds a run of other ones.
+    later: the inputs that may have been missing before.
+    Raises UserError if the folder holds a run of other ones, or is in use.
     """
-    fields = flatten(config).items()
-    ours = {k: v for k, v in fields if k.split(".")[-1] not in NOT_COMPARED}
-    ours |= {f"sha256 of the {name}": value for name, value in inputs.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    _lock(folder)
+    ours = _fingerprint(config, inputs)
     path = folder / "fingerprint.json"
-    if path.exists():
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-        changed = [k for k in ours | theirs if ours.get(k) != theirs.get(k)]
-        if changed:
-            told = "; ".join(
-                f"{k} was {theirs.get(k)!r}, is {ours.get(k)!r}" for k in changed[:3]
-            )
-            raise UserError(
-                f"{folder} holds a run with another setting ({told}). Give another "
-                "--workdir, or delete that folder to start again."
-            )
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
+    theirs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else ours
+    new = {_sum_of(name) for name in later} - theirs.keys()
+    changed = [k for k in ours | theirs if ours.get(k) != theirs.get(k)]
+    told = _differences(theirs, ours, [k for k in changed if k not in new])
+    if told:
+        raise UserError(
+            f"{folder} holds a run with another setting ({told}). Give another "
+            "--workdir, or delete that folder to start again."
+        )
+    if changed or not path.exists():
         write_json(path, ours)
+
+
+def agree(folder: Path, config, inputs: dict[str, str], section: str = "") -> None:
+    """Raises UserError if the stage in `folder` was made with other data or settings.
+
+    Compared are the inputs and the fields of `section` of the config, where both
+    stages have them.
+    """
+    ours = _fingerprint(config, inputs)
+    sums = {_sum_of(name) for name in inputs}
+    theirs = json.loads((folder / "fingerprint.json").read_text(encoding="utf-8"))
+    shared = [
+        k
+        for k in ours.keys() & theirs.keys()
+        if k in sums or (section and k.startswith(f"{section}."))
+    ]
+    told = _differences(theirs, ours, sorted(shared))
+    if told:
+        raise UserError(
+            f"{folder} was made with another setting ({told}). Give the --config and "
+            "the data that it was made with, or another --workdir."
+        )
+
+
+def _fingerprint(config, inputs: dict[str, str]) -> dict:
+    fields = flatten(config).items()
+    compared = {k: v for k, v in fields if k.split(".")[-1] not in NOT_COMPARED}
+    # As it will be read again: JSON knows no tuples.
+    compared = json.loads(json.dumps(compared))
+    return compared | {_sum_of(name): value for name, value in inputs.items()}
+
+
+def _sum_of(name: str) -> str:
+    return f"sha256 of the {name}"
+
+
+def _differences(theirs: dict, ours: dict, keys: Sequence[str]) -> str:
+    changed = [k for k in keys if theirs.get(k) != ours.get(k)]
+    return "; ".join(
+        f"{k} was {theirs.get(k)!r}, is {ours.get(k)!r}" for k in changed[:3]
+    )
+
+
+def _lock(folder: Path) -> None:
+    """Two processes in one folder would overwrite each other's work."""
+    path = (folder / ".lock").resolve()
+    if path in _LOCKS:
+        return
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UserError(
+            f"{folder} is in use by another process; wait for it, or stop it."
+        ) from None
+    _LOCKS[path] = file
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -56,6 +56,13 @@ def from_config_dict(cls: type[T], values) -> T:
         raise UserError(f"{cls.__module__}.{cls.__name__}: {error}") from error
 
 
+def require_positive(config, *names: str) -> None:
+    """Raises ValueError unless these fields are 1 or more."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name}={getattr(config, name)} must be 1 or more.")
+
+
 def flatten(config, prefix: str = "") -> dict[str, Any]:
     """A dataclass as `{"optimizer.learning_rate": 1e-3, ...}`, ready for JSON."""
     flat = {}

@@ -25,6 +25,7 @@ import numpy as np
 
 from ppg_jax import training
 from ppg_jax.checkpoint import claim, write_json
+from ppg_jax.config import require_positive
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import epoch_order
 from ppg_jax.data.corpus import DataConfig
@@ -99,6 +100,7 @@ class Config:
             if getattr(self, field) not in known:
                 told = f"{field}={getattr(self, field)!r} is none of {known}."
                 raise ValueError(told)
+        require_positive(self, "batch_size", "log_every")
         if self.batch_size % COUPLE:
             told = f"batch_size={self.batch_size} is not a multiple of {COUPLE}."
             raise ValueError(told)
@@ -148,7 +150,11 @@ def pairs(
       UserError: too few different profiles to match.
     """
     kinds = KINDS if persona == "both" else (persona,)
-    return [p for kind in kinds for p in _pairs(dialogues, kind, seed, max_instances)]
+    made = [_pairs(dialogues, kind, seed, max_instances) for kind in kinds]
+    # An odd instance's two pairs, which are no couple, go to the end.
+    couples = [pairs[: len(pairs) // COUPLE * COUPLE] for pairs in made]
+    rest = [pairs[len(pairs) // COUPLE * COUPLE :] for pairs in made]
+    return [pair for pairs in couples + rest for pair in pairs]
 
 
 def _pairs(dialogues, kind: str, seed: int, max_instances: int) -> list[Pair]:

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from ppg_jax import controls, report, training
-from ppg_jax.checkpoint import claim, write_json
+from ppg_jax.checkpoint import agree, claim, write_json
+from ppg_jax.config import require_positive
 from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
@@ -50,6 +51,12 @@ class Config:
     batch_size: int = 64
     seed: int = 0
 
+    def __post_init__(self):
+        require_positive(self, "batch_size")
+        Decoding(1, temperature=self.temperature, top_p=self.top_p)  # checks them
+        if self.max_dialogues == 1:
+            raise ValueError("max_dialogues=1: intervals need two dialogues or more.")
+
 
 # name: (persona stage and folder or None, response stage and folder, partner persona)
 SYSTEMS = {
@@ -79,19 +86,35 @@ def run(config: Config, workdir: Path) -> dict:
         f"{name} model": result["params_sha256"] for name, result in stages.items()
     }
     data = {"test data": corpus.fingerprint(splits[config.split])}
-    claim(folder, config, weights | data)
+    train = {"training data": corpus.fingerprint(splits["train"])}
+    for name in stages:
+        agree(workdir / name, config, train, "prompts")
+    # A system whose stage finished since is one more row; but every response has a
+    # score by the critic, or none has.
+    later = weights.keys() - {"critic model"}
+    claim(folder, config, weights | data | train, later)
     began = time.monotonic()
     asked = chosen(config, splits[config.split])
     write_references(folder, asked, splits["train"])
     bench = Bench(config, workdir, asked)
     for name in controls.PERSONA_CONTROLS:
-        texts = controls.infer_persona(name, splits["train"], asked, config.seed)
-        bench.keep("personas", name, lambda texts=texts: persona_controls(asked, texts))
+        bench.keep(
+            "personas",
+            name,
+            lambda n=name: persona_controls(
+                asked, controls.infer_persona(n, splits["train"], asked, config.seed)
+            ),
+        )
     gold = [bench.gold_text(instance) for instance in asked]
     bench.keep("personas", "gold", lambda: persona_controls(asked, gold))
     for name in controls.RESPONSE_CONTROLS:
-        texts = controls.respond(name, splits["train"], asked, config.seed)
-        bench.keep("responses", name, lambda texts=texts: bench.judged(texts, gold))
+        bench.keep(
+            "responses",
+            name,
+            lambda n=name: bench.judged(
+                controls.respond(n, splits["train"], asked, config.seed), gold
+            ),
+        )
     for name, source in PERSONA_SYSTEMS.items():
         if source[0] in stages:
             bench.keep("personas", name, lambda source=source: bench.personas(source))
@@ -227,7 +250,7 @@ class Bench:
         for record, partner in zip(records, known, strict=True):
             score = scores[record["id"]]
             record |= {**score._asdict(), "partner_persona": partner}
-            record["critic_score"] = record["critic_score"] if partner else None
+            record["critic_score"] = record["critic_score"] if told != "none" else None
         return records
 
     def judged(self, texts: Sequence[str], personas: Sequence[str]) -> list[dict]:

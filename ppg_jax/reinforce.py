@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax import rewards, training
-from ppg_jax.checkpoint import claim, write_json
+from ppg_jax.checkpoint import agree, claim, write_json
+from ppg_jax.config import require_positive
 from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Instance, instances
@@ -53,6 +54,9 @@ from ppg_jax.train_state import (
     make_optimizer,
     params_sha256,
 )
+
+# What a validation measures.
+MEASURED = ("response_nll", "persona_nll", "persona_distinct_2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +108,13 @@ class Config:
             if getattr(self, field) not in known:
                 told = f"{field}={getattr(self, field)!r} is none of {known}."
                 raise ValueError(told)
+        require_positive(self, "batch_size", "micro_batches", "log_every")
+        if self.batch_size % self.micro_batches:
+            raise ValueError(
+                f"batch_size={self.batch_size} is not a multiple of "
+                f"micro_batches={self.micro_batches}."
+            )
+        self.decoding(1)  # says what is wrong with temperature, top_k and top_p
         if not (self.train_persona or self.train_response):
             raise ValueError("train_persona and train_response are both off.")
 
@@ -155,8 +166,13 @@ def run(config: Config, workdir: Path) -> dict:
     }
     sources = {name: params_sha256(params) for name, params in weights.items()}
     sources["critic"] = params_sha256(critic.params)
-    sources["training data"] = corpus.fingerprint(splits["train"])
-    claim(folder, config, sources)
+    data = {
+        "training data": corpus.fingerprint(splits["train"]),
+        "validation data": corpus.fingerprint(splits["valid"]),
+    }
+    for name in (config.persona, config.response, config.critic):
+        agree(workdir / name, config, data, "prompts")
+    claim(folder, config, sources | data)
     if (folder / "result.json").exists():
         return training.report_done(config.name, folder)
     began = time.monotonic()
@@ -178,11 +194,11 @@ def run(config: Config, workdir: Path) -> dict:
         prompted = prompts_of(prompts, chosen)
         rollouts = sample(state.persona.params, state.response.params, prompted, keys)
         judged = judge(config, critic, prompts, rollouts)
-        watch = (step + 1) % config.log_every == 0
+        watch = (step + 1) % config.log_every == 0 or step + 1 == updates
         state, metrics = update(state, rollouts, judged.advantages, watch)
         return state, judged.metrics | metrics
 
-    start = initial_state(policies, tx, validator)
+    start = initial_state(policies, tx)
     schedule = training.Schedule(
         updates, config.log_every, config.checkpoint_every, config.evaluate_every
     )
@@ -353,7 +369,7 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
     """
 
     def loss(params, part, model, reference):
-        rollout, advantage, watch = part
+        rollout, advantage, watch, tokens_in_all = part
         batch = rollout_batch(rollout)
         decoding = config.decoding(rollout.completion.shape[1])
         steps = jnp.arange(decoding.max_new_tokens)[None]
@@ -372,18 +388,20 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
             kl = jax.lax.cond(
                 watch, lambda: jax.lax.stop_gradient(divergence()), lambda: 0.0
             )
-        uncertainty = entropy(logits, mask)
+        # Means over the tokens of the whole batch, however it is cut into parts.
+        share = config.micro_batches * jnp.sum(mask) / tokens_in_all
+        kl, uncertainty = share * kl, share * entropy(logits, mask)
         value = reinforce_loss(log_probs, mask, advantage, config.reduce)
         value += config.kl_coefficient * kl - config.entropy_coefficient * uncertainty
         return value, {"loss": value, "kl": kl, "entropy": uncertainty}
 
     def improve(state: TrainState, part, model, reference):
         rollout, advantage, watch = part
+        tokens = jnp.sum(rollout.completion_mask)
 
         def gradient(rows, _):
-            rollout, advantage = rows
             return jax.grad(loss, has_aux=True)(
-                state.params, (rollout, advantage, watch), model, reference
+                state.params, (*rows, watch, tokens), model, reference
             )
 
         parts = config.micro_batches
@@ -437,18 +455,20 @@ class Validator:
 
     def __call__(self, state: ReinforceState):
         seen = self.measure(state.persona.params, state.response.params)
-        better = seen["response_nll"] < state.best["nll"]
+        last = {k: jnp.asarray(v, jnp.float32) for k, v in seen.items()}
+        better = last["response_nll"] < state.best["nll"]
         now = {
             "persona": state.persona.params,
             "response": state.response.params,
-            "nll": jnp.asarray(seen["response_nll"], jnp.float32),
+            "nll": last["response_nll"],
             "step": state.step,
         }
         keep = functools.partial(jnp.where, better)
         state = state.replace(
             best=jax.tree.map(keep, now, state.best),
             failed=jnp.where(better, 0, state.failed + 1),
-            last={k: jnp.asarray(v, jnp.float32) for k, v in seen.items()},
+            first=last if int(state.step) == 0 else state.first,
+            last=last,
         )
         metrics = {f"valid_{k}": v for k, v in seen.items()}
         metrics |= {
@@ -479,10 +499,9 @@ class Validator:
         }
 
 
-def initial_state(policies: Policies, tx, validator: Validator) -> ReinforceState:
-    """The supervised policies, which are the best ones until something beats them."""
-    seen = validator.measure(policies.persona_params, policies.response_params)
-    first = {k: jnp.asarray(v, jnp.float32) for k, v in seen.items()}
+def initial_state(policies: Policies, tx) -> ReinforceState:
+    """The supervised policies, not validated yet."""
+    unknown = {name: jnp.full((), jnp.inf) for name in MEASURED}
     copy = functools.partial(jax.tree.map, jnp.array)  # the update donates its own
     return ReinforceState(
         step=jnp.zeros((), jnp.int32),
@@ -491,12 +510,12 @@ def initial_state(policies: Policies, tx, validator: Validator) -> ReinforceStat
         best={
             "persona": copy(policies.persona_params),
             "response": copy(policies.response_params),
-            "nll": first["response_nll"],
+            "nll": jnp.full((), jnp.inf),
             "step": jnp.zeros((), jnp.int32),
         },
         failed=jnp.zeros((), jnp.int32),
-        first=first,
-        last=first,
+        first=unknown,
+        last=unknown,
     )
 
 
@@ -513,7 +532,7 @@ def finished(config: Config):
         )
         for name, factor in [("response", 1.5), ("persona", 4.0)]:
             before, after = (np.exp(m[f"{name}_nll"]) for m in (first, last))
-            if after > factor * before:
+            if not after <= factor * before:  # NaN, too
                 return f"collapsed: {name} perplexity {before:.3g} -> {after:.3g}"
         before, after = first["persona_distinct_2"], last["persona_distinct_2"]
         if after < 0.25 * before:

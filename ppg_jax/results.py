@@ -466,7 +466,7 @@ def perplexity_by_turn(
                 "instances": int(rows.sum()),
             }
             for turn, rows in zip(TURNS, chosen, strict=True)
-            if rows.any()
+            if len(np.unique(dialogues[rows])) > 1  # an interval needs two
         }
     return table
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from ppg_jax import training
 from ppg_jax.checkpoint import claim, write_json
+from ppg_jax.config import require_positive
 from ppg_jax.controls import top_k_sentences
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import Batches
@@ -90,6 +91,7 @@ class Config:
             if getattr(self, field) not in known:
                 told = f"{field}={getattr(self, field)!r} is none of {known}."
                 raise ValueError(told)
+        require_positive(self, "batch_size", "micro_batches", "log_every")
         if not (self.tokenizer or self.init):
             raise ValueError('tokenizer="" takes that of init, and init is empty, too.')
         if self.batch_size % self.micro_batches:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 
 from ppg_jax.checkpoint import Checkpoints
+from ppg_jax.errors import UserError
 from ppg_jax.run_log import RunLog
 
 
@@ -58,7 +60,8 @@ def train(
     # Whatever happens, a checkpoint that is being written is finished.
     with _signals() as received, closing(checkpoints), closing(log):
         if evaluate and start == 0:
-            log.write(0, evaluate(state)[1])
+            state, metrics = evaluate(state)
+            log.write(0, metrics)
         for step in range(start, schedule.steps):
             if evaluate and finished(state):
                 break
@@ -66,6 +69,7 @@ def train(
             done = step + 1
             if done % schedule.log_every == 0 or done == schedule.steps:
                 metrics = jax.device_get(metrics)
+                _check_finite(name, done, metrics)
                 log.write(done, metrics)
                 log.progress(done, dict(list(metrics.items())[:3]))
             if evaluate and _due(done, schedule.evaluate_every, schedule.steps):
@@ -80,6 +84,16 @@ def train(
     if evaluate and finished(state):
         print(f"{name}: stopped early: {finished(state)}", file=sys.stderr)
     return state
+
+
+def _check_finite(name: str, step: int, metrics: Metrics) -> None:
+    broken = [k for k, v in metrics.items() if "loss" in k and not np.isfinite(v)]
+    if broken:
+        raise UserError(
+            f"{name}: {broken[0]} is {float(metrics[broken[0]])} at step {step}; start "
+            "it again with a lower learning rate or with clip_norm=1.0, in another "
+            "--workdir."
+        )
 
 
 def _due(done: int, every: int, last: int) -> bool:

@@ -89,7 +89,14 @@ def test_neither_response_nor_profile_alone_tells_the_label(persona):
 def test_both_is_the_union_of_self_and_partner():
     dialogues = many_dialogues(7)
     parts = [critic.pairs(dialogues, kind, seed=3) for kind in critic.KINDS]
-    assert critic.pairs(dialogues, "both", seed=3) == parts[0] + parts[1]
+    made = critic.pairs(dialogues, "both", seed=3)
+    assert Counter(made) == Counter(parts[0] + parts[1])
+    # An odd number leaves two pairs of each kind over; all others come in couples.
+    assert [len(part) % critic.COUPLE for part in parts] == [2, 2]
+    for at in range(0, len(made) - critic.COUPLE, critic.COUPLE):
+        couple = made[at : at + critic.COUPLE]
+        for texts in zip(*[(p.profile_text, p.response) for p in couple], strict=True):
+            assert set(Counter(texts).values()) == {2}
 
 
 def test_pairs_are_a_function_of_the_seed():

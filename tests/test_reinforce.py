@@ -144,10 +144,13 @@ def test_a_frozen_policy_keeps_its_bits(world, frozen):
     assert not any(name.startswith(frozen) for name in metrics)
 
 
-def test_micro_batches_change_no_update(world):
+@pytest.mark.parametrize("terms", [{}, {"entropy_coefficient": 0.3}])
+def test_micro_batches_change_no_update(world, terms):
     advantages = (signs(1, -1, 1, 1), signs(1, -1, 1, 1))
-    whole = updated(world, advantages)
-    parts = updated(world, advantages, micro_batches=4)
+    whole = updated(world, advantages, **terms)
+    parts = updated(world, advantages, micro_batches=4, **terms)
+    for name in ("persona_entropy", "response_entropy"):
+        np.testing.assert_allclose(whole[2][name], parts[2][name], rtol=1e-5)
     for a, b in zip(whole[:2], parts[:2], strict=True):
         assert distance(a, b) < 1e-5
 

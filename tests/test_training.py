@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.checkpoint import Checkpoints, claim
+from ppg_jax.checkpoint import Checkpoints, agree, claim
 from ppg_jax.errors import UserError
 from ppg_jax.run_log import duration, read_metrics
 from ppg_jax.train_state import (
@@ -323,6 +323,54 @@ def test_how_a_run_is_watched_may_change(tmp_path):
     claim(tmp_path, Config(), INPUTS)
     claim(tmp_path, Config(), INPUTS)
     claim(tmp_path, Config(log_every=5, checkpoint_every=7, source="there"), INPUTS)
+
+
+def test_an_input_that_may_come_later_may_come_but_not_change(tmp_path):
+    claim(tmp_path, Config(), INPUTS)
+    more = INPUTS | {"new model": "c"}
+    claim(tmp_path, Config(), more, later={"new model"})
+    with pytest.raises(UserError, match="new model was 'c', is 'd'"):
+        claim(tmp_path, Config(), more | {"new model": "d"}, later={"new model"})
+
+
+def test_a_stage_made_of_other_data_or_settings_is_refused(tmp_path):
+    claim(tmp_path, Config(size=4), INPUTS)
+    agree(tmp_path, Config(), INPUTS, "optimizer")
+    agree(tmp_path, Config(), INPUTS | {"critic": "c"})
+    with pytest.raises(UserError, match=r"learning_rate was 0\.1, is 0\.2"):
+        agree(tmp_path, Config(optimizer=Inner(0.2)), {}, "optimizer")
+    with pytest.raises(UserError, match=r"training data was 'aa*', is 'c'"):
+        agree(tmp_path, Config(), INPUTS | {"training data": "c"})
+
+
+def test_a_folder_belongs_to_one_process_at_a_time(tmp_path):
+    hold = (
+        "import sys, pathlib; from ppg_jax import checkpoint; "
+        "checkpoint._lock(pathlib.Path(sys.argv[1])); print('held', flush=True); "
+        "sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match="in use by another process"):
+        claim(tmp_path, Config(), INPUTS)
+    other.kill()
+    other.communicate()
+    claim(tmp_path, Config(), INPUTS)  # the lock ends with the process
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path):
+    def take_step(state, step):
+        return state, {"loss": np.float32("nan")}
+
+    start = TrainState.create({"w": jnp.zeros(4)}, optimizer())
+    with pytest.raises(UserError, match=r"loss is nan at step 1; .* learning rate"):
+        train("nan", tmp_path, start, take_step, SCHEDULE)
 
 
 def test_a_torn_line_of_metrics_is_left_out(tmp_path):

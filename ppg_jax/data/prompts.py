@@ -44,7 +44,8 @@ class PromptConfig:
     order: what comes first, the personas or the dialogue. style: the cues before a
     persona are text, or special tokens. joint: between the sentences of a persona.
     Prompt and completion together have at most `max_length` tokens: the oldest turns go
-    first, then the beginning of the newest, personas never; room is kept for completions of the two maximal lengths.
+    first, then the beginning of the newest, personas never; room is kept for
+    completions of the two maximal lengths.
     """
 
     order: str = "persona_first"
