@@ -1,6 +1,6 @@
 """The whole method on real PersonaChat, from scratch, on two CPU cores.
 
-Only its persona generator has been trained so far (docs/tried.md).
+The result is in docs/results/personachat_scratch/: about four hours.
 
 bash launch/personachat_scratch.sh
 """

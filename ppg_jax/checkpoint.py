@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import orbax.checkpoint as ocp
 
@@ -22,7 +22,7 @@ from ppg_jax.train_state import params_sha256
 # Fields that change how a run is watched or where its data lies, not what it computes.
 # (What the data is, the inputs say.)
 NOT_COMPARED = ("log_every", "checkpoint_every", "source")
-_LOCKS: dict[Path, TextIO] = {}  # held until the process ends, in whatever way
+_LOCKS: dict[Path, int] = {}  # held until the process ends, in whatever way
 
 
 class Checkpoints:
@@ -165,15 +165,15 @@ def _lock(folder: Path) -> None:
     path = (folder / ".lock").resolve()
     if path in _LOCKS:
         return
-    file = path.open("w")
+    handle = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
+        os.close(handle)
         raise UserError(
             f"{folder} is in use by another process; wait for it, or stop it."
         ) from None
-    _LOCKS[path] = file
+    _LOCKS[path] = handle
 
 
 def write_json(path: Path, value: Any) -> None:

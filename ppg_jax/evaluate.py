@@ -29,6 +29,7 @@ from ppg_jax.judge import Critic
 from ppg_jax.models import pretrained
 from ppg_jax.sampling import Decoding
 from ppg_jax.scoring import Scorer
+from ppg_jax.train_state import params_sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +194,8 @@ class Bench:
         self._config, self._workdir, self._asked = config, workdir, asked
         self._models: dict[tuple[str, str], tuple] = {}
         self._inferred: dict[tuple[str, str], list[Completion]] = {}
+        self._answered: dict[tuple, list[dict]] = {}
+        self._first_with: dict[str, tuple[str, str]] = {}  # by SHA-256 of the weights
         self._generators: list[Generator] = []
         critic = workdir / "critic"
         finished = (critic / "result.json").exists()
@@ -235,6 +238,13 @@ class Bench:
 
     def responses(self, persona_source, response_source, told: str) -> list[dict]:
         """What a response generator answers, and how likely it finds the gold."""
+        # Early stopping may have kept the supervised weights: no need to ask twice.
+        asked = (self._same(persona_source), self._same(response_source), told)
+        if asked not in self._answered:
+            self._answered[asked] = self._respond(*asked)
+        return self._answered[asked]
+
+    def _respond(self, persona_source, response_source, told: str) -> list[dict]:
         model, params, prompts = self._load(response_source)
         partners = self._partners(prompts, persona_source, told)
         pairs = list(zip(self._asked, partners, strict=True))
@@ -278,7 +288,15 @@ class Bench:
             return [prompts.persona_target(i.partner_persona) for i in self._asked]
         return [prompts.generated_persona(p.tokens) for p in self._infer(source)]
 
+    def _same(self, source):
+        """The source that was asked first among those with the same weights."""
+        if source is None:
+            return None
+        sha256 = params_sha256(self._load(source)[1])
+        return self._first_with.setdefault(sha256, source)
+
     def _infer(self, source) -> list[Completion]:
+        source = self._same(source)
         if source not in self._inferred:
             model, params, prompts = self._load(source)
             limit = self._config.prompts.max_persona_tokens

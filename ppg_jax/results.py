@@ -230,7 +230,7 @@ def read(run_dir: Path) -> Predictions:
     if not (folder / "instances.jsonl").exists():
         raise UserError(
             f"{folder} holds no evaluation; run `python -m launch.evaluate "
-            f"--workdir={run_dir}` first."
+            f"--config=CONFIG --workdir={run_dir}` first."
         )
     instances = _read_jsonl(folder / "instances.jsonl")
     responses = RESPONSE_MODELS | RESPONSE_CONTROLS
