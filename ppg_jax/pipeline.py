@@ -229,8 +229,8 @@ class Pipeline:
         instance, partner = request.instance(), request.partner_persona
         if partner is None:
             self.prompts.persona_prompt(instance)
-            # The longest persona that can be inferred, and the end token it may lack.
-            tokens = (0,) * (self.prompts.config.max_persona_tokens + 1)
+            # The longest persona that can be inferred, its end token included.
+            tokens = (0,) * self.prompts.config.max_persona_tokens
         else:
             tokens = self._given(partner).tokens
         self.prompts.response_prompt(instance, tokens or None)
