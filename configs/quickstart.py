@@ -1,7 +1,7 @@
 """The whole method on the embedded corpus: CPU, offline.
 
-Its sizes are not settled: the stages took more than ten minutes on two busy cores, and
-the critic stayed at 50 % (docs/tried.md).
+Sized for ten minutes on two cores, which is too little for the generators to make use
+of the partner persona (docs/tried.md).
 
 bash launch/quickstart.sh
 """
@@ -35,7 +35,8 @@ def get_config():
         optimizer=OptimizerConfig(
             learning_rate=2e-3, warmup_steps=50, schedule="cosine", clip_norm=1.0
         ),
-        evaluate_every=100,
+        validation_dialogues=60,
+        evaluate_every=250,
         checkpoint_every=100,
     )
     response = dataclasses.replace(
@@ -88,6 +89,7 @@ def get_config():
                 title="Quickstart: the paper's method on the embedded corpus",
                 data=data,
                 prompts=prompts,
+                max_dialogues=60,
             ),
         )
     )
