@@ -406,7 +406,8 @@ def _critic(numbers: Mapping) -> str:
         return ""
     told = (
         "Share of pairs of a profile and a response that are judged rightly, half of "
-        "them related, beside judges that only compare words."
+        "them related, beside judges that only compare words. Intervals take the pairs "
+        "as independent, which makes them somewhat narrow (Wilson)."
     )
     if numbers["paper"]:
         told += " The paper's: about 0.75 (self persona) and 0.60 (partner's)."

@@ -276,11 +276,19 @@ def _read_jsonl(path: Path) -> list[dict]:
         if not line.strip():
             continue
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(
                 f"{path}:{number}: not JSON ({error.msg}), expected one object a line."
             ) from None
+        if not isinstance(record, dict):
+            raise UserError(f"{path}:{number}: no object, expected one object a line.")
+        if record.get("nll") is not None and not record.get("tokens"):
+            raise UserError(
+                f"{path}:{number}: nll without tokens; give the number of tokens that "
+                "it counts, or null for both."
+            )
+        records.append(record)
     return records
 
 

@@ -399,8 +399,20 @@ def test_records_of_other_instances_are_refused_by_file(tmp_path):
         results.read(run_dir)
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("[1]", "no object"), ('{"id": "a", "nll": 3.5, "tokens": 0}', "nll without tok")],
+)
+def test_a_row_of_the_users_that_cannot_be_read_is_told_by_line(line, told, tmp_path):
+    run_dir = make_run(tmp_path)
+    mine = run_dir / "evaluate/responses/mine.jsonl"
+    mine.write_text('{"id": "a"}\n' + line + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=rf"mine\.jsonl:2: {told}"):
+        results.read(run_dir)
+
+
 def test_a_folder_without_an_evaluation_says_what_to_run(tmp_path):
-    with pytest.raises(UserError, match=r"launch\.evaluate --workdir="):
+    with pytest.raises(UserError, match=r"launch\.evaluate --config=CONFIG --workdir="):
         report.write_report(tmp_path, "Nothing", paper=False)
 
 
