@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ppg_jax.models.attention import attend
+from ppg_jax.models.dense import Dense
 
 # Fixed in DistilBERT's code and equal in the BERT encoders that load into it.
 LAYER_NORM_EPSILON = 1e-12
@@ -40,8 +41,8 @@ class DistilBertConfig:
             )
 
 
-def _dense(features: int, dtype: jnp.dtype) -> nn.Dense:
-    return nn.Dense(features, dtype=dtype, kernel_init=nn.initializers.normal(0.02))
+def _dense(features: int, dtype: jnp.dtype) -> Dense:
+    return Dense(features, dtype, nn.initializers.normal(0.02))
 
 
 def _embed(rows: int, width: int) -> nn.Embed:

@@ -17,7 +17,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ppg_jax.models.attention import attend
+from ppg_jax.models.attention import attend, attend_back
+from ppg_jax.models.dense import Dense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Attention(nn.Module):
     def __call__(self, x, mask, cache, slot, deterministic):
         """[B, T, D], bool [B, T, S], (keys, values) or None -> [B, T, D], new pair."""
         config = self.config
-        qkv = nn.Dense(3 * config.n_embd, dtype=self.dtype, name="c_attn")(x)
+        qkv = Dense(3 * config.n_embd, self.dtype, name="c_attn")(x)
         heads = (*x.shape[:2], config.n_head, config.n_embd // config.n_head)
         query, key, value = (a.reshape(heads) for a in jnp.split(qkv, 3, axis=-1))
         if cache is not None:
@@ -86,8 +87,10 @@ class Attention(nn.Module):
             key = jax.lax.dynamic_update_slice(cache[0], key, at)
             value = jax.lax.dynamic_update_slice(cache[1], value, at)
         dropout = nn.Dropout(config.attn_pdrop, deterministic=deterministic)
-        y = attend(query, key, value, mask, dropout).reshape(x.shape)
-        y = nn.Dense(config.n_embd, dtype=self.dtype, name="c_proj")(y)
+        # A single token is decoded: it looks at all slots. More begin at slot 0.
+        look = attend if x.shape[1] == 1 else attend_back
+        y = look(query, key, value, mask, dropout).reshape(x.shape)
+        y = Dense(config.n_embd, self.dtype, name="c_proj")(y)
         y = nn.Dropout(config.resid_pdrop, deterministic=deterministic)(y)
         return y, (key, value)
 
@@ -100,8 +103,8 @@ class MLP(nn.Module):
     def __call__(self, x, deterministic):
         """[B, T, D] -> [B, T, D]."""
         width = self.config.n_embd
-        h = nn.Dense(4 * width, dtype=self.dtype, name="c_fc")(x)
-        y = nn.Dense(width, dtype=self.dtype, name="c_proj")(nn.gelu(h))
+        h = Dense(4 * width, self.dtype, name="c_fc")(x)
+        y = Dense(width, self.dtype, name="c_proj")(nn.gelu(h))
         return nn.Dropout(self.config.resid_pdrop, deterministic=deterministic)(y)
 
 
@@ -145,8 +148,8 @@ class GPT2(nn.Module):
         """int [B, T] -> float32 logits [B, T, V] of the token after each one.
 
         attention_mask: bool [B, T], True = a real token; or bool [B, T, T], True = may
-        look, for masks that are not plainly causal. position_ids: int [B, T]; counted
-        from the mask where absent, so that padding changes nothing.
+        look, for masks that hide more than what is ahead. position_ids: int [B, T];
+        counted from the mask where absent, so that padding changes nothing.
         """
         hidden = self.hidden_states(tokens, position_ids, attention_mask, deterministic)
         return self.unembed(hidden)

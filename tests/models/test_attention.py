@@ -1,0 +1,43 @@
+"""Attention in blocks is attention."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.models.attention import QUERY_BLOCK, attend, attend_back
+
+
+@pytest.mark.parametrize("length", [1, QUERY_BLOCK, QUERY_BLOCK + 1, 250])
+@pytest.mark.parametrize("more_slots", [0, 7])
+def test_blocks_give_the_same_results_and_gradients(length, more_slots):
+    keys = jax.random.split(jax.random.key(0), 4)
+    slots = length + more_slots
+    query = jax.random.normal(keys[0], (2, length, 3, 4))
+    key, value = (jax.random.normal(k, (2, slots, 3, 4)) for k in keys[1:3])
+    hidden = jax.random.bernoulli(keys[3], 0.3, (2, length, slots))
+    mask = (jnp.eye(length, slots, dtype=bool)[None] | ~hidden) & jnp.tri(
+        length, slots, dtype=bool
+    )[None]
+
+    def results(function):
+        def loss(query, key, value):
+            y = function(query, key, value, mask)
+            return jnp.sum(jnp.sin(y)), y
+
+        gradients = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
+        return jax.tree.leaves(gradients(query, key, value))
+
+    for ours, plain in zip(results(attend_back), results(attend), strict=True):
+        np.testing.assert_allclose(ours, plain, atol=2e-5)
+
+
+def test_what_is_ahead_is_not_computed():
+    def flops(function):
+        shape = jax.ShapeDtypeStruct((1, 8 * QUERY_BLOCK, 2, 16), jnp.float32)
+        mask = jax.ShapeDtypeStruct((1, 8 * QUERY_BLOCK, 8 * QUERY_BLOCK), jnp.bool)
+        compiled = jax.jit(function).lower(shape, shape, shape, mask).compile()
+        return compiled.cost_analysis()["flops"]
+
+    # Eight blocks compute (1 + 2 + ... + 8) / 64 of the scores.
+    assert flops(attend_back) / flops(attend) == pytest.approx(36 / 64, rel=0.05)

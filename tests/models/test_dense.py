@@ -1,0 +1,36 @@
+"""The linear layer against flax's own: parameters, results, gradients."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.models.dense import Dense
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (2, 3, 6)])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("bfloat16", 2e-2)])
+def test_it_is_the_dense_layer_of_flax(shape, dtype, tolerance):
+    x = jax.random.normal(jax.random.key(0), shape)
+    ours, theirs = Dense(5, jnp.dtype(dtype)), nn.Dense(5, dtype=jnp.dtype(dtype))
+    params = ours.init(jax.random.key(1), x)
+    params = jax.tree.map(lambda p: p + 0.1, params)  # a bias that is not 0
+    shapes = jax.tree.map(jnp.shape, params)
+    assert shapes == jax.tree.map(jnp.shape, theirs.init(jax.random.key(1), x))
+
+    def value(layer):
+        def loss(params, x):
+            y = layer.apply(params, x)
+            return jnp.sum(jnp.sin(y.astype(jnp.float32))), y
+
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(
+            params, x
+        )
+
+    results = map(jax.tree.leaves, (value(ours), value(theirs)))
+    for a, b in zip(*results, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(
+            np.float32(a), np.float32(b), rtol=tolerance, atol=tolerance
+        )
