@@ -14,8 +14,8 @@ LAYERS = (
     "errors",
     "assets config data.dialogue data.persona_world_traits data.tokenization launching "
     "losses metrics.bleu_rouge metrics.distinct metrics.overlap metrics.ppl "
-    "metrics.significance models.attention models.weight_map rewards run_log sampling "
-    "train_state",
+    "metrics.significance models.attention models.dense models.weight_map rewards "
+    "run_log sampling train_state",
     "controls data.audit data.persona_world data.personachat data.prompts "
     "generation models.distilbert models.gpt2 models.hub",
     "checkpoint data.batching data.corpus models.pretrained",
@@ -23,7 +23,11 @@ LAYERS = (
     "figures pipeline",
     "report",
     "chat critic evaluate export generate reinforce supervised",  # the stages
-    "experiment",
+    "experiment benchmark.race benchmark.workload",
+    "benchmark.ours",
+    "benchmark.ctranslate2 benchmark.pytorch",
+    "benchmark.suites",
+    "benchmark.results",
 )
 LEVELS = {
     f"ppg_jax.{name}": level
@@ -35,8 +39,9 @@ LEVELS = {
 ADDRESSES = {
     "flax.linen": ("ppg_jax.models.",),
     "orbax": ("ppg_jax.checkpoint",),
-    "transformers": ("ppg_jax.data.tokenization",),
-    "torch": (),
+    "transformers": ("ppg_jax.data.tokenization", "ppg_jax.benchmark.pytorch"),
+    "torch": ("ppg_jax.benchmark.pytorch",),
+    "ctranslate2": ("ppg_jax.benchmark.ctranslate2",),
 }
 
 

@@ -1,0 +1,78 @@
+"""The peer: CTranslate2, a C++ engine for inference, in float32 or with int8 weights.
+
+A `ppg_jax.benchmark.race.Work`. The model folder is converted once, into a folder
+beside it; that is not timed.
+"""
+
+from pathlib import Path
+
+import ctranslate2
+import numpy as np
+
+from ppg_jax.benchmark.ours import padded
+from ppg_jax.benchmark.workload import Job, Workload
+
+
+class Generate:
+    """Context -> partner persona -> response; CTranslate2 sorts and batches itself."""
+
+    def __init__(self, job: Job, compute_type: str, threads: int):
+        self.job, self.work = job, Workload(job)
+        folder = convert(Path(job.generator), compute_type)
+        self.generator = ctranslate2.Generator(
+            str(folder),
+            device="cpu",
+            compute_type=compute_type,
+            intra_threads=threads,
+        )
+        self.sampling = {"sampling_topk": 1}
+        if job.top_p:
+            self.sampling = {"sampling_topk": 0, "sampling_topp": job.top_p}
+
+    def check(self):
+        personas, responses = self._replies({"sampling_topk": 1})
+        limits = self.work.prompts.config
+        return {
+            "persona": padded(personas, limits.max_persona_tokens),
+            "response": padded(responses, limits.max_response_tokens),
+        }
+
+    def run(self):
+        self._replies(self.sampling)
+
+    def _replies(self, sampling):
+        prompts, limits = self.work.prompts, self.work.prompts.config
+        chosen = self.work.chosen_instances()
+        rows = [prompts.persona_prompt(i) for i in chosen]
+        made = self._complete(rows, limits.max_persona_tokens, sampling)
+        personas = [prompts.generated_persona(tokens) for tokens in made]
+        rows = [
+            prompts.response_prompt(i, persona)
+            for i, persona in zip(chosen, personas, strict=True)
+        ]
+        responses = self._complete(rows, limits.max_response_tokens, sampling)
+        for tokens in made + responses:
+            prompts.text(tokens)
+        return personas, responses
+
+    def _complete(self, rows, new_tokens: int, sampling) -> list[list[int]]:
+        words = self.work.prompts.tokenizer.convert_ids_to_tokens
+        end = words([self.work.prompts.end_id])[0]
+        results = self.generator.generate_batch(
+            [words(row) for row in rows],
+            max_batch_size=self.job.batch_size,
+            max_length=new_tokens,
+            include_prompt_in_result=False,
+            end_token=end,
+            **sampling,
+        )
+        return [np.asarray(r.sequences_ids[0]).tolist() for r in results]
+
+
+def convert(folder: Path, compute_type: str) -> Path:
+    """The model in CTranslate2's form."""
+    target = folder.with_name(f"{folder.name}_ctranslate2_{compute_type}")
+    if not (target / "model.bin").exists():
+        converter = ctranslate2.converters.TransformersConverter(str(folder))
+        converter.convert(str(target), quantization=compute_type, force=True)
+    return target

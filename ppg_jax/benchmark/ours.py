@@ -1,0 +1,202 @@
+"""The contestant "ppg_jax": each suite's work, done as a user of this package does it.
+
+Each class is a `ppg_jax.benchmark.race.Work`.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppg_jax import critic, reinforce, supervised
+from ppg_jax.benchmark.workload import Job, Workload
+from ppg_jax.generation import row_keys
+from ppg_jax.judge import Critic
+from ppg_jax.models import pretrained
+from ppg_jax.pipeline import Pipeline, PipelineConfig, Request
+from ppg_jax.scoring import Scorer
+from ppg_jax.train_state import OptimizerConfig, TrainState, make_optimizer
+
+# So small that the losses of later rounds are those of the first.
+OPTIMIZER = OptimizerConfig(learning_rate=1e-6)
+
+
+class Train:
+    """Updates of one generator, each over whole dialogues."""
+
+    def __init__(self, job: Job):
+        work = Workload(job)
+        model, params = _load(job.generator, job)
+        tx = make_optimizer(OPTIMIZER, 1)
+        self._state = TrainState.create(params, tx)
+        self._step = supervised.make_train_step(
+            model, tx, 1, job.seed, dropout=job.dropout
+        )
+        self._batches = [part.batch for (part,) in work.updates("dialogue")]
+        self._score = Score(job)
+
+    def check(self):
+        return self._score.check()
+
+    def run(self):
+        for batch in self._batches:
+            self._state, metrics = self._step(self._state, batch)
+        jax.block_until_ready((self._state, metrics))
+
+
+class Score:
+    """The log-likelihood of every target, as perplexity needs it."""
+
+    def __init__(self, job: Job):
+        work = Workload(job)
+        model, self._params = _load(job.generator, job)
+        self._examples = work.dialogue_examples()
+        self._scorer = Scorer(model, batch_size=job.batch_size)
+
+    def check(self):
+        return {"nll": in_order(self._scorer(self._params, self._examples))}
+
+    def run(self):
+        self._scorer(self._params, self._examples)
+
+
+class Generate:
+    """Context -> partner persona -> response."""
+
+    def __init__(self, job: Job):
+        work = Workload(job)
+        generator = _load(job.generator, job)
+
+        def pipeline(**options):
+            config = PipelineConfig(batch_size=job.batch_size, **options)
+            return Pipeline(work.prompts, generator, generator, config)
+
+        self._requests = [
+            Request(i.self_persona, i.context) for i in work.chosen_instances()
+        ]
+        self._greedy = pipeline()
+        self._pipeline = self._greedy
+        if job.top_p:
+            self._pipeline = pipeline(temperature=1.0, top_p=job.top_p)
+        self._limits = work.prompts.config
+
+    def check(self):
+        replies = self._greedy.replies(self._requests)
+        # As the persona generator wrote it: without an end token if it found no end.
+        personas = [r.partner_persona.tokens for r in replies]
+        limits = self._limits
+        return {
+            "persona": padded(personas, limits.max_persona_tokens),
+            "response": padded([r.tokens for r in replies], limits.max_response_tokens),
+        }
+
+    def run(self):
+        self._pipeline.replies(self._requests)
+
+
+class Reinforce:
+    """Updates of both generators: sample, judge, one Adam step each."""
+
+    def __init__(self, job: Job):
+        work = Workload(job)
+        self._prompts, self._instances = work.prompts, work.chosen_instances()
+        self._config = reinforce.Config(
+            prompts=job.prompts, batch_size=job.batch_size, optimizer=OPTIMIZER
+        )
+        model, params = _load(job.generator, job)
+        self._critic = Critic.load(job.critic)
+        self._policies = reinforce.Policies(model, model, params, params)
+        self._tx = make_optimizer(OPTIMIZER, 1)
+        self._state = reinforce.initial_state(self._policies, self._tx)
+        self._sample, self._update = self._programs(self._config)
+
+    def _programs(self, config: reinforce.Config):
+        policies, end_id = self._policies, self._prompts.end_id
+        sample = reinforce.make_sampler(
+            config, policies.persona_model, policies.response_model, end_id
+        )
+        return sample, reinforce.make_update(config, policies, self._tx, end_id)
+
+    def check(self):
+        config = dataclasses.replace(self._config, temperature=0.0)
+        sample, _ = self._programs(config)
+        rollouts, judged = self._judged(config, sample, 0)
+        lengths = [rollout.completion_mask.sum(axis=1) for rollout in rollouts]
+        return {
+            "persona": np.asarray(rollouts[0].completion),
+            "response": np.asarray(rollouts[1].completion),
+            "log_prob": np.stack([np.asarray(r.log_probs).sum(1) for r in rollouts]),
+            "lengths": np.stack(lengths),
+            "reward": np.asarray(judged.advantages[0]),
+        }
+
+    def run(self):
+        for start in range(0, len(self._instances), self._config.batch_size):
+            rollouts, judged = self._judged(self._config, self._sample, start)
+            self._state, metrics = self._update(
+                self._state, rollouts, judged.advantages, False
+            )
+        jax.block_until_ready((self._state, metrics))
+
+    def _judged(self, config, sample, start: int):
+        size = config.batch_size
+        chosen = self._instances[start : start + size]
+        prompted = reinforce.prompts_of(self._prompts, chosen)
+        keys = row_keys(config.seed, start + np.arange(size))
+        state = self._state
+        rollouts = sample(state.persona.params, state.response.params, prompted, keys)
+        return rollouts, reinforce.judge(config, self._critic, self._prompts, rollouts)
+
+
+class CriticTrain:
+    """Updates of the critic on balanced pairs."""
+
+    def __init__(self, job: Job):
+        work = Workload(job)
+        model, params = _load(job.critic, job)
+        tx = make_optimizer(OPTIMIZER, 1)
+        self._state = TrainState.create(params, tx)
+        self._step = critic.make_train_step(model, tx, job.seed, job.dropout)
+        self._batches = work.pair_batches()
+        self._score = CriticScore(job)
+
+    def check(self):
+        return self._score.check()
+
+    def run(self):
+        for batch in self._batches:
+            self._state, metrics = self._step(self._state, batch)
+        jax.block_until_ready((self._state, metrics))
+
+
+class CriticScore:
+    """P(related) of pairs, from text."""
+
+    def __init__(self, job: Job):
+        self._critic = Critic.load(job.critic)
+        self._profiles, self._responses = Workload(job).pair_texts()
+
+    def check(self):
+        return {"critic_score": self._critic.score(self._profiles, self._responses)}
+
+    def run(self):
+        self._critic.score(self._profiles, self._responses)
+
+
+def _load(folder: str, job: Job):
+    """(model, params) of a model folder."""
+    return pretrained.load(folder, dtype=jnp.dtype(job.dtype))[:2]
+
+
+def in_order(scores) -> np.ndarray:
+    """Nats of each instance, in the order of the ids."""
+    return np.array([scores[name].nll for name in sorted(scores)])
+
+
+def padded(rows, width: int) -> np.ndarray:
+    """Token rows as int32 [N, width], -1 where there is no token."""
+    table = np.full((len(rows), width), -1, np.int32)
+    for i, row in enumerate(rows):
+        table[i, : len(row)] = row
+    return table

@@ -1,0 +1,196 @@
+"""What the races found: one JSON file, from which the table and the figure are made.
+
+A row that is run again replaces its old record, so suites can be run one by one.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from ppg_jax.benchmark.race import Result, largest_difference, ratio
+from ppg_jax.benchmark.suites import OURS
+from ppg_jax.checkpoint import write_json
+
+PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "ctranslate2", "numpy")
+
+
+def record(name: str, results: Mapping[str, Result], instances: int, settings) -> dict:
+    """One race as plain values.  settings: what a reader needs to repeat it."""
+    ours = results[OURS]
+    contestants = {}
+    for contestant, result in results.items():
+        contestants[contestant] = {
+            "seconds": [lap.seconds for lap in result.laps],
+            "cpu_seconds": [lap.cpu_seconds for lap in result.laps],
+            "median_seconds": result.median,
+            "instances_per_second": instances / result.median,
+            "setup_seconds": result.setup_seconds,
+            "first_seconds": result.first_lap.seconds,
+            "peak_bytes": result.peak_bytes,
+        }
+        if contestant != OURS:
+            contestants[contestant] |= {
+                "ratio": ratio(ours, result),
+                "cpu_ratio": ratio(ours, result, cpu=True),
+                "differences": largest_difference(ours, result),
+            }
+    return {
+        "name": name,
+        "instances": instances,
+        "settings": settings,
+        "versions": versions(),
+        "machine": machine(),
+        "contestants": contestants,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of each package that is installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict:
+    """The processor and the accelerator."""
+    import jax
+
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    device = jax.devices()[0]
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "platform": device.platform,
+        "device": device.device_kind,
+    }
+
+
+def load(folder: Path) -> list[dict]:
+    """The records so far."""
+    file = folder / "benchmark.json"
+    return json.loads(file.read_text()) if file.exists() else []
+
+
+def save(folder: Path, new: dict) -> list[dict]:
+    """Adds a record, or replaces the one of the same name; writes table and figure."""
+    records = load(folder)
+    at = [i for i, old in enumerate(records) if old["name"] == new["name"]]
+    records = [r for i, r in enumerate(records) if i not in at]
+    records.insert(at[0] if at else len(records), new)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "benchmark.json", records)
+    (folder / "benchmark.md").write_text(table(records), encoding="utf-8")
+    draw(records, folder / "benchmark.png")
+    return records
+
+
+def table(records: Sequence[dict]) -> str:
+    """The records as a Markdown table."""
+    head = [
+        "work",
+        "contestant",
+        "instances/s",
+        "times ours (95 %)",
+        "CPU time",
+        "first",
+        "peak GiB",
+    ]
+    rows = []
+    for entry in records:
+        for name, c in entry["contestants"].items():
+            versus, cpu = "", ""
+            if "ratio" in c:
+                value, low, high = c["ratio"]
+                versus = f"{value:.2f} ({low:.2f} to {high:.2f})"
+                cpu = f"{c['cpu_ratio'][0]:.2f}"
+            rows.append(
+                [
+                    entry["name"],
+                    name,
+                    f"{c['instances_per_second']:.3g}",
+                    versus,
+                    cpu,
+                    f"{c['first_seconds']:.1f} s",
+                    f"{c['peak_bytes'] / 2**30:.2f}",
+                ]
+            )
+    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def draw(records: Sequence[dict], path: Path) -> None:
+    """Each peer's time over ours, a dot and its interval; right of 1 we are faster."""
+    bars = [
+        (f"{r['name']}\n{name}", c["ratio"])
+        for r in records
+        for name, c in r["contestants"].items()
+        if "ratio" in c
+    ]
+    if not bars:
+        return
+    with matplotlib.rc_context({"figure.constrained_layout.use": True, "font.size": 9}):
+        figure = Figure(figsize=(9, 1.2 + 0.42 * len(bars)))
+        axes = figure.subplots()
+        values = np.array([[*r] for _, r in bars])
+        at = np.arange(len(bars))[::-1]
+        low, high = values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]
+        won = values[:, 0] >= 1
+        for mask, color in ((won, "#0072b2"), (~won, "#d55e00")):
+            axes.errorbar(
+                values[mask, 0],
+                at[mask],
+                xerr=[low[mask], high[mask]],
+                fmt="o",
+                color=color,
+                capsize=3,
+            )
+        axes.axvline(1, color="#999999", linewidth=1)
+        axes.set_xscale("log", base=2)
+        ticks = [0.25, 0.5, 1, 2, 4, 8, 16]
+        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axes.set_yticks(at, [label for label, _ in bars])
+        axes.set_xlabel(
+            "time of the peer / time of ppg_jax (right of 1: ours is faster)"
+        )
+        axes.grid(axis="x", color="#e4e4e4")
+        figure.savefig(path, dpi=150)
+
+
+def draw_curve(records: Sequence[dict], field: str, path: Path) -> None:
+    """Milliseconds per instance against a swept setting, one line a contestant."""
+    names = list(dict.fromkeys(n for r in records for n in r["contestants"]))
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for marker, name in zip("os^Dv<>P*X", names, strict=False):
+        points = [
+            (r["settings"][field], 1e3 / r["contestants"][name]["instances_per_second"])
+            for r in records
+            if name in r["contestants"]
+        ]
+        axes.plot(*zip(*points, strict=True), marker=marker, label=name)
+    axes.set_yscale("log")
+    if all(isinstance(r["settings"][field], int) for r in records):
+        axes.set_xscale("log", base=2)
+        values = [r["settings"][field] for r in records]
+        axes.set_xticks(values, [str(v) for v in values])
+    axes.set_xlabel(field)
+    axes.set_ylabel("milliseconds per instance")
+    axes.set_title(records[0]["name"].split(" [")[0], loc="left")
+    axes.grid(color="#e4e4e4")
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)

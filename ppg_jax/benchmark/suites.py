@@ -1,0 +1,119 @@
+"""The races: which work, at which sizes, against whom.
+
+A row is one race. Forms of the PyTorch peer where there are two: "like for like" is our
+tensor program in PyTorch; "user's work" does the same to the same instances as a user
+of transformers does it.
+"""
+
+import dataclasses
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ppg_jax.benchmark.race import Result, Work, largest_difference, race
+from ppg_jax.benchmark.workload import Job
+from ppg_jax.errors import UserError
+
+PEERS = ("torch_eager", "torch_compile", "ctranslate2_float32", "ctranslate2_int8")
+OURS = "ppg_jax"
+LIKE_FOR_LIKE, USERS_WORK = "like for like", "user's work"
+FORMS = {LIKE_FOR_LIKE: "dialogue", USERS_WORK: "instance"}
+
+# Relative to the largest; float32 sums in another order, over hundreds of tokens.
+TOLERANCE = 1e-4
+# Greedy tokens may part where two logits are equal but for rounding.
+ROWS_THAT_MAY_DIFFER = 0.02
+
+
+class Row(NamedTuple):
+    """One race of a suite."""
+
+    name: str
+    suite: str
+    work: str  # the class in `ours`, and in the module of a peer
+    changes: Mapping = {}  # to the job
+    forms: Sequence[str] = (USERS_WORK,)
+
+
+BOTH = (LIKE_FOR_LIKE, USERS_WORK)
+ROWS = (
+    Row("train response", "train", "Train", {"task": "response"}, BOTH),
+    Row("train persona", "train", "Train", {"task": "persona"}, BOTH),
+    Row("score response", "score", "Score", {"task": "response"}, BOTH),
+    Row("score persona", "score", "Score", {"task": "persona"}, BOTH),
+    Row("generate, greedy", "generate", "Generate"),
+    Row("generate, nucleus", "generate", "Generate", {"top_p": 0.9}),
+    Row("reinforce", "reinforce", "Reinforce"),
+    Row("train critic", "critic", "CriticTrain", forms=BOTH),
+    Row("score with the critic", "critic", "CriticScore", forms=BOTH),
+)
+SUITES = tuple(dict.fromkeys(row.suite for row in ROWS))
+
+
+def run_row(
+    row: Row, job: Job, peers: Sequence[str], rounds: int, threads: int
+) -> dict[str, Result]:
+    """One race, whose results are checked to be equal; contestant -> result.
+
+    Raises UserError if a contestant's results are not those of the others, or if its
+    package is not installed.
+    """
+    job = dataclasses.replace(job, **row.changes)
+    results = race(contestants(row, job, peers, threads), rounds, threads)
+    if job.dtype == "float32":
+        for name, result in results.items():
+            if "int8" not in name:
+                _check_equal(row, results[OURS], result)
+    return results
+
+
+def contestants(
+    row: Row, job: Job, peers: Sequence[str], threads: int
+) -> dict[str, Callable[[], Work]]:
+    """Name -> what builds the work, in a process of its own."""
+    made = {OURS: functools.partial(_ours, row.work, job)}
+    for peer in peers:
+        kind, _, setting = peer.partition("_")
+        if kind == "torch":
+            for form in row.forms:
+                made[f"{peer}, {form}"] = functools.partial(
+                    _torch, row.work, job, FORMS[form], setting == "compile", threads
+                )
+        elif row.work == "Generate":
+            made[f"{peer}, {USERS_WORK}"] = functools.partial(
+                _ctranslate2, job, setting, threads
+            )
+    return made
+
+
+def _check_equal(row: Row, ours: Result, theirs: Result) -> None:
+    for name, difference in largest_difference(ours, theirs).items():
+        tokens = ours.checks[name].dtype.kind == "i"
+        if difference > (ROWS_THAT_MAY_DIFFER if tokens else TOLERANCE):
+            raise UserError(
+                f"{row.name}: {name} of {theirs.name} is {difference:.2g} away from "
+                "ours; a race between different results says nothing."
+            )
+
+
+def _ours(work: str, job: Job) -> Work:
+    from ppg_jax.benchmark import ours
+
+    return getattr(ours, work)(job)
+
+
+def _torch(work: str, job: Job, form: str, compiled: bool, threads: int) -> Work:
+    module = _peer("pytorch", "torch")
+    return getattr(module, work)(job, module.Setting(form, compiled, threads))
+
+
+def _ctranslate2(job: Job, compute_type: str, threads: int) -> Work:
+    return _peer("ctranslate2", "ctranslate2").Generate(job, compute_type, threads)
+
+
+def _peer(module: str, package: str):
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"{package} is not installed; pip install -e .[peers]")
+    return importlib.import_module(f"ppg_jax.benchmark.{module}")

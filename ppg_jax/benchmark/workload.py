@@ -1,0 +1,224 @@
+"""What the contestants are given: one model folder, one list of real dialogues.
+
+A `Job` travels to every contestant's process, where `Workload` reads it: the same
+weights, the same tokens, in the same order.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppg_jax import critic, judge
+from ppg_jax.data import corpus
+from ppg_jax.data.batching import Batch, collate
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.dialogue import Dialogue, Instance, instances
+from ppg_jax.data.prompts import Example, PromptConfig, Prompts
+from ppg_jax.data.tokenization import load_tokenizer
+from ppg_jax.judge import PairBatch
+from ppg_jax.models import hub, pretrained
+from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
+from ppg_jax.models.gpt2 import GPT2, GPT2Config
+
+# Width, layers, heads; the tokenizer decides the vocabulary.
+GPT2_SIZES = {
+    "tiny": (64, 2, 2),
+    "mini": (256, 4, 4),
+    "small": (768, 12, 12),
+    "medium": (1024, 24, 16),
+}
+DISTILBERT_SIZES = {
+    "tiny": (64, 2, 2),
+    "mini": (256, 3, 4),
+    "small": (768, 6, 12),
+    "medium": (768, 6, 12),
+}
+PAIR_LENGTH = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One race.
+
+    generator, critic: model folders. source: of `DataConfig`. instances: how many of
+    the split; whole dialogues, the first ones, where dialogues are trained or scored,
+    else drawn by the seed. batch_size: dialogues, contexts or pairs computed at once.
+    micro_batch: instances that PyTorch computes at once. top_p: 0 is greedy.
+    """
+
+    suite: str
+    generator: str
+    critic: str
+    source: str
+    split: str
+    instances: int
+    batch_size: int
+    micro_batch: int
+    task: str = "response"
+    dtype: str = "float32"
+    dropout: bool = False
+    top_p: float = 0.0
+    prompts: PromptConfig = PromptConfig()
+    seed: int = 0
+
+
+class Part(NamedTuple):
+    """Rows that are computed at once."""
+
+    batch: Batch
+    ids: list[tuple[str, ...]]  # of the instances in each row
+
+
+class Workload:
+    """A job's dialogues, instances and tokens."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self._all = corpus.load_splits(DataConfig(source=job.source))[job.split]
+        self.prompts = Prompts(load_tokenizer(job.generator), job.prompts)
+        # Like lengths together, as `ppg_jax.data.batching` has them in training.
+        chosen = first_dialogues(self._all, job.instances, job.batch_size)
+        self.dialogues = sorted(chosen, key=self._length)
+
+    def chosen_instances(self) -> list[Instance]:
+        """The contexts of `generate` and `reinforce`."""
+        everything = instances(self._all)
+        order = np.random.default_rng(self.job.seed).permutation(len(everything))
+        return [everything[i] for i in order[: self.job.instances]]
+
+    def dialogue_examples(self) -> list[Example]:
+        """One causal pass for each dialogue."""
+        return [e for d in self.dialogues for e in self._of_dialogue(d)]
+
+    def updates(self, form: str) -> list[list[Part]]:
+        """What each update learns from: one part, or micro-batches of like lengths."""
+        size, made = self.job.micro_batch, []
+        for dialogues in self._dialogues_of_updates():
+            if form == "dialogue":
+                examples = [e for d in dialogues for e in self._of_dialogue(d)]
+                made.append([_part(examples, self.job.batch_size)])
+                continue
+            rows = sorted(map(self._of_instance, instances(dialogues)), key=len)
+            made.append(
+                [_part(rows[at : at + size]) for at in range(0, len(rows), size)]
+            )
+        return made
+
+    def pair_texts(self) -> tuple[list[str], list[str]]:
+        """Profiles and responses of the critic's pairs."""
+        pairs = self._pairs()
+        return [p.profile_text for p in pairs], [p.response for p in pairs]
+
+    def pair_batches(self, mixed: bool = False) -> list[PairBatch]:
+        """The critic's batches of like lengths; mixed: in the order of the pairs."""
+        pairs, size = self._pairs(), self.job.batch_size
+        if not mixed:
+            batches = critic.PairBatches(self.pair_encoder(), pairs, size, 0)
+            return [batches(step) for step in range(batches.steps_per_epoch)]
+        rows = self.pair_encoder()(*self.pair_texts())
+        labels = [p.label for p in pairs]
+        starts = range(0, len(rows), size)
+        return [
+            judge.collate(rows[at : at + size], labels[at : at + size], size)
+            for at in starts
+        ]
+
+    def pair_encoder(self) -> judge.PairEncoder:
+        """Profiles and responses -> token rows, with the critic's own vocabulary."""
+        tokenizer = load_tokenizer(self.job.critic)
+        return judge.PairEncoder(tokenizer, PAIR_LENGTH)
+
+    def _pairs(self) -> list[critic.Pair]:
+        # Half of the pairs are unrelated.
+        return critic.pairs(self._all, "self", self.job.seed, self.job.instances // 2)
+
+    def _length(self, dialogue: Dialogue) -> int:
+        return sum(map(len, self._of_dialogue(dialogue)))
+
+    def _dialogues_of_updates(self) -> list[list[Dialogue]]:
+        size = self.job.batch_size
+        starts = range(0, len(self.dialogues), size)
+        return [self.dialogues[start : start + size] for start in starts]
+
+    def _of_dialogue(self, dialogue: Dialogue) -> list[Example]:
+        if self.job.task == "persona":
+            return self.prompts.persona_dialogue(dialogue)
+        return self.prompts.response_dialogue(dialogue, self._partner(dialogue))
+
+    def _of_instance(self, instance: Instance) -> Example:
+        if self.job.task == "persona":
+            return self.prompts.persona_example(instance)
+        return self.prompts.response_example(instance, self._partner(instance))
+
+    def _partner(self, source: Dialogue | Instance) -> list[int] | None:
+        persona = source.partner_persona
+        return self.prompts.persona_target(persona) if persona else None
+
+
+def _part(examples: Sequence[Example], height: int = 0) -> Part:
+    return Part(collate(examples, height), [e.ids for e in examples])
+
+
+def first_dialogues(
+    dialogues: Sequence[Dialogue], number: int, multiple: int = 1
+) -> list[Dialogue]:
+    """The first dialogues, as many as have `number` instances or more; 0: all.
+
+    A multiple of `multiple`, so that every batch is full.
+    """
+    chosen, have = [], 0
+    for dialogue in dialogues:
+        if number and have >= number and len(chosen) % multiple == 0:
+            break
+        if dialogue.response_indices():
+            chosen.append(dialogue)
+            have += len(dialogue.response_indices())
+    return chosen
+
+
+def count(job: Job) -> int:
+    """How many instances one lap has (pairs, of the critic)."""
+    work = Workload(job)
+    if job.suite == "critic":
+        return len(work.pair_texts()[0])
+    if job.suite in ("train", "score"):
+        return sum(len(d.response_indices()) for d in work.dialogues)
+    return len(work.chosen_instances())
+
+
+def write_generator(size: str, tokenizer_source: str, folder: Path) -> str:
+    """A GPT-2 with random weights and a real vocabulary, as a model folder."""
+    width, layers, heads = GPT2_SIZES[size]
+    tokenizer = load_tokenizer(hub.locate(tokenizer_source))
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=width, n_layer=layers, n_head=heads
+    )
+    return _write(GPT2(config), tokenizer, folder)
+
+
+def write_critic(size: str, tokenizer_source: str, folder: Path) -> str:
+    """A DistilBERT classifier with random weights and a real vocabulary."""
+    width, layers, heads = DISTILBERT_SIZES[size]
+    tokenizer = load_tokenizer(hub.locate(tokenizer_source))
+    config = DistilBertConfig(
+        vocab_size=len(tokenizer),
+        dim=width,
+        hidden_dim=4 * width,
+        n_layers=layers,
+        n_heads=heads,
+    )
+    tokenizer.model_max_length = config.max_position_embeddings
+    return _write(DistilBert(config), tokenizer, folder)
+
+
+def _write(model, tokenizer, folder: Path) -> str:
+    if not (folder / "config.json").exists():
+        tokens = jnp.zeros((1, 8), jnp.int32)
+        params = jax.jit(model.init)(jax.random.key(0), tokens)["params"]
+        pretrained.export(model, params, tokenizer, folder)
+    return str(folder)

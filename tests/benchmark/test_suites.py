@@ -1,0 +1,173 @@
+"""The contestants do the same work: what is raced is equal before it is timed."""
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ppg_jax.benchmark import ours, pytorch, results, suites, workload
+from ppg_jax.benchmark.race import Lap, Result, largest_difference
+from ppg_jax.data import tokenization
+from ppg_jax.data.prompts import PromptConfig
+from ppg_jax.errors import UserError
+from tests import models_for_tests as small
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("benchmark")
+
+
+@pytest.fixture(scope="module")
+def job(folder) -> workload.Job:
+    small.tokenizer().save_pretrained(folder / "gpt2")
+    texts = [u for d in small.DIALOGUES for u in d.utterances]
+    tokenization.train_wordpiece(texts, 100).save_pretrained(folder / "bert")
+    return workload.Job(
+        suite="train",
+        generator=workload.write_generator("tiny", folder / "gpt2", folder / "g"),
+        critic=workload.write_critic("tiny", folder / "bert", folder / "c"),
+        source="persona_world",
+        split="valid",
+        instances=8,
+        batch_size=4,
+        micro_batch=4,
+        prompts=PromptConfig(max_persona_tokens=6, max_response_tokens=4),
+    )
+
+
+def of_row(job: workload.Job, name: str):
+    row = next(row for row in suites.ROWS if row.name == name)
+    job = dataclasses.replace(job, suite=row.suite, **row.changes)
+    if row.suite in ("generate", "reinforce"):  # slower, and each lap is alike
+        job = dataclasses.replace(job, instances=4)
+    return row, job
+
+
+def as_result(work, name="x"):
+    lap = Lap(1.0, 1.0)
+    return Result(name, 0.0, lap, (lap,), 1, work.check())
+
+
+@pytest.mark.parametrize("name", [row.name for row in suites.ROWS])
+def test_pytorch_does_the_same_work(job, name):
+    row, job = of_row(job, name)
+    mine = getattr(ours, row.work)(job)
+    found = as_result(mine)
+    assert found.checks
+    for form in row.forms:
+        setting = pytorch.Setting(suites.FORMS[form])
+        theirs = getattr(pytorch, row.work)(job, setting)
+        differences = largest_difference(found, as_result(theirs))
+        assert differences.keys() == found.checks.keys()
+        assert max(differences.values()) < 1e-5
+        theirs.run()
+    mine.run()
+
+
+def test_ctranslate2_does_the_same_work(job):
+    pytest.importorskip("ctranslate2")
+    from ppg_jax.benchmark import ctranslate2
+
+    _, job = of_row(job, "generate, greedy")
+    theirs = ctranslate2.Generate(job, "float32", 1)
+    differences = largest_difference(as_result(ours.Generate(job)), as_result(theirs))
+    assert differences == {"persona": 0, "response": 0}
+    theirs.run()
+
+
+def test_an_update_of_both_forms_has_the_same_targets(job):
+    work = workload.Workload(job)
+    counts = [
+        [sum(int(p.batch.target_mask.sum()) for p in parts) for parts in updates]
+        for updates in (work.updates("dialogue"), work.updates("instance"))
+    ]
+    assert counts[0] == counts[1]
+    assert len(work.dialogues) % job.batch_size == 0
+    assert workload.count(job) >= job.instances
+
+
+def test_a_race_between_different_results_is_refused():
+    lap = Lap(1.0, 1.0)
+    a, b = (
+        Result(name, 0.0, lap, (lap,), 1, {"nll": np.array([value])})
+        for name, value in [("a", 1.0), ("b", 1.01)]
+    )
+    with pytest.raises(UserError, match=r"nll of b is 0\.0099 away"):
+        suites._check_equal(suites.ROWS[0], a, b)
+
+
+def test_a_peer_that_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install -e \.\[peers\]"):
+        suites._peer("pytorch", "torch")
+
+
+def record(name: str, seconds: float) -> dict:
+    made = {}
+    for contestant, factor in [(suites.OURS, 1), ("torch_eager, user's work", 2)]:
+        lap = Lap(seconds * factor, seconds * factor)
+        made[contestant] = Result(contestant, 1.0, lap, (lap, lap), 1 << 30, {})
+    return results.record(name, made, 10, {"instances": 10})
+
+
+def test_a_row_that_is_run_again_replaces_its_record(tmp_path):
+    results.save(tmp_path, record("a", 1.0))
+    results.save(tmp_path, record("b", 1.0))
+    results.save(tmp_path, record("a", 5.0))
+    records = json.loads((tmp_path / "benchmark.json").read_text())
+    assert [r["name"] for r in records] == ["a", "b"]
+    table = (tmp_path / "benchmark.md").read_text()
+    assert "| a | torch_eager, user's work | 1 | 2.00 (2.00 to 2.00) | 2.00 |" in table
+    assert (tmp_path / "benchmark.png").stat().st_size > 5_000
+
+
+def launch(*flags) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "launch.benchmark", *map(str, flags)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_benchmark_from_the_shell(job, folder, tmp_path):
+    done = launch(
+        "--suite=score",
+        "--row=score persona",
+        "--model=tiny",
+        "--rounds=1",
+        f"--gpt2_tokenizer={folder / 'gpt2'}",
+        f"--bert_tokenizer={folder / 'bert'}",
+        "--sweep=instances=2,4",
+        f"--output={tmp_path}",
+    )
+    assert done.returncode == 0, done.stderr
+    records = json.loads((tmp_path / "benchmark.json").read_text())
+    names = ["score persona [instances=2]", "score persona [instances=4]"]
+    assert [r["name"] for r in records] == names
+    assert set(records[0]["contestants"]) == {
+        "ppg_jax",
+        "torch_eager, like for like",
+        "torch_eager, user's work",
+    }
+    assert names[1] in done.stdout
+    assert (tmp_path / "score_persona_by_instances.png").exists()
+
+
+@pytest.mark.parametrize(
+    "flag, told",
+    [
+        ("--row=nothing", "is not in that suite; the rows: train response,"),
+        ("--sweep=colour=1", "write for example instances=64,256"),
+        ("--sweep=instances=many", "'many' is no value of instances"),
+        ("--gpt2_tokenizer=/nowhere", "/nowhere"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(flag, told, tmp_path):
+    done = launch(flag, f"--output={tmp_path}")
+    assert done.returncode == 2
+    assert told in done.stderr.splitlines()[-1]
