@@ -31,16 +31,16 @@ def get_config():
         model=GPT2Config(n_positions=384, n_embd=96, n_layer=2, n_head=4),
         dropout=False,
         batch_size=2,
-        epochs=2.5,
+        epochs=2.0,
         optimizer=OptimizerConfig(
             learning_rate=2e-3, warmup_steps=50, schedule="cosine", clip_norm=1.0
         ),
         validation_dialogues=60,
-        evaluate_every=1000,
-        checkpoint_every=500,
+        evaluate_every=800,
+        checkpoint_every=400,
     )
     response = dataclasses.replace(
-        persona, name="response", task="response", epochs=6.0
+        persona, name="response", task="response", epochs=4.5
     )
     judge = critic.Config(
         name="critic",
