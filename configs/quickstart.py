@@ -1,7 +1,8 @@
 """The whole method on the embedded corpus: CPU, offline, ten minutes on two cores.
 
-Two layers and two dialogues an update: what counts is many small updates
-(docs/tried.md).
+Measured: 9 min 52 s; test perplexity 4.52 without partner personas, 5.66 with gold and
+5.69 with generated ones. Two layers and two dialogues an update, for what counts is
+many small updates (docs/tried.md).
 
 bash launch/quickstart.sh
 """
