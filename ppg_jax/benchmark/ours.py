@@ -22,29 +22,6 @@ from ppg_jax.train_state import OptimizerConfig, TrainState, make_optimizer
 OPTIMIZER = OptimizerConfig(learning_rate=1e-6)
 
 
-class Train:
-    """Updates of one generator, each over whole dialogues."""
-
-    def __init__(self, job: Job):
-        work = Workload(job)
-        model, params = _load(job.generator, job)
-        tx = make_optimizer(OPTIMIZER, 1)
-        self._state = TrainState.create(params, tx)
-        self._step = supervised.make_train_step(
-            model, tx, 1, job.seed, dropout=job.dropout
-        )
-        self._batches = [part.batch for (part,) in work.updates("dialogue")]
-        self._score = Score(job)
-
-    def check(self):
-        return self._score.check()
-
-    def run(self):
-        for batch in self._batches:
-            self._state, metrics = self._step(self._state, batch)
-        jax.block_until_ready((self._state, metrics))
-
-
 class Score:
     """The log-likelihood of every target, as perplexity needs it."""
 
@@ -59,6 +36,28 @@ class Score:
 
     def run(self):
         self._scorer(self._params, self._examples)
+
+
+class Train:
+    """Updates of one generator, each over whole dialogues."""
+
+    def __init__(self, job: Job):
+        work = Workload(job)
+        model, params = _load(job.generator, job)
+        tx = make_optimizer(OPTIMIZER, 1)
+        self._state = TrainState.create(params, tx)
+        self._step = supervised.make_train_step(model, tx, 1, job.seed, job.dropout)
+        self._batches = [part.batch for (part,) in work.updates("dialogue")]
+        self._examples = work.dialogue_examples()
+        self._scorer = Scorer(model, batch_size=job.batch_size)
+
+    def check(self):
+        return {"nll": in_order(self._scorer(self._state.params, self._examples))}
+
+    def run(self):
+        for batch in self._batches:
+            self._state, metrics = self._step(self._state, batch)
+        jax.block_until_ready((self._state, metrics))
 
 
 class Generate:
@@ -149,39 +148,41 @@ class Reinforce:
         return rollouts, reinforce.judge(config, self._critic, self._prompts, rollouts)
 
 
+class CriticScore:
+    """P(related) of pairs, from text."""
+
+    def __init__(self, job: Job):
+        work = Workload(job)
+        self._texts = work.pair_texts()
+        self._critic = Critic(*_load(job.critic, job), work.pair_encoder())
+
+    def check(self):
+        return {"critic_score": self._critic.score(*self._texts)}
+
+    def run(self):
+        self._critic.score(*self._texts)
+
+
 class CriticTrain:
     """Updates of the critic on balanced pairs."""
 
     def __init__(self, job: Job):
         work = Workload(job)
-        model, params = _load(job.critic, job)
+        self._model, params = _load(job.critic, job)
         tx = make_optimizer(OPTIMIZER, 1)
         self._state = TrainState.create(params, tx)
-        self._step = critic.make_train_step(model, tx, job.seed, job.dropout)
+        self._step = critic.make_train_step(self._model, tx, job.seed, job.dropout)
         self._batches = work.pair_batches()
-        self._score = CriticScore(job)
+        self._texts, self._encoder = work.pair_texts(), work.pair_encoder()
 
     def check(self):
-        return self._score.check()
+        judge = Critic(self._model, self._state.params, self._encoder)
+        return {"critic_score": judge.score(*self._texts)}
 
     def run(self):
         for batch in self._batches:
             self._state, metrics = self._step(self._state, batch)
         jax.block_until_ready((self._state, metrics))
-
-
-class CriticScore:
-    """P(related) of pairs, from text."""
-
-    def __init__(self, job: Job):
-        self._critic = Critic.load(job.critic)
-        self._profiles, self._responses = Workload(job).pair_texts()
-
-    def check(self):
-        return {"critic_score": self._critic.score(self._profiles, self._responses)}
-
-    def run(self):
-        self._critic.score(self._profiles, self._responses)
 
 
 def _load(folder: str, job: Job):

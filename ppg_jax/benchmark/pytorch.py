@@ -76,8 +76,8 @@ class _Base:
         )
 
 
-class _Generator(_Base):
-    """GPT-2 and how it scores a batch."""
+class Score(_Base):
+    """The log-likelihood of every target."""
 
     def __init__(self, job: Job, setting: Setting):
         super().__init__(job, setting)
@@ -87,40 +87,16 @@ class _Generator(_Base):
 
     def arguments(self, batch: Batch) -> tuple:
         """What `target_nll` reads."""
+        positions = mask = None
         if self.setting.form == "instance":
+            # Padding on the right needs no mask: no real token looks that way. Nor
+            # positions, with which transformers would look for packed sequences.
             batch = trimmed(batch)
-            # Padding on the right needs no mask: no real token looks that way.
-            mask = None
         else:
+            positions = self.tensor(batch.position_ids)
             mask = self.tensor(branch_mask(batch))
-        arrays = (batch.tokens, batch.position_ids, batch.target_index, batch.targets)
-        return *map(self.tensor, arrays), self.tensor(batch.target_mask), mask
-
-
-class Train(_Generator):
-    """Updates of one generator; each sums its gradient over micro-batches."""
-
-    def __init__(self, job: Job, setting: Setting):
-        super().__init__(job, setting)
-        self.adam = self.optimizer(self.model)
-
-    def check(self):
-        return Score(self.job, self.setting._replace(compiled=False)).check()
-
-    def run(self):
-        for parts in self.updates:
-            self.adam.zero_grad(set_to_none=True)
-            targets = sum(int(part.batch.target_mask.sum()) for part in parts)
-            for batch, _ in parts:
-                with self.autocast():
-                    nll = self.nll(*self.arguments(batch)).sum() / targets
-                nll.backward()
-            self.adam.step()
-        self.wait()
-
-
-class Score(_Generator):
-    """The log-likelihood of every target."""
+        arrays = (batch.target_index, batch.targets, batch.target_mask)
+        return self.tensor(batch.tokens), positions, *map(self.tensor, arrays), mask
 
     def check(self):
         return {"nll": in_order(self._scores())}
@@ -137,6 +113,26 @@ class Score(_Generator):
                 nll = self.nll(*self.arguments(part.batch))
             scores |= by_instance(part, nll.float().cpu().numpy())
         return scores
+
+
+class Train(Score):
+    """Updates of one generator; each sums its gradient over micro-batches."""
+
+    def __init__(self, job: Job, setting: Setting):
+        super().__init__(job, setting)
+        self.adam = self.optimizer(self.model)
+
+    def run(self):
+        self.model.train(self.job.dropout)
+        for parts in self.updates:
+            self.adam.zero_grad(set_to_none=True)
+            targets = sum(int(part.batch.target_mask.sum()) for part in parts)
+            for batch, _ in parts:
+                with self.autocast():
+                    nll = self.nll(*self.arguments(batch)).sum() / targets
+                nll.backward()
+            self.adam.step()
+        self.wait()
 
 
 def by_instance(part: Part, nll: np.ndarray) -> dict[str, NLL]:
@@ -368,38 +364,10 @@ class Reinforce(_Base):
             index[row, : len(made)] = len(prompt) - 1 + np.arange(len(made))
             targets[row, : len(made)] = made
             counted[row, : len(made)] = True
-        positions = np.broadcast_to(np.arange(width), tokens.shape)
-        arrays = (tokens, positions, index, targets, counted)
+        arrays = map(self.tensor, (index, targets, counted))
         with self.autocast():
-            nll = self.nlls[i](*map(self.tensor, arrays), None)
+            nll = self.nlls[i](self.tensor(tokens), None, *arrays, None)
         return -nll.sum(1)
-
-
-class CriticTrain(_Base):
-    """Updates of the critic: on our batches, or (form: instance) in any order."""
-
-    def __init__(self, job: Job, setting: Setting):
-        super().__init__(job, setting)
-        self.model = self.load(
-            transformers.DistilBertForSequenceClassification, job.critic
-        )
-        self.adam = self.optimizer(self.model)
-        self.logits = self.compile(functools.partial(pair_logits, self.model))
-        mixed = setting.form == "instance"
-        self.batches = self.work.pair_batches(mixed=mixed)
-
-    def check(self):
-        return CriticScore(self.job, self.setting._replace(compiled=False)).check()
-
-    def run(self):
-        for batch in self.batches:
-            self.adam.zero_grad(set_to_none=True)
-            with self.autocast():
-                logits = self.logits(*pair_arguments(self, batch))
-            labels = self.tensor(batch.labels)
-            torch.nn.functional.cross_entropy(logits.float(), labels).backward()
-            self.adam.step()
-        self.wait()
 
 
 class CriticScore(_Base):
@@ -426,6 +394,27 @@ class CriticScore(_Base):
             self.encode(*self.texts),
             ordered=self.setting.form == "dialogue",
         )
+
+
+class CriticTrain(CriticScore):
+    """Updates of the critic: on our batches, or (form: instance) in any order."""
+
+    def __init__(self, job: Job, setting: Setting):
+        super().__init__(job, setting)
+        self.adam = self.optimizer(self.model)
+        self.logits = self.compile(functools.partial(pair_logits, self.model))
+        self.batches = self.work.pair_batches(mixed=setting.form == "instance")
+
+    def run(self):
+        self.model.train(self.job.dropout)
+        for batch in self.batches:
+            self.adam.zero_grad(set_to_none=True)
+            with self.autocast():
+                logits = self.logits(*pair_arguments(self, batch))
+            labels = self.tensor(batch.labels)
+            torch.nn.functional.cross_entropy(logits.float(), labels).backward()
+            self.adam.step()
+        self.wait()
 
 
 @torch.inference_mode()
