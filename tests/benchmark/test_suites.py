@@ -27,7 +27,9 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def job(folder) -> workload.Job:
-    small.tokenizer().save_pretrained(folder / "gpt2")
+    tokenizer = small.tokenizer()
+    tokenizer.unk_token = tokenizer.eos_token  # as GPT-2's; CTranslate2 wants one
+    tokenizer.save_pretrained(folder / "gpt2")
     texts = [u for d in small.DIALOGUES for u in d.utterances]
     tokenization.train_wordpiece(texts, 100).save_pretrained(folder / "bert")
     return workload.Job(
