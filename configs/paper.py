@@ -50,6 +50,10 @@ def get_config():
         Experiment(
             data=data,
             prompts=prompts,
+            # The backbone has learned dialogue: nothing starts from this stage.
+            dialogue=dataclasses.replace(
+                persona, name="dialogue", task="dialogue", batching="dialogue"
+            ),
             persona=persona,
             response=response,
             response_without=dataclasses.replace(

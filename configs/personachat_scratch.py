@@ -57,6 +57,7 @@ def get_config():
         Experiment(
             data=data,
             prompts=prompts,
+            dialogue=dataclasses.replace(persona, name="dialogue", task="dialogue"),
             persona=persona,
             response=response,
             response_without=dataclasses.replace(

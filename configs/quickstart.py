@@ -19,30 +19,38 @@ from ppg_jax.train_state import OptimizerConfig
 
 
 def get_config():
-    data = DataConfig(source="persona_world")
+    data = DataConfig(source="persona_world", areas=5)
     prompts = PromptConfig(
-        max_length=384, max_persona_tokens=56, max_response_tokens=32
+        style="tokens", max_length=256, max_persona_tokens=48, max_response_tokens=32
     )
-    persona = supervised.Config(
-        name="persona",
-        task="persona",
+    dialogue = supervised.Config(
+        name="dialogue",
+        task="dialogue",
         data=data,
         prompts=prompts,
         tokenizer="bpe:1200",
-        model=GPT2Config(n_positions=384, n_embd=96, n_layer=2, n_head=4),
+        model=GPT2Config(n_positions=256, n_embd=96, n_layer=2, n_head=4),
         dropout=False,
-        batch_size=2,
-        epochs=2.0,
+        batch_size=4,
+        epochs=2.5,
         optimizer=OptimizerConfig(
-            learning_rate=2e-3, warmup_steps=50, schedule="cosine", clip_norm=1.0
+            learning_rate=3e-3, warmup_steps=50, schedule="cosine", clip_norm=1.0
         ),
         validation_dialogues=60,
-        evaluate_every=800,
-        checkpoint_every=400,
+        evaluate_every=1000,
+        checkpoint_every=500,
     )
-    response = dataclasses.replace(
-        persona, name="response", task="response", epochs=4.5
+    persona = dataclasses.replace(
+        dialogue,
+        name="persona",
+        task="persona",
+        init_stage="dialogue",
+        epochs=0.4,
+        optimizer=dataclasses.replace(dialogue.optimizer, learning_rate=1e-3),
+        evaluate_every=400,
+        checkpoint_every=200,
     )
+    response = dataclasses.replace(persona, name="response", task="response")
     judge = critic.Config(
         name="critic",
         data=data,
@@ -61,6 +69,7 @@ def get_config():
         Experiment(
             data=data,
             prompts=prompts,
+            dialogue=dialogue,
             persona=persona,
             response=response,
             response_without=dataclasses.replace(

@@ -23,6 +23,7 @@ class Experiment:
 
     data: DataConfig
     prompts: PromptConfig
+    dialogue: supervised.Config  # a start for generators that have no pretrained one
     persona: supervised.Config
     response: supervised.Config
     response_without: supervised.Config  # the comparison that knows no partner persona

@@ -183,6 +183,7 @@ def training_curves(logs: Mapping[str, Records]) -> Figure | None:
     """Loss and validation loss of each supervised stage; the critic's accuracy."""
     panels = []
     for stage, title in [
+        ("dialogue", "Model of whole dialogues"),
         ("persona", "Persona generator"),
         ("response", "Response generator"),
         ("response_without", "Response generator, no partner persona"),

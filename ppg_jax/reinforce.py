@@ -30,7 +30,6 @@ from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Instance, instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
-from ppg_jax.errors import UserError
 from ppg_jax.generation import (
     Completion,
     Generator,
@@ -159,7 +158,7 @@ def run(config: Config, workdir: Path) -> dict:
     splits = corpus.load_splits(config.data)
     persona_model, persona_params, tokenizer = load_stage(workdir, config.persona)
     response_model, response_params, _ = load_stage(workdir, config.response)
-    critic = Critic.load(finished_stage(workdir, config.critic) / "model")
+    critic = Critic.load(training.finished_stage(workdir, config.critic) / "model")
     weights = {
         "persona generator": persona_params,
         "response generator": response_params,
@@ -221,19 +220,9 @@ def run(config: Config, workdir: Path) -> dict:
     return training.report_done(config.name, folder)
 
 
-def finished_stage(workdir: Path, name: str) -> Path:
-    """The folder of a stage that has its model; UserError if it has none yet."""
-    if not (workdir / name / "result.json").exists():
-        raise UserError(
-            f"{workdir / name} is not finished; first run the stage that trains it "
-            f"(launch.train_{name.split('_')[0]}) with the same --workdir."
-        )
-    return workdir / name
-
-
 def load_stage(workdir: Path, name: str):
     """(model, params, tokenizer) of a finished stage."""
-    return pretrained.load(finished_stage(workdir, name) / "model")
+    return pretrained.load(training.finished_stage(workdir, name) / "model")
 
 
 @dataclasses.dataclass(frozen=True)

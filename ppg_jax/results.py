@@ -26,7 +26,14 @@ SEED = 0
 RESAMPLES = 1000
 PERMUTATIONS = 4999  # enough for the smallest p to survive Holm over 30 tests
 LEVEL = 0.95
-STAGES = ("persona", "response", "response_without", "critic", "reinforce")
+STAGES = (
+    "dialogue",
+    "persona",
+    "response",
+    "response_without",
+    "critic",
+    "reinforce",
+)
 BEST_CONTROL = "best control"
 
 # --- What the rows are --------------------------------------------------------

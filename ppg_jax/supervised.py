@@ -42,7 +42,7 @@ from ppg_jax.train_state import (
     params_sha256,
 )
 
-TASKS = ("persona", "response")
+TASKS = ("persona", "response", "dialogue")
 PARTNER_PERSONAS = ("gold", "top3", "none")
 BATCHINGS = ("dialogue", "instance")
 
@@ -51,10 +51,12 @@ BATCHINGS = ("dialogue", "instance")
 class Config:
     """One generator.
 
-    name: its folder in the run directory. task: what it writes. partner_persona: what a
+    name: its folder in the run directory. task: what it writes; a dialogue is written
+    with its personas, every second one without the partner's. partner_persona: what a
     response generator is told: all gold sentences, the three that BM25 finds for the
     context, or nothing. tokenizer: "bpe:SIZE" or a folder; empty takes that of `init`.
     init: a folder or hub id to start from; empty starts from scratch with `model`.
+    init_stage: instead, a stage of the same run directory to start from.
     batch_size: dialogues or instances, after `batching`. micro_batches: parts the
     gradient is summed over.
     validation_dialogues: the first so many, for the curve; 0 is all.
@@ -67,6 +69,7 @@ class Config:
     tokenizer: str = "bpe:8192"
     partner_persona: str = "gold"
     init: str = ""
+    init_stage: str = ""
     model: GPT2Config = GPT2Config()
     dtype: str = "float32"
     dropout: bool = True
@@ -94,6 +97,10 @@ class Config:
         require_positive(self, "batch_size", "micro_batches", "log_every")
         if not (self.tokenizer or self.init):
             raise ValueError('tokenizer="" takes that of init, and init is empty, too.')
+        if self.init and self.init_stage:
+            raise ValueError("init and init_stage are both given; leave one empty.")
+        if self.task == "dialogue" and self.batching == "instance":
+            raise ValueError('task="dialogue" is not learned by batching="instance".')
         if self.batch_size % self.micro_batches:
             raise ValueError(
                 f"batch_size={self.batch_size} is not a multiple of "
@@ -115,11 +122,16 @@ def run(config: Config, workdir: Path) -> dict:
     splits = corpus.load_splits(config.data)
     tokenizer = run_tokenizer(config, workdir, splits["train"])
     prompts = Prompts(tokenizer, config.prompts)
-    claim(folder, config, inputs(splits, tokenizer))
+    start, read = config.init, inputs(splits, tokenizer)
+    if config.init_stage:
+        done = training.finished_stage(Path(workdir), config.init_stage)
+        start = str(done / "model")
+        read["initial weights"] = training.result_of(done)["params_sha256"]
+    claim(folder, config, read)
     if (folder / "result.json").exists():
         return training.report_done(config.name, folder)
     began = time.monotonic()
-    model, params = initial(config, tokenizer)
+    model, params = initial(config, tokenizer, start)
     train = checked_examples(config, prompts, splits, "train")
     batches = Batches(train, config.batch_size, config.seed)
     valid = checked_examples(config, prompts, splits, "valid")
@@ -185,14 +197,14 @@ def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
     )
 
 
-def initial(config: Config, tokenizer):
-    """(model, params): pretrained, or fresh from the seed.
+def initial(config: Config, tokenizer, start: str):
+    """(model, params): those of the folder or hub id `start`, or fresh from the seed.
 
     Raises UserError if a prompt of full length does not fit into the model.
     """
     params = None
-    if config.init:
-        model, params, _ = pretrained.load(config.init)
+    if start:
+        model, params, _ = pretrained.load(start)
         missing = len(tokenizer) - model.config.vocab_size
         if missing > 0:
             params = resize_vocabulary(params, len(tokenizer))
@@ -231,6 +243,13 @@ def examples(
     """What the generator learns: one example per dialogue or instance."""
     prompts.prime(dialogues)
     whole = config.batching == "dialogue"
+    if config.task == "dialogue":
+        return [
+            prompts.dialogue_example(
+                d, None if n % 2 else partner_tokens(config, prompts, d)
+            )
+            for n, d in enumerate(dialogues)
+        ]
     if config.task == "persona":
         if whole:
             return [e for d in dialogues for e in prompts.persona_dialogue(d)]

@@ -119,9 +119,24 @@ def _leave(name: str, number: int, step: int) -> None:
     sys.exit(128 + number)
 
 
+def finished_stage(workdir: Path, name: str) -> Path:
+    """The folder of a stage that has its model; UserError if it has none yet."""
+    if not (workdir / name / "result.json").exists():
+        raise UserError(
+            f"{workdir / name} is not finished; first run the stage that trains it "
+            f"(launch.train_{name.split('_')[0]}) with the same --workdir."
+        )
+    return workdir / name
+
+
+def result_of(folder: Path) -> dict:
+    """The result.json of a finished stage."""
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
 def report_done(name: str, folder: Path) -> dict:
     """Prints one line about a finished stage; returns its result.json."""
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result = result_of(folder)
     told = "  ".join(
         f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
         for k, v in result.items()

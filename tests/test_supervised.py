@@ -20,6 +20,7 @@ from ppg_jax.models import pretrained
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.run_log import read_metrics
 from ppg_jax.sampling import Decoding
+from ppg_jax.scoring import Scorer, mean_nll
 from ppg_jax.supervised import Config
 from ppg_jax.train_state import OptimizerConfig, TrainState, make_optimizer
 from tests import models_for_tests as small
@@ -159,6 +160,32 @@ def test_micro_batches_change_no_trajectory():
 RESUMED = {"dropout": True, "epochs": 6, "checkpoint_every": 2}
 
 
+def test_a_stage_starts_from_another_stage_of_its_run(source, tmp_path):
+    short = {"epochs": 2.0, "dropout": False}
+    response = config(source, init_stage="dialogue", **short)
+    with pytest.raises(UserError, match=r"dialogue is not finished.*launch.train_dial"):
+        supervised.run(response, tmp_path)
+    dialogue = config(source, name="dialogue", task="dialogue", **short)
+    first = supervised.run(dialogue, tmp_path)
+    begun = supervised.run(response, tmp_path)
+    log = [
+        r["valid_nll"]
+        for r in read_metrics(tmp_path / "response" / "metrics.jsonl")
+        if "valid_nll" in r
+    ]
+    model, params, tokenizer = pretrained.load(tmp_path / "dialogue" / "model")
+    prompts = Prompts(tokenizer, PROMPTS)
+    scores = Scorer(model)(
+        params, supervised.examples(response, prompts, small.DIALOGUES)
+    )
+    assert log[0] == pytest.approx(mean_nll(scores.values()), rel=1e-4)
+    assert begun["params_sha256"] != first["params_sha256"]
+    edited = tmp_path / "dialogue" / "result.json"
+    edited.write_text(json.dumps(first | {"params_sha256": "another"}))
+    with pytest.raises(UserError, match="initial weights"):
+        supervised.run(response, tmp_path)
+
+
 @pytest.fixture(scope="module")
 def finished(source, tmp_path_factory):
     """A run directory with dropout, and the result of the run."""
@@ -261,6 +288,8 @@ def test_what_a_response_generator_is_told_of_its_partner(source):
         {"micro_batches": 3},
         {"partner_persona": "top3"},
         {"tokenizer": ""},
+        {"init": "folder", "init_stage": "dialogue"},
+        {"task": "dialogue", "batching": "instance"},
     ],
 )
 def test_a_wrong_config_is_refused_by_name(wrong, source):

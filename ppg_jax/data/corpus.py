@@ -36,6 +36,7 @@ class DataConfig:
     source: str = "persona_world"  # or a file, a folder, hub:NAME
     version: str = "original"  # or revised: the personas of a folder of ParlAI files
     seed: int = 0  # of persona_world
+    areas: int = 8  # of life that people in persona_world talk about; 5 to 8
     both_sides: bool = False  # each dialogue from the partner's side, too
     expand_contractions: bool = False  # ConvAI2's "i'm" to PersonaChat's "i am"
     max_dialogues: int = 0  # per split, the first ones; 0: all
@@ -84,7 +85,9 @@ def _load(config):
     if config.source == "persona_world":
         if config.version != "original":
             raise UserError("persona_world has no revised version; use original.")
-        return persona_world.generate(config.seed)
+        most = config.max_dialogues or max(persona_world.SIZES.values())
+        sizes = {split: min(n, most) for split, n in persona_world.SIZES.items()}
+        return persona_world.generate(config.seed, sizes, config.areas)
     if config.source.startswith("hub:"):
         return _hugging_face(config.source, local=False)
     path = Path(config.source).expanduser()

@@ -1,7 +1,9 @@
 """The embedded corpus: small talk between two people, generated from a seed.
 
-A person has three to five traits of `persona_world_traits`, each from another area of
-life. Two people take turns: a turn answers what the other one asked or reacts to what
+A person has three to five traits of `persona_world_traits`, each from another of eight
+areas of life. A smaller world has the first few areas, profiles of about half as many
+traits, and shorter talks: small models learn to look personas up in it much sooner. Two
+people take turns: a turn answers what the other one asked or reacts to what
 they let out, and may go on to start something. What depends on what:
 
     what I tell of myself   my persona, and the question I was asked; unasked, I prefer
@@ -26,15 +28,18 @@ test is a combination never met in train, made of traits that are.
 """
 
 import dataclasses
+import itertools
 import random
 import zlib
 from collections.abc import Iterator, Sequence
 
 from ppg_jax.data import persona_world_traits as phrases
 from ppg_jax.data.dialogue import Dialogue
-from ppg_jax.data.persona_world_traits import AREAS, HINTS, TRAITS, Trait
+from ppg_jax.data.persona_world_traits import AREAS, Area, Trait
+from ppg_jax.errors import UserError
 
-SIZES = {"train": 1600, "valid": 120, "test": 120}
+SIZES = {"train": 8000, "valid": 120, "test": 120}
+FEWEST_AREAS = 5
 SPLITS = ("train", "valid", "test")
 
 TELLING = ("says", "implies", "answer", "common", "hint")
@@ -59,6 +64,36 @@ class Part:
 
 
 Turn = list[Part]
+
+
+@dataclasses.dataclass(frozen=True)
+class _World:
+    """What there is to talk about."""
+
+    areas: dict[str, Area]
+    traits: tuple[Trait, ...]
+    hints: dict[str, tuple[Trait, ...]]  # what one says -> whose it may be
+
+    @classmethod
+    def of(cls, number: int) -> "_World":
+        """The first `number` areas of life."""
+        if not FEWEST_AREAS <= number <= len(AREAS):
+            raise UserError(
+                f"data.areas={number}: persona_world has {FEWEST_AREAS} to "
+                f"{len(AREAS)} areas of life."
+            )
+        areas = dict(itertools.islice(AREAS.items(), number))
+        traits = {t.name: t for t in phrases.TRAITS if t.area in areas}
+        hints = {
+            text: tuple(traits[name] for name in names if name in traits)
+            for text, names in phrases.HINTS.items()
+        }
+        hints = {text: fitting for text, fitting in hints.items() if len(fitting) > 1}
+        return cls(areas, tuple(traits.values()), hints)
+
+    @property
+    def half(self) -> int:
+        return (len(self.areas) + 1) // 2
 
 
 class _Chance:
@@ -95,7 +130,10 @@ class _Chance:
 class _Conversation:
     """Speakers 0 and 1 at talk; 0 opens. `me` is who speaks, `you` who listens."""
 
-    def __init__(self, chance: _Chance, profiles: Sequence[Sequence[Trait]]):
+    def __init__(
+        self, world: _World, chance: _Chance, profiles: Sequence[Sequence[Trait]]
+    ):
+        self.world = world
         self.chance = chance
         self.profiles = profiles
         self.turns: list[Turn] = []
@@ -166,7 +204,7 @@ class _Conversation:
 
     def _hint(self, me: int, trait: Trait) -> Part:
         """Something that makes the other one wonder; plain words once hints run out."""
-        fitting = [text for text, names in HINTS.items() if trait.name in names]
+        fitting = [text for text, of in self.world.hints.items() if trait in of]
         if self.used.issuperset(fitting):
             return self._reveal(me, trait)
         return Part("hint", self._fresh(fitting), trait, mine=True)
@@ -206,7 +244,7 @@ class _Conversation:
     def _guess(self, hint: Part) -> Part:
         trait = hint.trait
         if self.chance.true(0.15):
-            trait = self.chance.pick([t for t in TRAITS if t.name in HINTS[hint.text]])
+            trait = self.chance.pick(self.world.hints[hint.text])
         return self._suspicion("guess", phrases.GUESSES, trait)
 
     def _go_on(self, me: int, remark: Part) -> Turn:
@@ -257,7 +295,7 @@ class _Conversation:
     def _report(self, me: int, area: str, hints: float = 0.2) -> Part:
         trait = self._of_area(me, area)
         if not trait:
-            return Part("deny", self._fresh(AREAS[area].denials), area=area)
+            return Part("deny", self._fresh(self.world.areas[area].denials), area=area)
         if trait in self._untold(me) and self.chance.true(hints):
             return self._hint(me, trait)
         return self._reveal(me, trait)
@@ -272,7 +310,7 @@ class _Conversation:
         if question and self._may_return(me, question.area):
             options += [(3, lambda: [self._back(you, question.area)])]
         if self._unasked(you):
-            options += [(4 if has_told else 1, lambda: self._probe(me))]
+            options += [(12 if has_told else 4, lambda: self._probe(me))]
             if self._first(me, "rumour"):
                 options += [(1, lambda: self._rumour(me))]
         if self._untold(me) and not has_told and words <= LONG:
@@ -319,12 +357,13 @@ class _Conversation:
         taken = [*self.asked[you], *(t.area for t in self.told[you])]
         areas = [t.area for t in self._unasked(you)]
         if not areas or self.chance.true(0.15):
-            areas = [area for area in AREAS if area not in taken] or list(AREAS)
+            known = list(self.world.areas)
+            areas = [area for area in known if area not in taken] or known
         return [self._question(you, self.chance.pick(areas))]
 
     def _question(self, you: int, area: str) -> Part:
         self.asked[you].append(area)
-        return Part("ask", self._fresh(AREAS[area].questions), area=area)
+        return Part("ask", self._fresh(self.world.areas[area].questions), area=area)
 
     def _may_return(self, me: int, area: str) -> bool:
         """Whether a question I was asked can go back to who asked it."""
@@ -353,7 +392,8 @@ class _Conversation:
         """A trait the other one has not told yet; at times it is not theirs at all."""
         trait = about or self.chance.pick(self._unasked(1 - me))
         if self.chance.true(1 / 8):
-            trait = self.chance.pick([t for t in TRAITS if t.area == trait.area])
+            area = [t for t in self.world.traits if t.area == trait.area]
+            trait = self.chance.pick(area)
         self.asked[1 - me].append(trait.area)
         return trait
 
@@ -390,12 +430,14 @@ def _split_of(profile: Sequence[Trait]) -> str:
 
 
 def _profile(
-    chance: _Chance, split: str, other: Sequence[Trait] = ()
+    world: _World, chance: _Chance, split: str, other: Sequence[Trait] = ()
 ) -> tuple[Trait, ...]:
-    """Three to five traits of different areas; at times one is the other's as well."""
+    """Traits of about half of the areas; at times one is the other's as well."""
+    number = ((1, world.half - 1), (2, world.half), (1, world.half + 1))
+    by_area = {a: [t for t in world.traits if t.area == a] for a in world.areas}
     while True:
-        areas = chance.sample(list(AREAS), chance.weighted(((1, 3), (2, 4), (1, 5))))
-        traits = [chance.pick([t for t in TRAITS if t.area == area]) for area in areas]
+        areas = chance.sample(list(world.areas), chance.weighted(number))
+        traits = [chance.pick(by_area[area]) for area in areas]
         if other and chance.true(0.4):
             shared = chance.pick(other)
             place = areas.index(shared.area) if shared.area in areas else 0
@@ -408,15 +450,16 @@ def _profile(
 
 
 def conversations(
-    seed: int, split: str, count: int
+    seed: int, split: str, count: int, areas: int = len(AREAS)
 ) -> Iterator[tuple[Dialogue, list[Turn]]]:
     """`count` dialogues, each with the parts its utterances were made of."""
+    world = _World.of(areas)
     chance = _Chance(len(SPLITS) * seed + SPLITS.index(split))
     for number in range(count):
-        me = _profile(chance, split)
-        partner = _profile(chance, split, other=me)
-        length = chance.weighted(((2, 6), (1, 8)))
-        turns = _Conversation(chance, (partner, me)).talk(length)
+        me = _profile(world, chance, split)
+        partner = _profile(world, chance, split, other=me)
+        length = chance.weighted(((2, 2 * world.half - 2), (1, 2 * world.half)))
+        turns = _Conversation(world, chance, (partner, me)).talk(length)
         dialogue = Dialogue(
             id=f"{split}-{number}",
             self_persona=tuple(chance.pick(t.persona) for t in me),
@@ -427,14 +470,15 @@ def conversations(
 
 
 def generate(
-    seed: int = 0, sizes: dict[str, int] | None = None
+    seed: int = 0, sizes: dict[str, int] | None = None, areas: int = len(AREAS)
 ) -> dict[str, tuple[Dialogue, ...]]:
     """The corpus by split, the same for the same seed on every machine.
 
-    `sizes` says how many dialogues a split gets (default `SIZES`). The partner speaks
+    `sizes` says how many dialogues a split gets (default `SIZES`), `areas` how many
+    areas of life they are about; UserError unless it is 5 to 8. The partner speaks
     first and self last.
     """
     return {
-        split: tuple(dialogue for dialogue, _ in conversations(seed, split, count))
+        split: tuple(d for d, _ in conversations(seed, split, count, areas))
         for split, count in (SIZES if sizes is None else sizes).items()
     }

@@ -238,6 +238,32 @@ class Prompts:
         ]
         return [_example([(persona, 0), *turns], [], tuple(i.id for i in instances))]
 
+    def dialogue_example(
+        self, dialogue: Dialogue, partner: Sequence[int] | None
+    ) -> Example:
+        """A whole dialogue as text: the personas and every turn are targets.
+
+        Only the first token is none, and the cues. What goes beyond `max_length` tokens
+        is left out.
+        """
+        personas = [
+            (self._self_cue, 0),
+            (self.persona_target(dialogue.self_persona), 1),
+        ]
+        if not dialogue.self_persona:
+            personas = [(self._self_segment(dialogue), 0)]
+        if partner is not None:
+            personas += [(self._partner_cue, 0), (list(partner), 1)]
+        turns = [(self._turn(u), 1) for u in dialogue.utterances]
+        first = self.config.order == "context_first"
+        pieces = turns + personas if first else personas + turns
+        whole = _example(pieces, [], (dialogue.id,))
+        whole.target_of[0] = 0
+        columns = [f.name for f in dataclasses.fields(Example) if f.name != "ids"]
+        end = self.config.max_length
+        kept = {name: getattr(whole, name)[:end] for name in columns}
+        return dataclasses.replace(whole, **kept)
+
     def _encode(self, text: str) -> list[int]:
         if text not in self._known:
             if len(self._known) >= MOST_KNOWN:

@@ -1,5 +1,6 @@
 """The layout of every prompt, token by token, and what goes first when it is long."""
 
+import dataclasses
 from itertools import chain, product
 
 import jax.numpy as jnp
@@ -79,6 +80,26 @@ def test_an_example_is_prompt_and_target_in_one_causal_row(order, style):
         assert example.position_ids.tolist() == list(range(len(example)))
         assert not example.branch_ids.any()
         assert example.tokens[-1] == prompts.end_id
+
+
+@pytest.mark.parametrize(("order", "style"), FORMS)
+def test_a_whole_dialogue_is_text_whose_cues_are_no_targets(order, style):
+    prompts = small.prompts(order=order, style=style)
+    told = prompts.persona_target(DIALOGUE.partner_persona)
+    example = prompts.dialogue_example(DIALOGUE, told)
+    personas = SELF[style, "space"] + CUE[style] + PARTNER[style, "space"]
+    turns = "".join(u + "END" for u in DIALOGUE.utterances)
+    text = turns + personas if order == "context_first" else personas + turns
+    assert shown(prompts, example.tokens) == text
+    assert example.ids == (DIALOGUE.id,)
+    without = prompts.dialogue_example(DIALOGUE, None)
+    assert CUE[style] not in shown(prompts, without.tokens)
+    silent = shown(prompts, example.tokens[example.target_of == 0])
+    cues = SELF[style, "space"].split("i have")[0].rstrip() + CUE[style]
+    assert silent == ("hi" + cues if order == "context_first" else cues)
+    short = dataclasses.replace(prompts.config, max_length=len(example) - 9)
+    cut = Prompts(prompts.tokenizer, short).dialogue_example(DIALOGUE, told)
+    np.testing.assert_array_equal(cut.tokens, example.tokens[:-9])
 
 
 def test_the_cues_of_the_token_style_are_one_token_each():

@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = [
+    ["train_dialogue"],
     ["train_persona"],
     ["train_response"],
     ["train_response", "--stage=response_without"],

@@ -14,9 +14,9 @@ from ppg_jax.train_state import OptimizerConfig
 def get_config():
     data = DataConfig(max_dialogues=24)
     prompts = PromptConfig(max_length=256, max_persona_tokens=16, max_response_tokens=8)
-    persona = supervised.Config(
-        name="persona",
-        task="persona",
+    dialogue = supervised.Config(
+        name="dialogue",
+        task="dialogue",
         data=data,
         prompts=prompts,
         tokenizer="bpe:400",
@@ -28,6 +28,9 @@ def get_config():
         evaluate_every=4,
         checkpoint_every=2,
         log_every=1,
+    )
+    persona = dataclasses.replace(
+        dialogue, name="persona", task="persona", init_stage="dialogue"
     )
     response = dataclasses.replace(persona, name="response", task="response")
     judge = critic.Config(
@@ -50,6 +53,7 @@ def get_config():
         Experiment(
             data=data,
             prompts=prompts,
+            dialogue=dialogue,
             persona=persona,
             response=response,
             response_without=dataclasses.replace(
