@@ -1,8 +1,7 @@
 """The whole method on the embedded corpus: CPU, offline, ten minutes on two cores.
 
-Measured: 9 min 52 s; test perplexity 4.52 without partner personas, 5.66 with gold and
-5.69 with generated ones. Two layers and two dialogues an update, for what counts is
-many small updates (docs/tried.md).
+All generators start from one model of whole dialogues, for that is where small models
+learn to look personas up (docs/tried.md).
 
 bash launch/quickstart.sh
 """
@@ -32,7 +31,7 @@ def get_config():
         model=GPT2Config(n_positions=256, n_embd=96, n_layer=2, n_head=4),
         dropout=False,
         batch_size=4,
-        epochs=2.5,
+        epochs=3.5,
         optimizer=OptimizerConfig(
             learning_rate=3e-3, warmup_steps=50, schedule="cosine", clip_norm=1.0
         ),

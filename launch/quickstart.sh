@@ -21,6 +21,8 @@ echo "The critic trains beside the generators; its progress is in $run/critic.lo
 "$python" -m launch.train_critic --config=configs/quickstart.py --workdir=$run > $run/critic.log 2>&1 &
 critic=$!
 trap 'kill $critic 2> /dev/null && wait $critic || true' EXIT
+stage train_dialogue
+the_critic_runs || wait_for_the_critic
 stage train_persona
 the_critic_runs || wait_for_the_critic
 stage train_response

@@ -7,7 +7,7 @@ Axes: B batch, P prompt tokens, T completion tokens, V vocabulary.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import flax.struct
@@ -17,6 +17,7 @@ import numpy as np
 
 from ppg_jax import sampling
 from ppg_jax.losses import token_log_probs
+from ppg_jax.models.gpt2 import positions_of
 from ppg_jax.sampling import Decoding
 
 
@@ -58,6 +59,77 @@ def generate(
     early when all rows have ended. Pure; jit it with the model, the decoding and the
     ids closed over.
     """
+    slots = prompt.shape[1] + decoding.max_new_tokens
+    logits, cache = model.apply(
+        {"params": params}, prompt, prompt_mask, slots, method="prefill"
+    )
+    return _complete(
+        model,
+        params,
+        prompt,
+        prompt_mask,
+        logits,
+        cache,
+        rngs,
+        decoding,
+        end_id,
+        pad_id,
+    )
+
+
+def generate_branches(
+    model,
+    params,
+    trunk: jax.Array,
+    trunk_mask: jax.Array,
+    branches: "Branches",
+    rngs: jax.Array,
+    decoding: Decoding,
+    end_id: int,
+    pad_id: int,
+) -> Rollout:
+    """As `generate`, for prompts that begin as `trunk` does, which is read only once.
+
+    trunk: left-padded int [F, P], bool [F, P]; B branches and keys [B] -> `Rollout`.
+    """
+    variables = {"params": params}
+    rows, shared, tail, tail_mask = branches
+    slots = trunk.shape[1] + tail.shape[1] + decoding.max_new_tokens
+    _, cache = model.apply(variables, trunk, trunk_mask, slots, method="prefill")
+    cache = cache.branch(rows, shared)
+    positions = shared[:, None] + positions_of(tail_mask)
+    logits, cache = model.apply(
+        variables, cache, tail, tail_mask, positions, method="extend"
+    )
+    begun = trunk[rows], cache.filled[:, : trunk.shape[1]]
+    prompt, prompt_mask = splice([begun, (tail, tail_mask)])
+    return _complete(
+        model,
+        params,
+        prompt,
+        prompt_mask,
+        logits,
+        cache,
+        rngs,
+        decoding,
+        end_id,
+        pad_id,
+    )
+
+
+class Branches(NamedTuple):
+    """Prompts that each are the beginning of a trunk, and a tail."""
+
+    rows: jax.Array  # int32 [B]; of the trunk
+    shared: jax.Array  # int32 [B]; how many of its tokens
+    tail: jax.Array  # int32 [B, T]; left-padded, one token or more
+    tail_mask: jax.Array  # bool [B, T]
+
+
+def _complete(
+    model, params, prompt, prompt_mask, logits, cache, rngs, decoding, end_id, pad_id
+) -> Rollout:
+    """From the logits behind the prompts and their cache to the end of all rows."""
     batch, width = prompt.shape[0], decoding.max_new_tokens
     lengths = jnp.sum(prompt_mask, axis=1, dtype=jnp.int32)
     variables = {"params": params}
@@ -89,8 +161,6 @@ def generate(
         )
         return emit(loop._replace(cache=cache), logits)
 
-    slots = prompt.shape[1] + width
-    logits, cache = model.apply(variables, prompt, prompt_mask, slots, method="prefill")
     loop = _Loop(
         step=jnp.zeros((), jnp.int32),
         cache=cache,
@@ -152,6 +222,10 @@ def pad_left(
     return tokens, mask
 
 
+# Prompts of one dialogue differ in the turns and, behind them, the cue of the partner.
+TAIL = 16
+
+
 class Completion(NamedTuple):
     """One generated sequence, on the host."""
 
@@ -160,11 +234,43 @@ class Completion(NamedTuple):
     log_prob: float  # of the whole sequence, the end token included
 
 
+class Family(NamedTuple):
+    """Prompts that begin as one of them, the trunk, does."""
+
+    trunk: int  # index of a prompt
+    members: list[tuple[int, int]]  # (index, tokens in common), the trunk's among them
+
+
+def families(prompts: Sequence[Sequence[int]], tail: int) -> list[Family]:
+    """Prompts by the trunk they have all but their last `tail` tokens in common with.
+
+    The contexts of a dialogue are such a family, and all prompts are in one.
+    """
+    found: list[Family] = []
+    begun: dict[tuple, list[Family]] = {}
+    arrays = [np.asarray(prompt, np.int32) for prompt in prompts]
+    for i in sorted(range(len(prompts)), key=lambda i: -len(prompts[i])):
+        mine = arrays[i]
+        like = begun.setdefault(tuple(prompts[i][:tail]), [])
+        for family in like:
+            same = arrays[family.trunk][: len(mine)] == mine
+            shared = len(mine) if same.all() else int(same.argmin())
+            if len(mine) - shared <= tail:
+                family.members.append((i, max(min(shared, len(mine) - 1), 0)))
+                break
+        else:
+            family = Family(i, [(i, max(len(mine) - 1, 0))])
+            like.append(family)
+            found.append(family)
+    return found
+
+
 class Generator:
     """Completes many prompts of any length: sorted, bucketed, batched, jitted.
 
-    Prompts are padded to a multiple of `bucket` tokens and batches to a power of two of
-    rows, so the number of compiled programs is bounded by the number of buckets.
+    Prompts that are nested, as the contexts of a dialogue are, are read once. Prompts
+    are padded to a multiple of `bucket` tokens and batches to a power of two of rows,
+    so the number of compiled programs is bounded by the number of buckets.
     """
 
     def __init__(
@@ -181,16 +287,14 @@ class Generator:
         self.bucket = bucket
         self.end_id = end_id
         self._room = model.config.n_positions - decoding.max_new_tokens
-        self._generate = jax.jit(
-            functools.partial(
-                generate, model, decoding=decoding, end_id=end_id, pad_id=end_id
-            )
-        )
+        fixed = {"decoding": decoding, "end_id": end_id, "pad_id": end_id}
+        self._generate = jax.jit(functools.partial(generate, model, **fixed))
+        self._branch = jax.jit(functools.partial(generate_branches, model, **fixed))
 
     @property
     def compile_count(self) -> int:
         """How many shapes have been compiled so far."""
-        return self._generate._cache_size()
+        return self._generate._cache_size() + self._branch._cache_size()
 
     def __call__(
         self,
@@ -204,25 +308,72 @@ class Generator:
         ids: a number per prompt that its randomness derives from, its index if absent.
         """
         ids = np.arange(len(prompts)) if ids is None else np.asarray(ids)
-        order = np.argsort([len(p) for p in prompts], kind="stable")
         completions: list[Completion | None] = [None] * len(prompts)
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            batch = self._batch(params, [prompts[i] for i in rows], seed, ids[rows])
-            for i, completion in zip(rows, batch, strict=True):
+        for part in self._batches(prompts):
+            rows = [i for family in part for i, _ in family.members]
+            fill = _power_of_two(len(rows)) - len(rows)
+            keys = row_keys(seed, np.concatenate([ids[rows], ids[rows[:1] * fill]]))
+            read = self._branched if self._pays(prompts, part) else self._whole
+            rollout = read(params, prompts, part, fill, keys)
+            done = completions_of(jax.device_get(rollout), self.end_id)
+            for i, completion in zip(rows, done, strict=False):
                 completions[i] = completion
         return completions
 
-    def _batch(self, params, prompts, seed, ids) -> list[Completion]:
-        size = 1 << (len(prompts) - 1).bit_length()
-        fill = size - len(prompts)
-        ids = np.concatenate([ids, np.repeat(ids[:1], fill)])
-        longest = max(1, *map(len, prompts))
-        width = min(-(-longest // self.bucket) * self.bucket, max(self._room, longest))
-        rows = [*prompts, *([prompts[0]] * fill)]
-        tokens, mask = pad_left(rows, width, self.end_id)
-        rollout = self._generate(params, tokens, mask, row_keys(seed, ids))
-        return completions_of(jax.device_get(rollout), self.end_id)[: len(prompts)]
+    def _batches(self, prompts) -> Iterator[list[Family]]:
+        """Families of like lengths, together `batch_size` prompts at most."""
+        batch, left = [], self.batch_size
+        order = sorted(families(prompts, TAIL), key=lambda f: len(prompts[f.trunk]))
+        for family in order:
+            members = family.members
+            while members:
+                batch.append(Family(family.trunk, members[:left]))
+                members, left = members[left:], left - len(batch[-1].members)
+                if not left:
+                    yield batch
+                    batch, left = [], self.batch_size
+        if batch:
+            yield batch
+
+    def _pays(self, prompts, part: list[Family]) -> bool:
+        """Whether trunks and tails are much less to read than the whole prompts."""
+        longest = max(len(prompts[family.trunk]) for family in part)
+        rows = _power_of_two(sum(len(family.members) for family in part))
+        tokens = _power_of_two(len(part)) * longest + rows * TAIL
+        return tokens < 0.7 * rows * longest and longest + TAIL <= self._room
+
+    def _whole(self, params, prompts, part, fill, keys) -> Rollout:
+        rows = [prompts[i] for family in part for i, _ in family.members]
+        rows += rows[:1] * fill
+        return self._generate(params, *self._padded(rows, self._room), keys)
+
+    def _branched(self, params, prompts, part, fill, keys) -> Rollout:
+        trunks = [prompts[family.trunk] for family in part]
+        trunks += trunks[:1] * (_power_of_two(len(trunks)) - len(trunks))
+        members = [
+            (number, shared, prompts[i][shared:])
+            for number, family in enumerate(part)
+            for i, shared in family.members
+        ]
+        members += members[:1] * fill
+        rows, shared, tails = zip(*members, strict=True)
+        branches = Branches(
+            np.array(rows, np.int32),
+            np.array(shared, np.int32),
+            *pad_left(tails, TAIL, self.end_id),
+        )
+        trunk = self._padded(trunks, self._room - TAIL)
+        return self._branch(params, *trunk, branches, keys)
+
+    def _padded(self, rows, room: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and mask, as wide as a bucket or as `room` allows."""
+        longest = max(1, *map(len, rows))
+        width = min(-(-longest // self.bucket) * self.bucket, max(room, longest))
+        return pad_left(rows, width, self.end_id)
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number - 1).bit_length()
 
 
 def completions_of(rollout: Rollout, end_id: int) -> list[Completion]:

@@ -52,9 +52,9 @@ class Config:
     """One generator.
 
     name: its folder in the run directory. task: what it writes; a dialogue is written
-    with its personas, every second one without the partner's. partner_persona: what a
-    response generator is told: all gold sentences, the three that BM25 finds for the
-    context, or nothing. tokenizer: "bpe:SIZE" or a folder; empty takes that of `init`.
+    with its personas before it. partner_persona: what a response generator is told: all
+    gold sentences, the three that BM25 finds for the context, or nothing. tokenizer:
+    "bpe:SIZE" or a folder; empty takes that of `init`.
     init: a folder or hub id to start from; empty starts from scratch with `model`.
     init_stage: instead, a stage of the same run directory to start from.
     batch_size: dialogues or instances, after `batching`. micro_batches: parts the
@@ -245,10 +245,8 @@ def examples(
     whole = config.batching == "dialogue"
     if config.task == "dialogue":
         return [
-            prompts.dialogue_example(
-                d, None if n % 2 else partner_tokens(config, prompts, d)
-            )
-            for n, d in enumerate(dialogues)
+            prompts.dialogue_example(d, partner_tokens(config, prompts, d))
+            for d in dialogues
         ]
     if config.task == "persona":
         if whole:

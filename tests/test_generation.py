@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.generation import Generator, generate, pad_left, row_keys, splice
+from ppg_jax.data.dialogue import instances
+from ppg_jax.generation import (
+    Generator,
+    families,
+    generate,
+    pad_left,
+    row_keys,
+    splice,
+)
 from ppg_jax.models.gpt2 import positions_of
 from ppg_jax.sampling import Decoding
 from tests import models_for_tests as small
@@ -115,6 +123,41 @@ def test_a_row_says_the_same_alone_and_in_any_batch_with_any_padding(options):
         assert alone.ended == completion.ended
         assert alone.log_prob == pytest.approx(completion.log_prob, abs=1e-4)
     assert len({c.tokens for c in together}) == len(prompts)
+
+
+@pytest.mark.parametrize("options", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_nested_prompts_are_read_once_and_say_the_same(options, monkeypatch):
+    prompts = small.prompts()
+    model, params = small.gpt2(len(prompts.tokenizer))
+    asked = [prompts.persona_prompt(i) for i in instances(small.DIALOGUES)]
+    asked += [asked[0], asked[2][:-1], asked[3][:1]]
+    read = []
+
+    def branched(self, params, prompts, part, *rest):
+        read.append([len(family.members) for family in part])
+        return original(self, params, prompts, part, *rest)
+
+    original = Generator._branched
+    monkeypatch.setattr(Generator, "_branched", branched)
+    decoding = Decoding(8, **options)
+    together = Generator(model, decoding, prompts.end_id, batch_size=8)(params, asked)
+    assert read and sum(map(len, read)) < sum(map(sum, read)) / 2
+    alone = Generator(model, decoding, prompts.end_id, batch_size=1)(params, asked)
+    assert [c[:2] for c in together] == [c[:2] for c in alone]
+    np.testing.assert_allclose(
+        [c.log_prob for c in together], [c.log_prob for c in alone], rtol=1e-4
+    )
+
+
+def test_a_family_has_all_but_the_tails_in_common():
+    trunk = list(range(1, 60))
+    asked = [trunk[:30] + [7, 8], trunk, [5] * 20, trunk[:50], trunk[:30] + [9] * 20]
+    first, *others = families(asked, 16)
+    assert first.trunk == 1 and sorted(first.members) == [(0, 30), (1, 58), (3, 49)]
+    assert sorted(family.trunk for family in others) == [2, 4]
+    assert sorted(i for family in (first, *others) for i, _ in family.members) == [
+        *range(5)
+    ]
 
 
 def test_other_seeds_and_other_rows_say_something_else():

@@ -51,6 +51,17 @@ class KVCache:
     filled: jax.Array  # bool [B, S]; False where the prompt was padded, or free
     slot: jax.Array  # int32 scalar; the next slot to write
 
+    def branch(self, rows: jax.Array, lengths: jax.Array) -> "KVCache":
+        """A cache of rows that each begin as one of this cache's rows does.
+
+        int [B'] of rows, int [B'] of how many of its tokens each has in common with it
+        -> B' rows; they write on behind the longest.
+        """
+        keys, values = jax.tree.map(lambda a: a[rows], (self.keys, self.values))
+        filled = self.filled[rows]
+        filled &= jnp.cumsum(filled, axis=1) <= lengths[:, None]
+        return KVCache(keys, values, filled, self.slot)
+
 
 def causal_mask(mask: jax.Array) -> jax.Array:
     """bool [B, T] of real tokens -> bool [B, T, T].  For a row of three tokens:
@@ -87,8 +98,8 @@ class Attention(nn.Module):
             key = jax.lax.dynamic_update_slice(cache[0], key, at)
             value = jax.lax.dynamic_update_slice(cache[1], value, at)
         dropout = nn.Dropout(config.attn_pdrop, deterministic=deterministic)
-        # A single token is decoded: it looks at all slots. More begin at slot 0.
-        look = attend if x.shape[1] == 1 else attend_back
+        # Tokens behind a cache (the slot is a tracer) look at all of its slots.
+        look = attend if isinstance(slot, jax.Array) else attend_back
         y = look(query, key, value, mask, dropout).reshape(x.shape)
         y = Dense(config.n_embd, self.dtype, name="c_proj")(y)
         y = nn.Dropout(config.resid_pdrop, deterministic=deterministic)(y)
@@ -201,19 +212,23 @@ class GPT2(nn.Module):
 
     def decode_step(self, cache: KVCache, tokens, position_ids):
         """int [B], int [B] -> logits [B, V] of the next token, and the next cache."""
-        filled = cache.filled.at[:, cache.slot].set(True)
+        mask = jnp.ones((tokens.shape[0], 1), bool)
+        return self.extend(cache, tokens[:, None], mask, position_ids[:, None])
+
+    def extend(self, cache: KVCache, tokens, token_mask, position_ids):
+        """Several tokens behind those of the cache: left-padded int [B, T], bool [B, T]
+        and int [B, T] -> logits [B, V] of the next token, and the next cache.
+        """
+        length, slots = tokens.shape[1], jnp.arange(cache.filled.shape[1])
+        filled = jax.lax.dynamic_update_slice(cache.filled, token_mask, (0, cache.slot))
+        past = slots[None, None] <= cache.slot + jnp.arange(length)[None, :, None]
         layers = list(zip(cache.keys, cache.values, strict=True))
         hidden, layers = self._run(
-            tokens[:, None],
-            position_ids[:, None],
-            filled[:, None],
-            layers,
-            cache.slot,
-            True,
+            tokens, position_ids, filled[:, None] & past, layers, cache.slot, True
         )
         keys, values = zip(*layers, strict=True)
-        cache = KVCache(keys, values, filled, cache.slot + 1)
-        return self.unembed(hidden[:, 0]), cache
+        cache = KVCache(keys, values, filled, cache.slot + length)
+        return self.unembed(hidden[:, -1]), cache
 
     def _run(self, tokens, position_ids, mask, layers, slot, deterministic):
         x = self.wte(tokens) + self.wpe(position_ids)
