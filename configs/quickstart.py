@@ -56,7 +56,7 @@ def get_config():
         init="minilm",
         init_layers=3,
         max_length=96,
-        max_instances=3600,
+        max_instances=2800,
         dropout=False,
         optimizer=OptimizerConfig(
             learning_rate=3e-4, warmup_steps=25, schedule="cosine", clip_norm=1.0

@@ -247,21 +247,24 @@ def families(prompts: Sequence[Sequence[int]], tail: int) -> list[Family]:
     The contexts of a dialogue are such a family, and all prompts are in one.
     """
     found: list[Family] = []
-    begun: dict[tuple, list[Family]] = {}
+    # Trunks by their beginnings, so that few have to be compared with a prompt.
+    begun: dict[bytes, list[Family]] = {}
     arrays = [np.asarray(prompt, np.int32) for prompt in prompts]
     for i in sorted(range(len(prompts)), key=lambda i: -len(prompts[i])):
         mine = arrays[i]
-        like = begun.setdefault(tuple(prompts[i][:tail]), [])
+        least = (len(mine) - tail) // tail * tail
+        like = begun.get(mine[:least].tobytes(), []) if least > 0 else []
         for family in like:
             same = arrays[family.trunk][: len(mine)] == mine
             shared = len(mine) if same.all() else int(same.argmin())
             if len(mine) - shared <= tail:
-                family.members.append((i, max(min(shared, len(mine) - 1), 0)))
+                family.members.append((i, min(shared, len(mine) - 1)))
                 break
         else:
             family = Family(i, [(i, max(len(mine) - 1, 0))])
-            like.append(family)
             found.append(family)
+            for end in range(tail, len(mine), tail):
+                begun.setdefault(mine[:end].tobytes(), []).append(family)
     return found
 
 
