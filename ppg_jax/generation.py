@@ -3,7 +3,8 @@
 Prompts are left-padded, so that all rows write the same cache slot. Every row has a
 key of its own: what it says does not depend on the batch that it is in.
 
-Axes: B batch, P prompt tokens, T completion tokens, V vocabulary.
+Axes: B batch, F trunks, P prompt tokens, W tail tokens, T completion tokens,
+V vocabulary.
 """
 
 import functools
@@ -30,6 +31,15 @@ class Rollout:
     completion: jax.Array  # int32 [B, T]; pad after the end of sequence
     completion_mask: jax.Array  # bool [B, T]; True up to and including the end
     log_probs: jax.Array  # float32 [B, T]; of the sampling distribution; 0 at pads
+
+
+class Branches(NamedTuple):
+    """Prompts that each are the beginning of a trunk, and a tail."""
+
+    rows: jax.Array  # int32 [B]; which trunk
+    shared: jax.Array  # int32 [B]; how many of its tokens
+    tail: jax.Array  # int32 [B, W]; left-padded, one token or more
+    tail_mask: jax.Array  # bool [B, W]
 
 
 class _Loop(NamedTuple):
@@ -82,7 +92,7 @@ def generate_branches(
     params,
     trunk: jax.Array,
     trunk_mask: jax.Array,
-    branches: "Branches",
+    branches: Branches,
     rngs: jax.Array,
     decoding: Decoding,
     end_id: int,
@@ -115,15 +125,6 @@ def generate_branches(
         end_id,
         pad_id,
     )
-
-
-class Branches(NamedTuple):
-    """Prompts that each are the beginning of a trunk, and a tail."""
-
-    rows: jax.Array  # int32 [B]; of the trunk
-    shared: jax.Array  # int32 [B]; how many of its tokens
-    tail: jax.Array  # int32 [B, T]; left-padded, one token or more
-    tail_mask: jax.Array  # bool [B, T]
 
 
 def _complete(
@@ -222,7 +223,8 @@ def pad_left(
     return tokens, mask
 
 
-# Prompts of one dialogue differ in the turns and, behind them, the cue of the partner.
+# Behind the turns that contexts of a dialogue have in common, a persona prompt has the
+# cue of the partner, a few tokens; this leaves room, and costs little to read.
 TAIL = 16
 
 
@@ -241,10 +243,11 @@ class Family(NamedTuple):
     members: list[tuple[int, int]]  # (index, tokens in common), the trunk's among them
 
 
-def families(prompts: Sequence[Sequence[int]], tail: int) -> list[Family]:
-    """Prompts by the trunk they have all but their last `tail` tokens in common with.
+def families(prompts: Sequence[Sequence[int]]) -> list[Family]:
+    """Prompts by the trunk they have all but their last `TAIL` tokens in common with.
 
-    The contexts of a dialogue are such a family, and all prompts are in one.
+    The contexts of a dialogue are such a family. Every prompt is in one; those of less
+    than 2 `TAIL` tokens, with little to share, each in their own.
     """
     found: list[Family] = []
     # Trunks by their beginnings, so that few have to be compared with a prompt.
@@ -252,18 +255,18 @@ def families(prompts: Sequence[Sequence[int]], tail: int) -> list[Family]:
     arrays = [np.asarray(prompt, np.int32) for prompt in prompts]
     for i in sorted(range(len(prompts)), key=lambda i: -len(prompts[i])):
         mine = arrays[i]
-        least = (len(mine) - tail) // tail * tail
+        least = (len(mine) - TAIL) // TAIL * TAIL
         like = begun.get(mine[:least].tobytes(), []) if least > 0 else []
         for family in like:
             same = arrays[family.trunk][: len(mine)] == mine
             shared = len(mine) if same.all() else int(same.argmin())
-            if len(mine) - shared <= tail:
+            if len(mine) - shared <= TAIL:
                 family.members.append((i, min(shared, len(mine) - 1)))
                 break
         else:
             family = Family(i, [(i, max(len(mine) - 1, 0))])
             found.append(family)
-            for end in range(tail, len(mine), tail):
+            for end in range(TAIL, len(mine), TAIL):
                 begun.setdefault(mine[:end].tobytes(), []).append(family)
     return found
 
@@ -271,9 +274,10 @@ def families(prompts: Sequence[Sequence[int]], tail: int) -> list[Family]:
 class Generator:
     """Completes many prompts of any length: sorted, bucketed, batched, jitted.
 
-    Prompts that are nested, as the contexts of a dialogue are, are read once. Prompts
-    are padded to a multiple of `bucket` tokens and batches to a power of two of rows,
-    so the number of compiled programs is bounded by the number of buckets.
+    Of nested prompts, as persona generators get them for the contexts of a dialogue,
+    the longest is read and the others branch off. Prompts are padded to a multiple of
+    `bucket` tokens, rows and trunks to a power of two, so the number of compiled
+    programs is bounded: for each bucket a few.
     """
 
     def __init__(
@@ -326,7 +330,7 @@ class Generator:
     def _batches(self, prompts) -> Iterator[list[Family]]:
         """Families of like lengths, together `batch_size` prompts at most."""
         batch, left = [], self.batch_size
-        order = sorted(families(prompts, TAIL), key=lambda f: len(prompts[f.trunk]))
+        order = sorted(families(prompts), key=lambda f: len(prompts[f.trunk]))
         for family in order:
             members = family.members
             while members:

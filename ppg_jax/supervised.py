@@ -122,11 +122,9 @@ def run(config: Config, workdir: Path) -> dict:
     splits = corpus.load_splits(config.data)
     tokenizer = run_tokenizer(config, workdir, splits["train"])
     prompts = Prompts(tokenizer, config.prompts)
-    start, read = config.init, inputs(splits, tokenizer)
-    if config.init_stage:
-        done = training.finished_stage(Path(workdir), config.init_stage)
-        start = str(done / "model")
-        read["initial weights"] = training.result_of(done)["params_sha256"]
+    start, read = start_of(config, Path(workdir)), inputs(splits, tokenizer)
+    if start:
+        read["initial weights"] = params_sha256(start[1])
     claim(folder, config, read)
     if (folder / "result.json").exists():
         return training.report_done(config.name, folder)
@@ -197,14 +195,27 @@ def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
     )
 
 
-def initial(config: Config, tokenizer, start: str):
-    """(model, params): those of the folder or hub id `start`, or fresh from the seed.
+def start_of(config: Config, workdir: Path):
+    """(model, params) that training starts from; None to start from scratch."""
+    source = config.init
+    if config.init_stage:
+        source = str(training.finished_stage(workdir, config.init_stage) / "model")
+    if not source:
+        return None
+    model, params, _ = pretrained.load(source)
+    if not isinstance(model, GPT2):
+        raise UserError(f"{source} is no GPT-2; {config.name} starts from one.")
+    return model, params
+
+
+def initial(config: Config, tokenizer, start):
+    """(model, params): `start` with a row for each token, or fresh from the seed.
 
     Raises UserError if a prompt of full length does not fit into the model.
     """
     params = None
     if start:
-        model, params, _ = pretrained.load(start)
+        model, params = start
         missing = len(tokenizer) - model.config.vocab_size
         if missing > 0:
             params = resize_vocabulary(params, len(tokenizer))
@@ -244,10 +255,10 @@ def examples(
     prompts.prime(dialogues)
     whole = config.batching == "dialogue"
     if config.task == "dialogue":
-        return [
-            prompts.dialogue_example(d, partner_tokens(config, prompts, d))
-            for d in dialogues
-        ]
+        partners = (partner_tokens(config, prompts, d) for d in dialogues)
+        pairs = zip(dialogues, partners, strict=True)
+        made = (prompts.dialogue_example(d, p) for d, p in pairs)
+        return [example for example in made if example.target_of.any()]
     if config.task == "persona":
         if whole:
             return [e for d in dialogues for e in prompts.persona_dialogue(d)]

@@ -149,10 +149,38 @@ def test_nested_prompts_are_read_once_and_say_the_same(options, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_family_in_parts_and_at_the_end_of_the_room(over, monkeypatch):
+    """A part may lack its trunk; where trunk and tail do not fit, prompts are read."""
+    model, params = small.gpt2(40, n_layer=1, n_positions=160)
+    decoding = Decoding(max_new_tokens=8)
+    longest = np.random.default_rng(0).integers(1, 40, 160 - 8 - 16 + over).tolist()
+    asked = [longest[:n] + [7] for n in range(60, 130, 7)] + [longest]
+    generator = Generator(model, decoding, END, batch_size=4, bucket=16)
+    together = generator(params, asked)
+    assert bool(generator._branch._cache_size()) == (not over)
+    assert bool(generator._generate._cache_size()) == bool(over)
+    alone = Generator(model, decoding, END, batch_size=1)(params, asked)
+    assert [c[:2] for c in together] == [c[:2] for c in alone]
+
+
+def test_branches_compile_a_few_programs_for_each_bucket():
+    model, params = small.gpt2(40, n_layer=1, n_positions=256)
+    generator = Generator(model, Decoding(2), END, batch_size=8)
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        trunk = rng.integers(1, 40, 128).tolist()
+        lengths = rng.integers(65, 128, rng.integers(2, 20))
+        generator(params, [trunk, *(trunk[:n] for n in lengths)])
+    # Trunks 1, 2 and 4 of rows 2, 4 and 8; one width of trunks; a lone row.
+    assert 1 < generator._branch._cache_size() <= 5
+    assert generator.compile_count <= 8
+
+
 def test_a_family_has_all_but_the_tails_in_common():
     trunk = list(range(1, 60))
     asked = [trunk[:30] + [7, 8], trunk, [5] * 20, trunk[:50], trunk[:30] + [9] * 20]
-    first, *others = families(asked, 16)
+    first, *others = families(asked)
     assert first.trunk == 1 and sorted(first.members) == [(0, 30), (1, 58), (3, 49)]
     assert sorted(family.trunk for family in others) == [2, 4]
     assert sorted(i for family in (first, *others) for i, _ in family.members) == [

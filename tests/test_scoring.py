@@ -8,7 +8,7 @@ import pytest
 from ppg_jax.data.batching import collate
 from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import Example
-from ppg_jax.generation import generate, pad_left, row_keys
+from ppg_jax.generation import Branches, generate, generate_branches, pad_left, row_keys
 from ppg_jax.losses import token_log_probs
 from ppg_jax.sampling import Decoding, filter_logits
 from ppg_jax.scoring import (
@@ -109,15 +109,26 @@ def test_the_branch_mask_is_the_picture_in_the_docstring():
         {"temperature": 1.3, "top_p": 0.6, "min_new_tokens": 4},
     ],
 )
-def test_sampled_log_probs_equal_a_teacher_forced_rescore(options):
+@pytest.mark.parametrize("nested", [False, True], ids=["whole", "branches"])
+def test_sampled_log_probs_equal_a_teacher_forced_rescore(options, nested):
     prompts = small.prompts()
     model, params = small.gpt2(len(prompts.tokenizer))
     rows = [prompts.persona_prompt(i) for i in instances(small.DIALOGUES)]
-    prompt, mask = pad_left(rows, 128, 0)
     decoding = Decoding(max_new_tokens=12, **options)
-    rollout = generate(
-        model, params, prompt, mask, row_keys(0, range(len(rows))), decoding, 0, 0
-    )
+    rest = row_keys(0, range(len(rows))), decoding, 0, 0
+    if nested:  # two dialogues of three and two contexts, the longest of each last
+        trunks = pad_left([rows[2], rows[4]], 128, 0)
+        shared = [len(row) - 9 for row in rows]
+        tails = pad_left([row[-9:] for row in rows], 16, 0)
+        branches = Branches(np.array([0, 0, 0, 1, 1]), np.array(shared), *tails)
+        rollout = generate_branches(model, params, *trunks, branches, *rest)
+        kept = [
+            t[m].tolist()
+            for t, m in zip(rollout.prompt, rollout.prompt_mask, strict=True)
+        ]
+        assert kept == rows
+    else:
+        rollout = generate(model, params, *pad_left(rows, 128, 0), *rest)
     batch = rollout_batch(rollout)
     logits = target_logits(model, params, batch)
     steps = jnp.arange(12)[None]

@@ -1,9 +1,9 @@
 """The embedded corpus: small talk between two people, generated from a seed.
 
 A person has three to five traits of `persona_world_traits`, each from another of eight
-areas of life. A smaller world has the first few areas, profiles of about half as many
-traits, and shorter talks: small models learn to look personas up in it much sooner. Two
-people take turns: a turn answers what the other one asked or reacts to what
+areas of life. A smaller world has the first five to seven areas, and its profiles about
+half as many traits as areas: small models learn to look personas up in it much sooner.
+Two people take turns: a turn answers what the other one asked or reacts to what
 they let out, and may go on to start something. What depends on what:
 
     what I tell of myself   my persona, and the question I was asked; unasked, I prefer

@@ -243,8 +243,8 @@ class Prompts:
     ) -> Example:
         """A whole dialogue as text: the personas and every turn are targets.
 
-        Only the first token is none, and the cues. What goes beyond `max_length` tokens
-        is left out.
+        The cues are none, nor is the first token or the end that stands for a missing
+        self persona. What goes beyond `max_length` tokens is left out at the end.
         """
         personas = [
             (self._self_cue, 0),

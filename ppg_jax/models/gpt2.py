@@ -98,7 +98,7 @@ class Attention(nn.Module):
             key = jax.lax.dynamic_update_slice(cache[0], key, at)
             value = jax.lax.dynamic_update_slice(cache[1], value, at)
         dropout = nn.Dropout(config.attn_pdrop, deterministic=deterministic)
-        # Tokens behind a cache (the slot is a tracer) look at all of its slots.
+        # From slot 0 on, tokens look back only; behind a cache, at all of its slots.
         look = attend if isinstance(slot, jax.Array) else attend_back
         y = look(query, key, value, mask, dropout).reshape(x.shape)
         y = Dense(config.n_embd, self.dtype, name="c_proj")(y)

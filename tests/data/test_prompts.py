@@ -102,6 +102,17 @@ def test_a_whole_dialogue_is_text_whose_cues_are_no_targets(order, style):
     np.testing.assert_array_equal(cut.tokens, example.tokens[:-9])
 
 
+@pytest.mark.parametrize("order", ["persona_first", "context_first"])
+def test_a_dialogue_without_personas_is_its_turns(order):
+    prompts = small.prompts(order=order)
+    plain = dataclasses.replace(DIALOGUE, self_persona=(), partner_persona=())
+    example = prompts.dialogue_example(plain, None)
+    turns = "".join(u + "END" for u in DIALOGUE.utterances)
+    text = turns + "END" if order == "context_first" else "END" + turns
+    assert shown(prompts, example.tokens) == text
+    assert (example.target_of == 0).sum() == 1 + (order == "context_first")
+
+
 def test_the_cues_of_the_token_style_are_one_token_each():
     prompts = small.prompts(style="tokens")
     vocabulary = prompts.tokenizer.get_vocab()
