@@ -118,8 +118,8 @@ def test_sampled_log_probs_equal_a_teacher_forced_rescore(options, nested):
     rest = row_keys(0, range(len(rows))), decoding, 0, 0
     if nested:  # two dialogues of three and two contexts, the longest of each last
         trunks = pad_left([rows[2], rows[4]], 128, 0)
-        shared = [len(row) - 9 for row in rows]
-        tails = pad_left([row[-9:] for row in rows], 16, 0)
+        shared = [len(row) - 16 for row in rows]
+        tails = pad_left([row[-16:] for row in rows], 16, 0)
         branches = Branches(np.array([0, 0, 0, 1, 1]), np.array(shared), *tails)
         rollout = generate_branches(model, params, *trunks, branches, *rest)
         kept = [
