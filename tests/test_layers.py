@@ -17,8 +17,8 @@ LAYERS = (
     "metrics.significance models.attention models.dense models.weight_map rewards "
     "run_log sampling train_state",
     "controls data.audit data.persona_world data.personachat data.prompts "
-    "generation models.distilbert models.gpt2 models.hub",
-    "checkpoint data.batching data.corpus models.pretrained",
+    "models.distilbert models.gpt2 models.hub",
+    "checkpoint data.batching data.corpus generation models.pretrained",
     "judge scoring results training",
     "figures pipeline",
     "report",
