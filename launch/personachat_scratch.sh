@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/environment.sh
-environment minilm
+environment_with_minilm
 
 data=${1:-../shared/data/personachat}
 run=${2:-runs/personachat_scratch}

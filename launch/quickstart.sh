@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/environment.sh
-environment minilm
+environment_with_minilm
 
 run=runs/quickstart
 stage() { "$python" -m "launch.$1" --config=configs/quickstart.py --workdir=$run "${@:2}"; }

@@ -99,7 +99,9 @@ def claim(
     """Makes `folder` belong to this process, config and inputs, or refuses by name.
 
     inputs: what the run reads, each with its SHA-256, as {"training data": ...}.
-    later: the inputs that may have been missing before.
+    later: the inputs that may have been missing before. A field that the config did
+    not have when the run was made is a difference too: its default may not be what
+    the run did.
     Raises UserError if the folder holds a run of other ones, or is in use.
     """
     folder.mkdir(parents=True, exist_ok=True)

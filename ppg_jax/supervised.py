@@ -96,7 +96,10 @@ class Config:
                 raise ValueError(told)
         require_positive(self, "batch_size", "micro_batches", "log_every")
         if not (self.tokenizer or self.init):
-            raise ValueError('tokenizer="" takes that of init, and init is empty, too.')
+            raise ValueError(
+                'tokenizer="" takes that of init, and init is empty, too; give '
+                '"bpe:8192", a folder, or what the stage in init_stage was given.'
+            )
         if self.init and self.init_stage:
             raise ValueError("init and init_stage are both given; leave one empty.")
         if self.task == "dialogue" and self.batching == "instance":
