@@ -37,10 +37,22 @@ def corpus():
     return persona_world.generate()
 
 
+@pytest.fixture(scope="module", params=[8, 5], ids=["whole", "smaller"])
+def either_corpus(request):
+    """The whole world and the smallest."""
+    return persona_world.generate(areas=request.param)
+
+
 @pytest.fixture(scope="module")
 def annotated():
     """Dialogues with the parts their turns were made of."""
     return list(persona_world.conversations(0, "train", 1600))
+
+
+@pytest.fixture(scope="module", params=[8, 5], ids=["whole", "smaller"])
+def talks(request):
+    """As `annotated`, of the whole world and of the smallest."""
+    return list(persona_world.conversations(0, "train", 1600, areas=request.param))
 
 
 def content(text: str) -> frozenset[str]:
@@ -128,8 +140,8 @@ def test_a_world_of_another_size_is_refused(areas):
         persona_world.generate(areas=areas)
 
 
-def test_nobody_speaks_against_their_own_profile(annotated):
-    for dialogue, turns in annotated:
+def test_nobody_speaks_against_their_own_profile(talks):
+    for dialogue, turns in talks:
         sides = (dialogue.partner_persona, dialogue.self_persona)
         for index, part in ((i, p) for i, turn in enumerate(turns) for p in turn):
             mine = profile(sides[index % 2])
@@ -141,7 +153,7 @@ def test_nobody_speaks_against_their_own_profile(annotated):
                 assert part.trait.name in profile(sides[1 - index % 2])
 
 
-def test_every_question_is_answered_by_the_next_turn(annotated):
+def test_every_question_is_answered_by_the_next_turn(talks):
     answers = {
         "mood": {"well"},
         "why": {"says", "implies"},
@@ -154,7 +166,7 @@ def test_every_question_is_answered_by_the_next_turn(annotated):
         "invite": {"accept"},
     }
     assert set(answers) == set(persona_world.QUESTIONS)
-    for _, turns in annotated:
+    for _, turns in talks:
         for turn, reply in itertools.pairwise(turns):
             if turn[-1].kind in answers:
                 assert answers[turn[-1].kind] & {part.kind for part in reply}
@@ -196,18 +208,18 @@ def test_the_traits_fill_the_areas_evenly_and_every_hint_is_ambiguous():
     assert set().union(*HINTS.values()) == names
 
 
-def test_most_responses_depend_on_each_of_the_two_personas(annotated):
-    turns = [turn for _, turns in annotated for turn in turns[1::2]]
+def test_most_responses_depend_on_each_of_the_two_personas(talks):
+    turns = [turn for _, turns in talks for turn in turns[1::2]]
     about_me = [any(p.mine for p in turn) for turn in turns]
     about_you = [any(p.trait and not p.mine for p in turn) for turn in turns]
     assert 0.85 < np.mean(about_me) < 0.95  # some are only greetings and remarks
     assert 0.70 < np.mean(about_you) < 0.90
 
 
-def test_suspicions_are_mostly_right(annotated):
+def test_suspicions_are_mostly_right(talks):
     right = [
         part.trait.name in profile((d.self_persona, d.partner_persona)[index % 2])
-        for d, turns in annotated
+        for d, turns in talks
         for index, turn in enumerate(turns)
         for part in turn
         if part.kind in ("probe", "rumour", "wonder")
@@ -215,8 +227,9 @@ def test_suspicions_are_mostly_right(annotated):
     assert 0.85 < np.mean(right) < 0.97
 
 
-def test_shared_words_alone_do_not_tell_whose_response_it_is(corpus):
-    train, test = pairs(corpus["train"]), pairs(corpus["valid"] + corpus["test"])
+def test_shared_words_alone_do_not_tell_whose_response_it_is(either_corpus):
+    held_out = either_corpus["valid"] + either_corpus["test"]
+    train, test = pairs(either_corpus["train"]), pairs(held_out)
     control = overlap.OverlapClassifier.fit(*train)
     assert 0.60 < overlap.accuracy(control.score(test[0]), test[1]).mean() < 0.72
     counted = [len(content(a) & content(b)) > 0 for a, b in test[0]]
