@@ -63,7 +63,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict:
-    """The processor and the accelerator."""
+    """The processor, the accelerator, and how glibc is told to allocate memory."""
     import jax
 
     cpu = platform.processor() or platform.machine()
@@ -77,6 +77,7 @@ def machine() -> dict:
         "cores": len(os.sched_getaffinity(0)),
         "platform": device.platform,
         "device": device.device_kind,
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
     }
 
 
