@@ -73,18 +73,8 @@ def generate(
     logits, cache = model.apply(
         {"params": params}, prompt, prompt_mask, slots, method="prefill"
     )
-    return _complete(
-        model,
-        params,
-        prompt,
-        prompt_mask,
-        logits,
-        cache,
-        rngs,
-        decoding,
-        end_id,
-        pad_id,
-    )
+    read = prompt, prompt_mask, logits, cache
+    return _complete(model, params, *read, rngs, decoding, end_id, pad_id)
 
 
 def generate_branches(
@@ -112,19 +102,8 @@ def generate_branches(
         variables, cache, tail, tail_mask, positions, method="extend"
     )
     begun = trunk[rows], cache.filled[:, : trunk.shape[1]]
-    prompt, prompt_mask = splice([begun, (tail, tail_mask)])
-    return _complete(
-        model,
-        params,
-        prompt,
-        prompt_mask,
-        logits,
-        cache,
-        rngs,
-        decoding,
-        end_id,
-        pad_id,
-    )
+    read = *splice([begun, (tail, tail_mask)]), logits, cache
+    return _complete(model, params, *read, rngs, decoding, end_id, pad_id)
 
 
 def _complete(
