@@ -8,7 +8,7 @@ V vocabulary.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import flax.struct
@@ -160,6 +160,25 @@ def _complete(
     )
 
 
+def jit_decoding(function: Callable) -> Callable:
+    """`jax.jit` for programs that spend their time in decode steps."""
+    return jax.jit(function, compiler_options=_compiler_options())
+
+
+@functools.cache
+def _compiler_options() -> dict | None:
+    """Products of few rows by Eigen on CPU: YNNPACK, XLA's choice, packs the weights
+    anew for each, and takes twice as long (docs/performance.md, "Decoding")."""
+    if jax.default_backend() != "cpu":
+        return None
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    try:
+        jax.jit(jnp.negative, compiler_options=options).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return None  # an XLA that has no such choice
+    return options
+
+
 def _choose(logits, rngs, step, decoding: Decoding):
     """float32 [B, V], keys [B] -> int32 [B]."""
     if decoding.greedy:
@@ -266,7 +285,7 @@ class Generator:
         end_id: int,
         *,
         batch_size: int = 32,
-        bucket: int = 64,
+        bucket: int = 32,
     ):
         self.decoding = decoding
         self.batch_size = batch_size
@@ -274,8 +293,10 @@ class Generator:
         self.end_id = end_id
         self._room = model.config.n_positions - decoding.max_new_tokens
         fixed = {"decoding": decoding, "end_id": end_id, "pad_id": end_id}
-        self._generate = jax.jit(functools.partial(generate, model, **fixed))
-        self._branch = jax.jit(functools.partial(generate_branches, model, **fixed))
+        self._generate = jit_decoding(functools.partial(generate, model, **fixed))
+        self._branch = jit_decoding(
+            functools.partial(generate_branches, model, **fixed)
+        )
 
     @property
     def compile_count(self) -> int:

@@ -36,6 +36,7 @@ from ppg_jax.generation import (
     Rollout,
     completions_of,
     generate,
+    jit_decoding,
     pad_left,
     row_keys,
     splice,
@@ -265,7 +266,7 @@ def make_sampler(config: Config, persona_model, response_model, end_id: int):
     """(persona params, response params, prompts, keys) -> two rollouts, one jit."""
     limits = config.prompts
 
-    @jax.jit
+    @jit_decoding
     def sample(persona_params, response_params, prompted: Prompted, keys):
         streams = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
         persona = generate(

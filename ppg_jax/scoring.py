@@ -44,10 +44,10 @@ def target_logits(model, params, batch: Batch, dropout_rng=None) -> jax.Array:
         batch.position_ids,
         mask,
         deterministic=dropout_rng is None,
+        read=batch.target_index,
         rngs=None if dropout_rng is None else {"dropout": dropout_rng},
         method="hidden_states",
     )
-    hidden = jnp.take_along_axis(hidden, batch.target_index[:, :, None], axis=1)
     return model.apply(variables, hidden, method="unembed")
 
 

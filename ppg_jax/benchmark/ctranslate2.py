@@ -42,7 +42,7 @@ class Generate:
 
     def _replies(self, sampling):
         prompts, limits = self.work.prompts, self.work.prompts.config
-        chosen = self.work.chosen_instances()
+        chosen = self.work.first_instances()
         rows = [prompts.persona_prompt(i) for i in chosen]
         made = self._complete(rows, limits.max_persona_tokens, sampling)
         personas = [prompts.generated_persona(tokens) for tokens in made]

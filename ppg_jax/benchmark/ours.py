@@ -72,7 +72,7 @@ class Generate:
             return Pipeline(work.prompts, generator, generator, config)
 
         self._requests = [
-            Request(i.self_persona, i.context) for i in work.chosen_instances()
+            Request(i.self_persona, i.context) for i in work.first_instances()
         ]
         self._greedy = pipeline()
         self._pipeline = self._greedy
@@ -99,7 +99,7 @@ class Reinforce:
 
     def __init__(self, job: Job):
         work = Workload(job)
-        self._prompts, self._instances = work.prompts, work.chosen_instances()
+        self._prompts, self._instances = work.prompts, work.drawn_instances()
         self._config = reinforce.Config(
             prompts=job.prompts, batch_size=job.batch_size, optimizer=OPTIMIZER
         )

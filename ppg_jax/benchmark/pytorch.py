@@ -212,7 +212,7 @@ class Generate(_Base):
 
     def _replies(self, options):
         prompts, limits = self.work.prompts, self.work.prompts.config
-        chosen = self.work.chosen_instances()
+        chosen = self.work.first_instances()
         made = self._complete(
             [prompts.persona_prompt(i) for i in chosen],
             limits.max_persona_tokens,
@@ -286,7 +286,7 @@ class Reinforce(_Base):
         self.critic = self.load(
             transformers.DistilBertForSequenceClassification, job.critic
         ).eval()
-        self.chosen = self.work.chosen_instances()
+        self.chosen = self.work.drawn_instances()
         self.encode = self.work.pair_encoder()
 
     def check(self):

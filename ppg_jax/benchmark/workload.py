@@ -46,9 +46,10 @@ class Job:
     """One race.
 
     generator, critic: model folders. source: of `DataConfig`. instances: how many of
-    the split; whole dialogues, the first ones, where dialogues are trained or scored,
-    else drawn by the seed. batch_size: dialogues, contexts or pairs computed at once.
-    micro_batch: instances that PyTorch computes at once. top_p: 0 is greedy.
+    the split: the first ones (whole dialogues, where these are trained or scored), of
+    reinforce and critic drawn by the seed. batch_size: dialogues, contexts or pairs
+    computed at once. micro_batch: instances that PyTorch computes at once. top_p: 0 is
+    greedy.
     """
 
     suite: str
@@ -85,11 +86,15 @@ class Workload:
         chosen = first_dialogues(self._all, job.instances, job.batch_size)
         self.dialogues = sorted(chosen, key=self._length)
 
-    def chosen_instances(self) -> list[Instance]:
-        """The contexts of `generate` and `reinforce`."""
+    def first_instances(self) -> list[Instance]:
+        """The contexts of `generate`: the first of the split, as a file has them."""
+        return instances(self._all)[: self.job.instances or None]
+
+    def drawn_instances(self) -> list[Instance]:
+        """The contexts of `reinforce`: drawn by the seed, as its batches are."""
         everything = instances(self._all)
         order = np.random.default_rng(self.job.seed).permutation(len(everything))
-        return [everything[i] for i in order[: self.job.instances]]
+        return [everything[i] for i in order[: self.job.instances or None]]
 
     def dialogue_examples(self) -> list[Example]:
         """One causal pass for each dialogue."""
@@ -188,7 +193,8 @@ def count(job: Job) -> int:
         return len(work.pair_texts()[0])
     if job.suite in ("train", "score"):
         return sum(len(d.response_indices()) for d in work.dialogues)
-    return len(work.chosen_instances())
+    drawn = job.suite == "reinforce"
+    return len(work.drawn_instances() if drawn else work.first_instances())
 
 
 def write_generator(size: str, tokenizer_source: str, folder: Path) -> str:

@@ -1,4 +1,6 @@
-"""Scaled dot-product attention, the one that both model families use.
+"""Scaled dot-product attention (Vaswani et al., 2017, section 3.2.1), for both model
+families. The softmax is float32 whatever the inputs are; a row that may look nowhere
+gets the plain mean of the values, never a NaN.
 
 Axes: B batch, T query tokens, S key slots, N heads, H head size.
 """
@@ -20,19 +22,38 @@ def attend(
     mask: jax.Array,
     dropout: Callable[[jax.Array], jax.Array] = lambda probs: probs,
 ) -> jax.Array:
-    """softmax(q k / sqrt(H)) v; the softmax is float32 whatever the inputs are.
+    """softmax(q k / sqrt(H)) v.
 
     [B, T, N, H], [B, S, N, H] twice, bool [B, T, S] (True = may look) -> [B, T, N, H].
-    A row that may look nowhere gets the plain mean of the values, never a NaN.
-    `dropout` is applied to the probabilities. Vaswani et al. (2017), section 3.2.1.
+    `dropout` is applied to the probabilities.
     """
     scores = jnp.einsum(
         "btnh,bsnh->bnts", query, key, preferred_element_type=jnp.float32
     )
-    scores = scores * query.shape[-1] ** -0.5
-    scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
-    probs = dropout(jax.nn.softmax(scores, axis=-1).astype(value.dtype))
+    probs = dropout(_probabilities(scores, mask, query.shape[-1], value.dtype))
     return jnp.einsum("bnts,bsnh->btnh", probs, value)
+
+
+def attend_cached(
+    query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array
+) -> jax.Array:
+    """As `attend`, of keys and values laid out as both products read them.
+
+    [B, T, N, H], [B, N, H, S] twice, bool [B, T, S] -> [B, T, N, H]. With slots last,
+    a decode step rearranges no cache, which would cost more than attention itself.
+    """
+    scores = jnp.einsum(
+        "btnh,bnhs->bnts", query, keys, preferred_element_type=jnp.float32
+    )
+    probs = _probabilities(scores, mask, query.shape[-1], values.dtype)
+    return jnp.einsum("bnts,bnhs->btnh", probs, values)
+
+
+def _probabilities(scores, mask, head_size: int, dtype):
+    """float32 [B, N, T, S], bool [B, T, S] -> [B, N, T, S]."""
+    scores = scores * head_size**-0.5
+    scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
+    return jax.nn.softmax(scores, axis=-1).astype(dtype)
 
 
 def attend_back(query, key, value, mask, dropout=lambda probs: probs) -> jax.Array:

@@ -4,7 +4,7 @@ Sanh et al. (2019): half of BERT's layers, post-LN blocks, learned positions, ex
 GELU, no token types and no pooler. A BERT encoder without its pooler computes the same
 function once token-type row 0 is added to the position table; `pretrained` does that.
 
-Axes: B batch, T tokens, N heads, H head size, D width, C labels.
+Axes: B batch, T tokens, Q of them read, N heads, H head size, D width, C labels.
 """
 
 import dataclasses
@@ -83,13 +83,17 @@ class Attention(nn.Module):
         self.out_lin = _dense(dim, self.dtype)
         self.drop = nn.Dropout(self.config.attention_dropout)
 
-    def __call__(self, x, mask, deterministic):
-        """[B, T, D], bool [B, 1, T] -> [B, T, D]."""
+    def __call__(self, x, context, mask, deterministic):
+        """[B, Q, D] looks at [B, T, D], bool [B, 1, T] -> [B, Q, D]."""
         config = self.config
-        heads = (*x.shape[:2], config.n_heads, config.dim // config.n_heads)
+        head = (config.n_heads, config.dim // config.n_heads)
         query, key, value = (
-            projection(x).reshape(heads)
-            for projection in (self.q_lin, self.k_lin, self.v_lin)
+            projection(source).reshape(*source.shape[:2], *head)
+            for projection, source in [
+                (self.q_lin, x),
+                (self.k_lin, context),
+                (self.v_lin, context),
+            ]
         )
 
         def dropout(probs):
@@ -124,9 +128,10 @@ class Block(nn.Module):
         self.ffn = FeedForward(self.config, self.dtype)
         self.output_layer_norm = _layer_norm(self.dtype)
 
-    def __call__(self, x, mask, deterministic):
-        """[B, T, D], bool [B, 1, T] -> [B, T, D]."""
-        x = self.sa_layer_norm(x + self.attention(x, mask, deterministic))
+    def __call__(self, x, mask, deterministic, read=slice(None)):
+        """[B, T, D], bool [B, 1, T] -> [B, Q, D], of the tokens that `read` selects."""
+        context, x = x, x[:, read]
+        x = self.sa_layer_norm(x + self.attention(x, context, mask, deterministic))
         return self.output_layer_norm(x + self.ffn(x, deterministic))
 
 
@@ -139,11 +144,12 @@ class Transformer(nn.Module):
             Block(self.config, self.dtype) for _ in range(self.config.n_layers)
         ]
 
-    def __call__(self, x, mask, deterministic):
-        """[B, T, D], bool [B, 1, T] -> [B, T, D]."""
-        for block in self.layer:
+    def __call__(self, x, mask, deterministic, read):
+        """[B, T, D], bool [B, 1, T] -> [B, Q, D], of the tokens that `read` selects."""
+        *blocks, last = self.layer
+        for block in blocks:
             x = block(x, mask, deterministic)
-        return x
+        return last(x, mask, deterministic, read)
 
 
 class DistilBert(nn.Module):
@@ -165,11 +171,16 @@ class DistilBert(nn.Module):
 
         attention_mask: bool [B, T], True = a real token; pads stand on the right.
         """
-        hidden = self.hidden_states(tokens, attention_mask, deterministic)
-        return self.classify(hidden[:, 0], deterministic)
+        first = self.hidden_states(tokens, attention_mask, deterministic, slice(1))
+        return self.classify(first[:, 0], deterministic)
 
-    def hidden_states(self, tokens, attention_mask=None, deterministic=True):
-        """As `__call__`, but the last hidden states [B, T, D], before the head."""
+    def hidden_states(
+        self, tokens, attention_mask=None, deterministic=True, read=slice(None)
+    ):
+        """As `__call__`, but the last hidden states [B, Q, D], before the head.
+
+        read: a slice of the tokens; the last layer is computed for these alone.
+        """
         limit = self.config.max_position_embeddings
         if tokens.shape[1] > limit:
             raise ValueError(
@@ -179,7 +190,7 @@ class DistilBert(nn.Module):
         if attention_mask is None:
             attention_mask = jnp.ones(tokens.shape, bool)
         x = self.embeddings(tokens, deterministic)
-        return self.transformer(x, attention_mask[:, None], deterministic)
+        return self.transformer(x, attention_mask[:, None], deterministic, read)
 
     def classify(self, first, deterministic=True):
         """The head: first hidden state [B, D] -> float32 logits [B, C]."""

@@ -6,8 +6,8 @@ and an output head tied to the token embedding.
 
 The cache is a value: `prefill` makes it, `decode_step` takes one and returns the next.
 
-Axes: B batch, T tokens, S cache slots, L layers, N heads, H head size, D width,
-V vocabulary.
+Axes: B batch, T tokens, Q of them read, S cache slots, L layers, N heads, H head size,
+D width, V vocabulary.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ppg_jax.models.attention import attend, attend_back
+from ppg_jax.models.attention import attend, attend_back, attend_cached
 from ppg_jax.models.dense import Dense
 
 
@@ -46,10 +46,11 @@ class GPT2Config:
 class KVCache:
     """Keys and values of the tokens so far; every row has used the same slots."""
 
-    keys: tuple[jax.Array, ...]  # L arrays [B, S, N, H]
+    keys: tuple[jax.Array, ...]  # L arrays [B, N, H, S]
     values: tuple[jax.Array, ...]
     filled: jax.Array  # bool [B, S]; False where the prompt was padded, or free
     slot: jax.Array  # int32 scalar; the next slot to write
+    head: jax.Array  # [D, V]; the token embedding, transposed once for all steps
 
     def branch(self, rows: jax.Array, lengths: jax.Array) -> "KVCache":
         """A cache of rows that each begin as one of this cache's rows does.
@@ -60,7 +61,7 @@ class KVCache:
         keys, values = jax.tree.map(lambda a: a[rows], (self.keys, self.values))
         filled = self.filled[rows]
         filled &= jnp.cumsum(filled, axis=1) <= lengths[:, None]
-        return KVCache(keys, values, filled, self.slot)
+        return self.replace(keys=keys, values=values, filled=filled)
 
 
 def causal_mask(mask: jax.Array) -> jax.Array:
@@ -82,25 +83,45 @@ def positions_of(mask: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
 
 
+def at_tokens(x: jax.Array, index: jax.Array) -> jax.Array:
+    """[B, T, ...] at int [B, Q] -> [B, Q, ...]."""
+    index = index.reshape(*index.shape, *[1] * (x.ndim - 2))
+    return jnp.take_along_axis(x, index, axis=1, mode="clip")
+
+
+def slots_last(x: jax.Array) -> jax.Array:
+    """[B, T, N, H] -> [B, N, H, T], as `KVCache` has it."""
+    return x.transpose(0, 2, 3, 1)
+
+
 class Attention(nn.Module):
     config: GPT2Config
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, mask, cache, slot, deterministic):
-        """[B, T, D], bool [B, T, S], (keys, values) or None -> [B, T, D], new pair."""
+    def __call__(self, x, mask, cache, slot, deterministic, read):
+        """[B, T, D] -> [B, Q, D], and the keys and values that it looked at.
+
+        Of x alone: bool [B, T, T], no cache -> two [B, T, N, H]. Of a cache, two arrays
+        [B, N, H, S], and x written behind it at `slot`: bool [B, T, S] -> the next two.
+        """
         config = self.config
         qkv = Dense(3 * config.n_embd, self.dtype, name="c_attn")(x)
         heads = (*x.shape[:2], config.n_head, config.n_embd // config.n_head)
         query, key, value = (a.reshape(heads) for a in jnp.split(qkv, 3, axis=-1))
+        if read is not None:
+            query, mask = at_tokens(query, read), at_tokens(mask, read)
         if cache is not None:
-            at = (0, slot, 0, 0)
-            key = jax.lax.dynamic_update_slice(cache[0], key, at)
-            value = jax.lax.dynamic_update_slice(cache[1], value, at)
-        dropout = nn.Dropout(config.attn_pdrop, deterministic=deterministic)
-        # From slot 0 on, tokens look back only; behind a cache, at all of its slots.
-        look = attend if isinstance(slot, jax.Array) else attend_back
-        y = look(query, key, value, mask, dropout).reshape(x.shape)
+            key, value = (
+                jax.lax.dynamic_update_slice(old, slots_last(new), (0, 0, 0, slot))
+                for old, new in zip(cache, (key, value), strict=True)
+            )
+            y = attend_cached(query, key, value, mask)
+        else:
+            dropout = nn.Dropout(config.attn_pdrop, deterministic=deterministic)
+            look = attend_back if read is None else attend
+            y = look(query, key, value, mask, dropout)
+        y = y.reshape(*y.shape[:2], config.n_embd)
         y = Dense(config.n_embd, self.dtype, name="c_proj")(y)
         y = nn.Dropout(config.resid_pdrop, deterministic=deterministic)(y)
         return y, (key, value)
@@ -124,16 +145,19 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x, mask, cache, slot, deterministic):
-        """[B, T, D] -> [B, T, D] and the layer's keys and values."""
+    def __call__(self, x, mask, cache, slot, deterministic, read=None):
+        """[B, T, D] -> [B, Q, D] and the layer's keys and values.
+
+        read: int [B, Q], the tokens that are computed; None: all.
+        """
 
         def norm(name):
             epsilon = self.config.layer_norm_epsilon
             return nn.LayerNorm(epsilon, dtype=self.dtype, name=name)
 
         attention = Attention(self.config, self.dtype, name="attn")
-        y, cache = attention(norm("ln_1")(x), mask, cache, slot, deterministic)
-        x = x + y
+        y, cache = attention(norm("ln_1")(x), mask, cache, slot, deterministic, read)
+        x = (x if read is None else at_tokens(x, read)) + y
         mlp = MLP(self.config, self.dtype, name="mlp")
         return x + mlp(norm("ln_2")(x), deterministic), cache
 
@@ -166,20 +190,27 @@ class GPT2(nn.Module):
         return self.unembed(hidden)
 
     def hidden_states(
-        self, tokens, position_ids=None, attention_mask=None, deterministic=True
+        self,
+        tokens,
+        position_ids=None,
+        attention_mask=None,
+        deterministic=True,
+        read=None,
     ):
-        """As `__call__`, but the normed hidden states [B, T, D] before the head."""
+        """As `__call__`, but the normed hidden states [B, Q, D] before the head.
+
+        read: int [B, Q], the tokens whose states are wanted, None: all, Q = T. The last
+        layer is computed for these alone.
+        """
         if attention_mask is None:
             attention_mask = jnp.ones(tokens.shape, bool)
         if position_ids is None:
             position_ids = positions_of(attention_mask)
         if attention_mask.ndim == 2:
             attention_mask = causal_mask(attention_mask)
-        no_cache = [None] * self.config.n_layer
-        hidden, _ = self._run(
-            tokens, position_ids, attention_mask, no_cache, None, deterministic
-        )
-        return hidden
+        x = self._embed(tokens, position_ids)
+        x = self.drop(x, deterministic=deterministic)
+        return self._run(x, attention_mask, None, deterministic, read)[0]
 
     def unembed(self, hidden):
         """[..., D] -> float32 logits [..., V], by the tied token embedding."""
@@ -200,15 +231,24 @@ class GPT2(nn.Module):
                 f"into n_positions={config.n_positions}; shorten the prompt or "
                 "generate fewer tokens."
             )
-        shape = (batch, slots, config.n_head, config.n_embd // config.n_head)
-        empty = [(jnp.zeros(shape, self.dtype),) * 2] * config.n_layer
-        filled = jnp.zeros((batch, slots), bool).at[:, :length].set(prompt_mask)
-        mask = causal_mask(filled)[:, :length]
-        positions = positions_of(prompt_mask)
-        hidden, layers = self._run(prompt, positions, mask, empty, 0, True)
-        keys, values = zip(*layers, strict=True)
-        cache = KVCache(keys, values, filled, jnp.asarray(length, jnp.int32))
-        return self.unembed(hidden[:, -1]), cache
+        free = slots - length
+        hidden, layers = self._run(
+            self._embed(prompt, positions_of(prompt_mask)),
+            causal_mask(prompt_mask),
+            read=jnp.full((batch, 1), length - 1),
+        )
+        keys, values = (
+            tuple(jnp.pad(slots_last(a), [*[(0, 0)] * 3, (0, free)]) for a in arrays)
+            for arrays in zip(*layers, strict=True)
+        )
+        cache = KVCache(
+            keys=keys,
+            values=values,
+            filled=jnp.pad(prompt_mask, [(0, 0), (0, free)]),
+            slot=jnp.asarray(length, jnp.int32),
+            head=jax.lax.optimization_barrier(self.wte.embedding.astype(self.dtype).T),
+        )
+        return _logits(hidden, cache), cache
 
     def decode_step(self, cache: KVCache, tokens, position_ids):
         """int [B], int [B] -> logits [B, V] of the next token, and the next cache."""
@@ -219,25 +259,43 @@ class GPT2(nn.Module):
         """Several tokens behind those of the cache: left-padded int [B, T], bool [B, T]
         and int [B, T] -> logits [B, V] of the next token, and the next cache.
         """
-        length, slots = tokens.shape[1], jnp.arange(cache.filled.shape[1])
+        (batch, length), slots = tokens.shape, jnp.arange(cache.filled.shape[1])
         filled = jax.lax.dynamic_update_slice(cache.filled, token_mask, (0, cache.slot))
         past = slots[None, None] <= cache.slot + jnp.arange(length)[None, :, None]
-        layers = list(zip(cache.keys, cache.values, strict=True))
         hidden, layers = self._run(
-            tokens, position_ids, filled[:, None] & past, layers, cache.slot, True
+            self._embed(tokens, position_ids),
+            filled[:, None] & past,
+            cache,
+            read=jnp.full((batch, 1), length - 1),
         )
         keys, values = zip(*layers, strict=True)
-        cache = KVCache(keys, values, filled, cache.slot + length)
-        return self.unembed(hidden[:, -1]), cache
+        cache = cache.replace(
+            keys=keys, values=values, filled=filled, slot=cache.slot + length
+        )
+        return _logits(hidden, cache), cache
 
-    def _run(self, tokens, position_ids, mask, layers, slot, deterministic):
+    def _embed(self, tokens, position_ids):
+        """int [B, T] twice -> [B, T, D]."""
         x = self.wte(tokens) + self.wpe(position_ids)
-        x = self.drop(x.astype(self.dtype), deterministic=deterministic)
-        new_layers = []
-        for block, cache in zip(self.h, layers, strict=True):
-            x, cache = block(x, mask, cache, slot, deterministic)
-            new_layers.append(cache)
-        return self.ln_f(x), new_layers
+        return x.astype(self.dtype)
+
+    def _run(self, x, mask, cache=None, deterministic=True, read=None):
+        """[B, T, D] -> normed [B, Q, D], and of each layer what `Attention` returns."""
+        layers, slot = [None] * self.config.n_layer, None
+        if cache is not None:
+            layers = list(zip(cache.keys, cache.values, strict=True))
+            slot = cache.slot
+        for i, block in enumerate(self.h):
+            last = i == self.config.n_layer - 1
+            x, layers[i] = block(
+                x, mask, layers[i], slot, deterministic, read if last else None
+            )
+        return self.ln_f(x), layers
+
+
+def _logits(hidden: jax.Array, cache: KVCache) -> jax.Array:
+    """[B, 1, D] -> float32 [B, V]."""
+    return jnp.matmul(hidden[:, 0], cache.head, preferred_element_type=jnp.float32)
 
 
 def resize_vocabulary(params, size: int):
