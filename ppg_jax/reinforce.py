@@ -255,7 +255,7 @@ def prompts_of(prompts: Prompts, chosen: Sequence[Instance]) -> Prompted:
     befores, afters = zip(*map(prompts.response_parts, chosen), strict=True)
     longest = max(len(row) for rows in (personas, befores, afters) for row in rows)
     limit = prompts.config.max_length - prompts.config.max_persona_tokens
-    width = max(min(-(-longest // 128) * 128, limit), longest)
+    width = max(min(-(-longest // 64) * 64, limit), longest)
     pieces = [
         pad_left(rows, width, prompts.end_id) for rows in (personas, befores, afters)
     ]

@@ -1,6 +1,7 @@
 """Generation says what the model says, whatever batch and padding it happens in."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from ppg_jax.generation import (
     Generator,
     families,
     generate,
+    jit_decoding,
     pad_left,
     row_keys,
     splice,
@@ -237,6 +239,24 @@ def test_cached_decode_equals_a_full_forward_at_every_step():
     right = forward(jnp.roll(tokens, -4, axis=1), jnp.roll(full_mask, -4, axis=1))
     np.testing.assert_allclose(right[1, :-4], full[1, 4:], atol=1e-4)
     np.testing.assert_allclose(right[2, 2:-4], full[2, 6:], atol=1e-4)
+
+
+def test_decoding_rearranges_no_cache():
+    """What attention reads lies in the cache as it reads it: no copy at every step."""
+    model, params = small.gpt2(30)
+    prompt, mask = pad_left([[1, 2, 3], [4]], 8, 0)
+    decoding = Decoding(5)
+
+    def complete(params, prompt, mask, keys):
+        return generate(model, params, prompt, mask, keys, decoding, 0, 0)
+
+    program = jit_decoding(complete).lower(params, prompt, mask, row_keys(0, [0, 1]))
+    text = program.compile().as_text()
+    cache = r"f32\[2,2,(8,13|13,8)\]"  # rows, heads, their size, slots
+    assert re.search(rf"{cache}\S* (dynamic-update-slice|fusion)\(", text)
+    assert not re.search(rf"{cache}\S* (copy|transpose)\(", text)
+    # Nor are products of few rows left to a library that packs the weights for each.
+    assert "ynn" not in text
 
 
 def test_splice_is_the_picture_in_its_docstring():

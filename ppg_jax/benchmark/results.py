@@ -63,7 +63,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict:
-    """The processor, the accelerator, and how glibc is told to allocate memory."""
+    """The processor, the accelerator, and who allocates memory, by its settings."""
     import jax
 
     cpu = platform.processor() or platform.machine()
@@ -77,7 +77,12 @@ def machine() -> dict:
         "cores": len(os.sched_getaffinity(0)),
         "platform": device.platform,
         "device": device.device_kind,
-        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
+        "allocator": {
+            name: " ".join(Path(word).name for word in value.split())
+            for name, value in sorted(os.environ.items())
+            if name in ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_CONF")
+            or name.startswith("TCMALLOC_")
+        },
     }
 
 
