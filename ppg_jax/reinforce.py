@@ -353,8 +353,9 @@ def _describe(name: str, completions: Sequence[Completion], texts) -> dict[str, 
 
 
 def make_update(config: Config, policies: Policies, tx, end_id: int):
-    """(state, rollouts, advantages, watch) -> (state, metrics); both policies, one jit.
+    """(state, rollouts, advantages, watch) -> (state, metrics), for both policies.
 
+    A jit each: in one, XLA runs them side by side and needs twice the memory.
     watch: whether KL to the supervised models is measured, one forward pass more each.
     """
 
@@ -385,8 +386,8 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
         value += config.kl_coefficient * kl - config.entropy_coefficient * uncertainty
         return value, {"loss": value, "kl": kl, "entropy": uncertainty}
 
-    def improve(state: TrainState, part, model, reference):
-        rollout, advantage, watch = part
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def improve(model, state: TrainState, rollout, advantage, watch, reference):
         tokens = jnp.sum(rollout.completion_mask)
 
         def gradient(rows, _):
@@ -399,26 +400,23 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
         grads, metrics = jax.tree.map(lambda s: s / parts, sums)
         return state.apply_gradients(grads, tx), metrics
 
-    models = (policies.persona_model, policies.response_model)
-    references = (policies.persona_params, policies.response_params)
-    trained = (config.train_persona, config.train_response)
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def both(states, rollouts, advantages, watch, references):
-        states, metrics = list(states), {}
-        for i, name in enumerate(("persona", "response")):
-            if trained[i]:
-                part = (rollouts[i], advantages[i], watch)
-                states[i], told = improve(states[i], part, models[i], references[i])
-                metrics |= {f"{name}_{k}": v for k, v in told.items()}
-        return states, metrics
+    policy = {
+        "persona": (policies.persona_model, policies.persona_params),
+        "response": (policies.response_model, policies.response_params),
+    }
+    trained = {"persona": config.train_persona, "response": config.train_response}
 
     def update(state: ReinforceState, rollouts, advantages, watch: bool):
-        states, metrics = both(
-            (state.persona, state.response), rollouts, advantages, watch, references
-        )
-        step = state.step + 1
-        return state.replace(step=step, persona=states[0], response=states[1]), metrics
+        states, metrics = {}, {}
+        for i, name in enumerate(policy):
+            states[name] = getattr(state, name)
+            if trained[name]:
+                model, reference = policy[name]
+                states[name], told = improve(
+                    model, states[name], rollouts[i], advantages[i], watch, reference
+                )
+                metrics |= {f"{name}_{k}": v for k, v in told.items()}
+        return state.replace(step=state.step + 1, **states), metrics
 
     return update
 
