@@ -3,23 +3,28 @@
 python -m launch.benchmark --suite=train --source=data/personachat \\
     --gpt2_tokenizer=FOLDER --bert_tokenizer=FOLDER
 
-Writes benchmark.json, benchmark.md and benchmark.png into --output after every row.
+Writes benchmark.json, benchmark.md and benchmark.png into --output after every row;
+with --rounds=0 only parity.json: how far the results are apart, without a race.
 """
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
 from absl import flags
 
-from ppg_jax.benchmark import results, suites, workload
+from ppg_jax.benchmark import flops, parity, results, suites, workload
+from ppg_jax.benchmark.race import race
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.launching import main
 
 SUITE = flags.DEFINE_enum("suite", "train", [*suites.SUITES, "all"], "Which races.")
 ROW = flags.DEFINE_string("row", "", "Only the row of this name.")
-PEER = flags.DEFINE_multi_enum("peer", ["torch_eager"], suites.PEERS, "Against whom.")
+PEER = flags.DEFINE_multi_enum(
+    "peer", ["torch_eager"], [*suites.PEERS, "none"], "Against whom."
+)
 MODEL = flags.DEFINE_enum(
     "model", "small", list(workload.GPT2_SIZES), "Size of the generator and critic."
 )
@@ -36,12 +41,14 @@ BATCH_SIZE = flags.DEFINE_integer(
 MICRO_BATCH = flags.DEFINE_integer("micro_batch", 8, "Instances at once; PyTorch.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Compute type.")
 DROPOUT = flags.DEFINE_bool("dropout", False, "Whether training drops out.")
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Laps of each contestant.", 1)
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Laps of each contestant.", 0)
 THREADS = flags.DEFINE_integer("threads", 2, "Cores for each; 0 is all.", 0)
 SWEEP = flags.DEFINE_string(
     "sweep", "", "A cost curve: FLAG=V1,V2,... with instances, batch_size or model."
 )
+LABEL = flags.DEFINE_string("label", "", "Added to the name of each row's record.")
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark", "Where the results go.")
+MODELS = flags.DEFINE_string("models", "", "Where the models go; empty: the output.")
 SWEPT = ("instances", "batch_size", "model")
 
 
@@ -55,17 +62,32 @@ def program():
         names = ", ".join(row.name for row in suites.ROWS)
         raise UserError(f"--row={ROW.value!r} is not in that suite; the rows: {names}")
     field, values = _sweep()
+    made = []
     for row in rows:
         curve = []
         for value in values:
             settings = _settings() | ({field: value} if field else {})
-            name = f"{row.name} [{field}={value}]" if field else row.name
+            name = f"{row.name}, {LABEL.value}" if LABEL.value else row.name
+            name += f" [{field}={value}]" if field else ""
             print(f"{name}:", file=sys.stderr)
             curve.append(_run(row, name, settings))
-        if field:
+        made += curve
+        if field and ROUNDS.value:
             stem = f"{row.name} by {field}".replace(",", "").replace(" ", "_")
             results.draw_curve(curve, field, Path(OUTPUT.value) / f"{stem}.png")
-    print(results.table(results.load(Path(OUTPUT.value))))
+    if not ROUNDS.value:
+        return _tell_parity(made)
+    print(results.table(results.load(Path(OUTPUT.value) / "benchmark.json")))
+
+
+def _tell_parity(records: list[dict]) -> None:
+    apart = []
+    for record in records:
+        for name, found in record["contestants"].items():
+            print(f"{record['name']}, {name}: {found}")
+            apart += [] if found["equal"] else [f"{record['name']} of {name}"]
+    if apart:
+        raise UserError(f"not equal to ours: {'; '.join(apart)}")
 
 
 def _settings() -> dict:
@@ -77,10 +99,31 @@ def _settings() -> dict:
 
 
 def _run(row: suites.Row, name: str, settings: dict) -> dict:
+    """One row's record, which is also written."""
     output = Path(OUTPUT.value)
-    models = output / "models"
-    size = settings["model"]
-    job = workload.Job(
+    job = dataclasses.replace(_job(row, settings), **row.changes)
+    # Where the data lies is of no use to a reader, what it is called is.
+    told = settings | {"source": Path(settings["source"]).name}
+    # Then the first lap may have been compiled by another race.
+    told["compilation_cache"] = "JAX_COMPILATION_CACHE_DIR" in os.environ
+    peers = [peer for peer in PEER.value if peer != "none"]
+    if not settings["rounds"]:
+        made = results.parity_record(name, parity.compare(row, job, peers), told)
+        results.add(output / "parity.json", made)
+        return made
+    found = _race(row, job, peers, settings)
+    made = results.record(name, found, workload.count(job), told, flops.need(job))
+    results.save(output, made)
+    return made
+
+
+def _job(row: suites.Row, settings: dict) -> workload.Job:
+    models, size = (
+        Path(MODELS.value or Path(OUTPUT.value) / "models"),
+        settings["model"],
+    )
+    names = ("source", "split", "instances", "batch_size", "micro_batch", "dtype")
+    return workload.Job(
         suite=row.suite,
         generator=workload.write_generator(
             size, GPT2_TOKENIZER.value, models / f"generator_{size}"
@@ -88,25 +131,20 @@ def _run(row: suites.Row, name: str, settings: dict) -> dict:
         critic=workload.write_critic(
             size, BERT_TOKENIZER.value, models / f"critic_{size}"
         ),
-        source=settings["source"],
-        split=settings["split"],
-        instances=settings["instances"],
-        batch_size=settings["batch_size"],
-        micro_batch=settings["micro_batch"],
-        dtype=settings["dtype"],
         dropout=settings["dropout"],
         # The mean lengths of PersonaChat, which random weights never end at.
         prompts=PromptConfig(max_persona_tokens=48, max_response_tokens=16),
+        **{name: settings[name] for name in names},
     )
-    found = suites.run_row(
-        row, job, PEER.value, settings["rounds"], settings["threads"]
-    )
-    count = workload.count(dataclasses.replace(job, **row.changes))
-    # Where the data lies is of no use to a reader, what it is called is.
-    told = settings | {"source": Path(settings["source"]).name}
-    made = results.record(name, found, count, told)
-    results.save(output, made)
-    return made
+
+
+def _race(row: suites.Row, job: workload.Job, peers: list[str], settings: dict):
+    rounds, threads = settings["rounds"], settings["threads"]
+    if flops.products(job.dtype) == "tf32":
+        # Ten bits: results differ by more than a race in float32 allows. The record
+        # has by how much, as with bfloat16.
+        return race(suites.contestants(row, job, peers, threads), rounds, threads)
+    return suites.run_row(row, job, peers, rounds, threads)
 
 
 def _sweep() -> tuple[str, list]:

@@ -14,20 +14,21 @@ LAYERS = (
     "errors",
     "assets config data.dialogue data.persona_world_traits data.tokenization launching "
     "losses metrics.bleu_rouge metrics.distinct metrics.overlap metrics.ppl "
-    "metrics.significance models.attention models.dense models.weight_map rewards "
-    "run_log sampling train_state",
+    "metrics.significance models.product models.weight_map rewards run_log sampling "
+    "train_state",
     "controls data.audit data.persona_world data.personachat data.prompts "
-    "models.distilbert models.gpt2 models.hub",
+    "models.attention models.dense models.hub",
+    "models.distilbert models.gpt2",
     "checkpoint data.batching data.corpus generation models.pretrained",
     "judge scoring results training",
     "figures pipeline",
     "report",
     "chat critic evaluate export generate reinforce supervised",  # the stages
-    "experiment benchmark.race benchmark.workload",
-    "benchmark.ours",
+    "experiment benchmark.attention benchmark.plan benchmark.race benchmark.workload",
+    "benchmark.flops benchmark.ours",
     "benchmark.ctranslate2 benchmark.pytorch",
     "benchmark.suites",
-    "benchmark.results",
+    "benchmark.parity benchmark.results",
 )
 LEVELS = {
     f"ppg_jax.{name}": level

@@ -14,16 +14,30 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ppg_jax.benchmark import flops
 from ppg_jax.benchmark.race import Result, largest_difference, ratio
-from ppg_jax.benchmark.suites import OURS
+from ppg_jax.benchmark.suites import FORMS, LIKE_FOR_LIKE, OURS
 from ppg_jax.checkpoint import write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "ctranslate2", "numpy")
 
 
-def record(name: str, results: Mapping[str, Result], instances: int, settings) -> dict:
-    """One race as plain values.  settings: what a reader needs to repeat it."""
-    ours = results[OURS]
+def record(
+    name: str,
+    results: Mapping[str, Result],
+    instances: int,
+    settings,
+    need: flops.Need | None = None,
+) -> dict:
+    """One race as plain values.  settings: what a reader needs to repeat it.
+
+    need: what a lap has to compute, where that is known. From it, tokens_per_second: of
+    the instances, each with its own prompt, for all contestants alike, however few of
+    them one computes; and mfu: the share of the device's peak that goes into what the
+    contestant's own form needs (`flops.forward_flops`), shared prefixes once for ours
+    and like for like. None where it is not known.
+    """
+    ours, found, products = results[OURS], machine(), flops.products(_dtype(settings))
     contestants = {}
     for contestant, result in results.items():
         contestants[contestant] = {
@@ -34,6 +48,7 @@ def record(name: str, results: Mapping[str, Result], instances: int, settings) -
             "setup_seconds": result.setup_seconds,
             "first_seconds": result.first_lap.seconds,
             "peak_bytes": result.peak_bytes,
+            **_use(contestant, result, need, flops.peak(found["device"], products)),
         }
         if contestant != OURS:
             contestants[contestant] |= {
@@ -45,10 +60,41 @@ def record(name: str, results: Mapping[str, Result], instances: int, settings) -
         "name": name,
         "instances": instances,
         "settings": settings,
+        "products": products,
+        "versions": versions(),
+        "machine": found,
+        "contestants": contestants,
+    }
+
+
+def parity_record(name: str, contestants: Mapping[str, dict], settings) -> dict:
+    """How far each contestant's results are from ours, as plain values."""
+    return {
+        "name": name,
+        "settings": settings,
+        "products": flops.products(_dtype(settings)),
         "versions": versions(),
         "machine": machine(),
         "contestants": contestants,
     }
+
+
+def _dtype(settings: Mapping) -> str:
+    return settings.get("dtype", "float32")
+
+
+def _use(name: str, result: Result, need: flops.Need | None, peak) -> dict:
+    """What a contestant makes of the device."""
+    told = dict.fromkeys(("tokens_per_second", "flops", "flops_per_second", "mfu"))
+    if need is None:
+        return told
+    shared = name == OURS or name.endswith(LIKE_FOR_LIKE)
+    count = need.flops[FORMS[LIKE_FOR_LIKE] if shared else "instance"]
+    told["tokens_per_second"] = need.tokens / result.median
+    told["flops"], told["flops_per_second"] = count, count / result.median
+    if peak:
+        told["mfu"] = count / result.median / peak
+    return told
 
 
 def versions() -> dict[str, str]:
@@ -86,20 +132,24 @@ def machine() -> dict:
     }
 
 
-def load(folder: Path) -> list[dict]:
+def load(file: Path) -> list[dict]:
     """The records so far."""
-    file = folder / "benchmark.json"
-    return json.loads(file.read_text()) if file.exists() else []
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
 
 
-def save(folder: Path, new: dict) -> list[dict]:
-    """Adds a record, or replaces the one of the same name; writes table and figure."""
-    records = load(folder)
+def add(file: Path, new: dict) -> list[dict]:
+    """Adds a record to a file, or replaces the one of the same name."""
+    records = load(file)
     at = [i for i, old in enumerate(records) if old["name"] == new["name"]]
     records = [r for i, r in enumerate(records) if i not in at]
     records.insert(at[0] if at else len(records), new)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "benchmark.json", records)
+    write_json(file, records)
+    return records
+
+
+def save(folder: Path, new: dict) -> list[dict]:
+    """Adds a race to benchmark.json; writes table and figure beside."""
+    records = add(folder / "benchmark.json", new)
     (folder / "benchmark.md").write_text(table(records), encoding="utf-8")
     draw(records, folder / "benchmark.png")
     return records
@@ -115,6 +165,8 @@ def table(records: Sequence[dict]) -> str:
         "CPU time",
         "first",
         "peak GiB",
+        "tokens/s",
+        "MFU",
     ]
     rows = []
     for entry in records:
@@ -133,10 +185,17 @@ def table(records: Sequence[dict]) -> str:
                     cpu,
                     f"{c['first_seconds']:.1f} s",
                     f"{c['peak_bytes'] / 2**30:.2f}",
+                    *_use_cells(c),
                 ]
             )
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _use_cells(contestant: dict) -> tuple[str, str]:
+    """Empty where it is not known, as in records of races before it was counted."""
+    tokens, mfu = contestant.get("tokens_per_second"), contestant.get("mfu")
+    return f"{tokens:,.0f}" if tokens else "", f"{100 * mfu:.1f} %" if mfu else ""
 
 
 def draw(records: Sequence[dict], path: Path) -> None:

@@ -1,0 +1,34 @@
+"""Whether the contestants compute the same, without a race: all in this process."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from ppg_jax.benchmark import suites
+from ppg_jax.benchmark.race import Lap, Result, largest_difference
+from ppg_jax.benchmark.workload import Job
+
+
+def compare(row: suites.Row, job: Job, peers: Sequence[str]) -> dict[str, dict]:
+    """Contestant -> "differences" from ours by name, as in a race, and whether they are
+    small enough for one in float32: "equal".
+    """
+    job = dataclasses.replace(job, **row.changes)
+    made = suites.contestants(row, job, peers, 0)
+    found = {name: _result(name, make) for name, make in made.items()}
+    ours = found.pop(suites.OURS)
+    return {name: _compare(ours, result) for name, result in found.items()}
+
+
+def _compare(ours: Result, theirs: Result) -> dict:
+    differences = largest_difference(ours, theirs)
+    equal = True
+    for name, difference in differences.items():
+        tokens = ours.checks[name].dtype.kind == "i"
+        most = suites.ROWS_THAT_MAY_DIFFER if tokens else suites.TOLERANCE
+        equal &= difference <= most
+    return {"differences": differences, "equal": equal}
+
+
+def _result(name: str, make) -> Result:
+    nothing = Lap(0.0, 0.0)
+    return Result(name, 0.0, nothing, (nothing,), 0, make().check())

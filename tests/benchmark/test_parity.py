@@ -1,0 +1,90 @@
+"""Equality without a race: told by number, and an error where there is none."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ppg_jax.benchmark import parity, suites, workload
+from tests import models_for_tests as small
+
+ROOT = Path(__file__).resolve().parents[2]
+ROW = next(row for row in suites.ROWS if row.name == "score response")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("parity")
+    small.tokenizer().save_pretrained(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def job(folder) -> workload.Job:
+    generator = workload.write_generator("tiny", folder / "tokenizer", folder / "g")
+    return workload.Job("score", generator, "", "persona_world", "valid", 4, 2, 4)
+
+
+def test_pytorch_is_equal_in_both_forms(job):
+    found = parity.compare(ROW, job, ["torch_eager"])
+    assert len(found) == 2
+    assert all(told["equal"] for told in found.values())
+    assert all(0 < told["differences"]["nll"] < 1e-5 for told in found.values())
+
+
+class Wrong:
+    def __init__(self, *_):
+        pass
+
+    def check(self):
+        return {"nll": np.ones(3)}
+
+
+def test_what_differs_is_told_and_not_raised(job, monkeypatch):
+    monkeypatch.setattr(suites, "_torch", Wrong)
+    found = parity.compare(ROW, dataclasses.replace(job), ["torch_eager"])
+    assert [told["equal"] for told in found.values()] == [False, False]
+
+
+def launch(folder: Path, *flags) -> subprocess.CompletedProcess:
+    command = [
+        sys.executable,
+        "-m",
+        "launch.benchmark",
+        "--suite=score",
+        "--model=tiny",
+    ]
+    command += [
+        f"--{kind}_tokenizer={folder / 'tokenizer'}" for kind in ("gpt2", "bert")
+    ]
+    command += ["--row=score response", "--instances=4", "--batch_size=2", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_no_round_is_parity_alone(folder, tmp_path):
+    done = launch(folder, "--rounds=0", f"--output={tmp_path}", "--label=tiny")
+    assert done.returncode == 0, done.stderr
+    (told,) = json.loads((tmp_path / "parity.json").read_text())
+    assert told["name"] == "score response, tiny"
+    assert told["contestants"]["torch_eager, user's work"]["equal"]
+    assert not (tmp_path / "benchmark.json").exists()
+
+
+def test_ours_can_run_alone_with_its_models_elsewhere(folder, tmp_path):
+    done = launch(
+        folder,
+        "--peer=none",
+        "--rounds=1",
+        f"--output={tmp_path / 'out'}",
+        f"--models={tmp_path / 'models'}",
+    )
+    assert done.returncode == 0, done.stderr
+    (told,) = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert list(told["contestants"]) == ["ppg_jax"]
+    assert told["contestants"]["ppg_jax"]["flops"] > 0
+    assert told["contestants"]["ppg_jax"]["mfu"] is None
+    assert (tmp_path / "models" / "generator_tiny").is_dir()
