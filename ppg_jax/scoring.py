@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax.data.batching import Batch, collate
+from ppg_jax.data.batching import Batch, best_widths, collate
 from ppg_jax.data.prompts import Example
 from ppg_jax.generation import Rollout
 from ppg_jax.losses import token_log_probs
@@ -84,10 +84,14 @@ class Score(NamedTuple):
 
 
 class Scorer:
-    """Scores any number of examples: sorted by length, batched, jitted once a shape."""
+    """Scores any number of examples: sorted by length, batched, jitted once a shape.
 
-    def __init__(self, model, batch_size: int = 16):
+    widths: how many padded lengths the batches of one call have at most.
+    """
+
+    def __init__(self, model, batch_size: int = 16, widths: int = 8):
         self._batch_size = batch_size
+        self._widths = widths
         self._log_probs = jax.jit(
             lambda params, batch: target_log_probs(model, params, batch)
         )
@@ -96,9 +100,12 @@ class Scorer:
         """Instance id -> `Score`, for every instance of every example."""
         scores: dict[str, Score] = {}
         order = sorted(examples, key=len)
-        for start in range(0, len(order), self._batch_size):
+        starts = range(0, len(order), self._batch_size)
+        longest = [len(order[start : start + self._batch_size][-1]) for start in starts]
+        widths = best_widths(longest, self._widths) if order else None
+        for start in starts:
             chunk = order[start : start + self._batch_size]
-            batch = collate(chunk, self._batch_size)
+            batch = collate(chunk, self._batch_size, widths=widths)
             log_probs = np.asarray(self._log_probs(params, batch), np.float64)
             for row, example in enumerate(chunk):
                 scores |= _by_instance(example, batch, log_probs, row)

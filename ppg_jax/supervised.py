@@ -58,7 +58,7 @@ class Config:
     init: a folder or hub id to start from; empty starts from scratch with `model`.
     init_stage: instead, a stage of the same run directory to start from.
     batch_size: dialogues or instances, after `batching`. micro_batches: parts the
-    gradient is summed over.
+    gradient is summed over. widths: how many padded lengths the batches have.
     validation_dialogues: the first so many, for the curve; 0 is all.
     """
 
@@ -76,6 +76,7 @@ class Config:
     batching: str = "dialogue"
     batch_size: int = 4
     micro_batches: int = 1
+    widths: int = 8
     epochs: float = 2.0
     optimizer: OptimizerConfig = OptimizerConfig()
     seed: int = 0
@@ -94,7 +95,7 @@ class Config:
             if getattr(self, field) not in known:
                 told = f"{field}={getattr(self, field)!r} is none of {known}."
                 raise ValueError(told)
-        require_positive(self, "batch_size", "micro_batches", "log_every")
+        require_positive(self, "batch_size", "micro_batches", "widths", "log_every")
         if not (self.tokenizer or self.init):
             raise ValueError(
                 'tokenizer="" takes that of init, and init is empty, too; give '
@@ -134,14 +135,14 @@ def run(config: Config, workdir: Path) -> dict:
     began = time.monotonic()
     model, params = initial(config, tokenizer, start)
     train = checked_examples(config, prompts, splits, "train")
-    batches = Batches(train, config.batch_size, config.seed)
+    batches = Batches(train, config.batch_size, config.seed, config.widths)
     valid = checked_examples(config, prompts, splits, "valid")
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     tx = make_optimizer(config.optimizer, steps)
     train_step = make_train_step(
         model, tx, config.micro_batches, config.seed, config.dropout
     )
-    scorer = Scorer(model)
+    scorer = Scorer(model, widths=config.widths)
 
     def evaluate(state):
         nll = mean_nll(scorer(state.params, valid).values())

@@ -108,7 +108,7 @@ class Score(_Base):
     def _scores(self) -> dict[str, NLL]:
         self.model.eval()
         scores = {}
-        for part in (part for parts in self.updates for part in parts):
+        for part in self.work.parts(self.setting.form):
             with self.autocast():
                 nll = self.nll(*self.arguments(part.batch))
             scores |= by_instance(part, nll.float().cpu().numpy())

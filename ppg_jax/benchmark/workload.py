@@ -5,6 +5,7 @@ weights, the same tokens, in the same order.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 
 from ppg_jax import critic, judge
 from ppg_jax.data import corpus
-from ppg_jax.data.batching import Batch, collate
+from ppg_jax.data.batching import Batch, best_widths, collate, epoch_order
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts
@@ -39,6 +40,7 @@ DISTILBERT_SIZES = {
     "medium": (768, 6, 12),
 }
 PAIR_LENGTH = 128
+WIDTHS = 8  # as `ppg_jax.supervised.Config` has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +48,10 @@ class Job:
     """One race.
 
     generator, critic: model folders. source: of `DataConfig`. instances: how many of
-    the split: the first ones (whole dialogues, where these are trained or scored), of
-    reinforce and critic drawn by the seed. batch_size: dialogues, contexts or pairs
-    computed at once. micro_batch: instances that PyTorch computes at once. top_p: 0 is
-    greedy.
+    the split: the first ones to answer; the first updates of training on the whole
+    split, where dialogues are trained or scored; of reinforce and critic drawn by the
+    seed. batch_size: dialogues, contexts or pairs computed at once. micro_batch:
+    instances that PyTorch computes at once. top_p: 0 is greedy.
     """
 
     suite: str
@@ -82,9 +84,7 @@ class Workload:
         self.job = job
         self._all = corpus.load_splits(DataConfig(source=job.source))[job.split]
         self.prompts = Prompts(load_tokenizer(job.generator), job.prompts)
-        # Like lengths together, as `ppg_jax.data.batching` has them in training.
-        chosen = first_dialogues(self._all, job.instances, job.batch_size)
-        self.dialogues = sorted(chosen, key=self._length)
+        self._known = {i.id: i for i in instances(self._all)}
 
     def first_instances(self) -> list[Instance]:
         """The contexts of `generate`: the first of the split, as a file has them."""
@@ -98,21 +98,43 @@ class Workload:
 
     def dialogue_examples(self) -> list[Example]:
         """One causal pass for each dialogue."""
-        return [e for d in self.dialogues for e in self._of_dialogue(d)]
+        return [e for examples in self._plan[0] for e in examples]
+
+    def trained_instances(self) -> int:
+        """How many instances the updates have."""
+        return sum(len(e.ids) for e in self.dialogue_examples())
 
     def updates(self, form: str) -> list[list[Part]]:
         """What each update learns from: one part, or micro-batches of like lengths."""
-        size, made = self.job.micro_batch, []
-        for dialogues in self._dialogues_of_updates():
-            if form == "dialogue":
-                examples = [e for d in dialogues for e in self._of_dialogue(d)]
-                made.append([_part(examples, self.job.batch_size)])
-                continue
-            rows = sorted(map(self._of_instance, instances(dialogues)), key=len)
-            made.append(
-                [_part(rows[at : at + size]) for at in range(0, len(rows), size)]
-            )
-        return made
+        plan, widths = self._plan
+        if form == "dialogue":
+            return [[_part(e, self.job.batch_size, widths)] for e in plan]
+        return [self._micro_batches(examples) for examples in plan]
+
+    def parts(self, form: str) -> list[Part]:
+        """What is scored at once; instances of like lengths from everywhere."""
+        if form == "dialogue":
+            return [part for (part,) in self.updates(form)]
+        return self._micro_batches(self.dialogue_examples())
+
+    @functools.cached_property
+    def _plan(self) -> tuple[list[list[Example]], np.ndarray]:
+        """The first updates of training on the whole split, and its padded lengths."""
+        examples = [e for d in self._all for e in self._of_dialogue(d)]
+        lengths = np.array([len(e) for e in examples])
+        plan, have = [], 0
+        for rows in epoch_order(lengths, self.job.batch_size, self.job.seed, 0):
+            plan.append([examples[i] for i in rows])
+            have += sum(len(e.ids) for e in plan[-1])
+            if have >= self.job.instances > 0:
+                break
+        return plan, best_widths(lengths, WIDTHS)
+
+    def _micro_batches(self, examples: Sequence[Example]) -> list[Part]:
+        ids = [name for e in examples for name in e.ids]
+        rows = sorted((self._of_instance(self._known[i]) for i in ids), key=len)
+        size = self.job.micro_batch
+        return [_part(rows[at : at + size]) for at in range(0, len(rows), size)]
 
     def pair_texts(self) -> tuple[list[str], list[str]]:
         """Profiles and responses of the critic's pairs."""
@@ -142,14 +164,6 @@ class Workload:
         # Half of the pairs are unrelated.
         return critic.pairs(self._all, "self", self.job.seed, self.job.instances // 2)
 
-    def _length(self, dialogue: Dialogue) -> int:
-        return sum(map(len, self._of_dialogue(dialogue)))
-
-    def _dialogues_of_updates(self) -> list[list[Dialogue]]:
-        size = self.job.batch_size
-        starts = range(0, len(self.dialogues), size)
-        return [self.dialogues[start : start + size] for start in starts]
-
     def _of_dialogue(self, dialogue: Dialogue) -> list[Example]:
         if self.job.task == "persona":
             return self.prompts.persona_dialogue(dialogue)
@@ -165,25 +179,8 @@ class Workload:
         return self.prompts.persona_target(persona) if persona else None
 
 
-def _part(examples: Sequence[Example], height: int = 0) -> Part:
-    return Part(collate(examples, height), [e.ids for e in examples])
-
-
-def first_dialogues(
-    dialogues: Sequence[Dialogue], number: int, multiple: int = 1
-) -> list[Dialogue]:
-    """The first dialogues, as many as have `number` instances or more; 0: all.
-
-    A multiple of `multiple`, so that every batch is full.
-    """
-    chosen, have = [], 0
-    for dialogue in dialogues:
-        if number and have >= number and len(chosen) % multiple == 0:
-            break
-        if dialogue.response_indices():
-            chosen.append(dialogue)
-            have += len(dialogue.response_indices())
-    return chosen
+def _part(examples: Sequence[Example], height: int = 0, widths=None) -> Part:
+    return Part(collate(examples, height, widths=widths), [e.ids for e in examples])
 
 
 def count(job: Job) -> int:
@@ -192,7 +189,7 @@ def count(job: Job) -> int:
     if job.suite == "critic":
         return len(work.pair_texts()[0])
     if job.suite in ("train", "score"):
-        return sum(len(d.response_indices()) for d in work.dialogues)
+        return work.trained_instances()
     drawn = job.suite == "reinforce"
     return len(work.drawn_instances() if drawn else work.first_instances())
 

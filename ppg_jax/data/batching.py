@@ -14,6 +14,7 @@ from ppg_jax.data.prompts import Example
 # Batches that are sorted by length together: enough for little padding, few enough that
 # an epoch stays well mixed.
 WINDOW = 64
+WIDTH_STEP = 16
 
 
 @flax.struct.dataclass
@@ -31,7 +32,7 @@ class Batch:
 
 
 def bucket(length: int) -> int:
-    """The padded length: a multiple of 64, coarser from 512 on.
+    """The padded length of one batch by itself: a multiple of 64, coarser from 512 on.
 
     From 192 tokens on less than a quarter of a row is padding, and the number of shapes
     grows with the logarithm of the longest.
@@ -40,12 +41,50 @@ def bucket(length: int) -> int:
     return -(-length // step) * step
 
 
-def collate(examples: Sequence[Example], rows: int = 0, pad_id: int = 0) -> Batch:
-    """A batch of at least `rows` rows; missing ones are padding without targets."""
+def best_widths(lengths: Sequence[int], number: int) -> np.ndarray:
+    """At most `number` widths, so that rows of these lengths need least padding.
+
+    Each row is padded to the next width; multiples of `WIDTH_STEP`, ascending; the last
+    one fits all. By dynamic programming over the widths that occur.
+    """
+    padded = -(-np.asarray(lengths) // WIDTH_STEP) * WIDTH_STEP
+    width, rows = np.unique(padded, return_counts=True)
+    before = np.concatenate([[0], np.cumsum(rows)])
+    # cost[j]: of the rows up to width j - 1, with as many widths as there were rounds.
+    cost = np.where(before == 0, 0.0, np.inf)
+    chosen: list[np.ndarray] = []
+    for _ in range(min(number, len(width))):
+        per_start = [
+            cost[:j] + width[j - 1] * (before[j] - before[:j])
+            for j in range(1, len(width) + 1)
+        ]
+        chosen.append(np.array([0, *(c.argmin() for c in per_start)]))
+        cost = np.array([np.inf, *(c.min() for c in per_start)])
+    ends, end = [], len(width)
+    for starts in reversed(chosen):
+        ends.append(width[end - 1])
+        end = starts[end]
+    return np.array(ends[::-1])
+
+
+def collate(
+    examples: Sequence[Example],
+    rows: int = 0,
+    pad_id: int = 0,
+    widths: np.ndarray | None = None,
+) -> Batch:
+    """A batch of at least `rows` rows; missing ones are padding without targets.
+
+    widths: ascending, the padded lengths to choose from; None: a `bucket`.
+    """
     rows = max(rows, len(examples))
-    width = bucket(max(len(e) for e in examples))
+    longest = max(len(e) for e in examples)
+    if widths is None:
+        width = bucket(longest)
+    else:
+        width = int(widths[np.searchsorted(widths, longest)])
     # Targets in quarters of the width: few shapes to compile, and little padding.
-    quarter = width // 4
+    quarter = -(-width // 4)
     count = max(int(np.count_nonzero(e.target_of)) for e in examples)
     targets = -(-max(count, 1) // quarter) * quarter
 
@@ -74,13 +113,20 @@ def collate(examples: Sequence[Example], rows: int = 0, pad_id: int = 0) -> Batc
 
 
 class Batches:
-    """Step -> batch over any number of epochs; the same for the same arguments."""
+    """Step -> batch over any number of epochs; the same for the same arguments.
 
-    def __init__(self, examples: Sequence[Example], batch_size: int, seed: int):
+    Batches have one of `widths` padded lengths: with more of them less is padding, and
+    more programs are compiled.
+    """
+
+    def __init__(
+        self, examples: Sequence[Example], batch_size: int, seed: int, widths: int = 8
+    ):
         self._examples = examples
         self._batch_size = batch_size
         self._seed = seed
         self._lengths = np.array([len(e) for e in examples])
+        self._widths = best_widths(self._lengths, widths)
         self._plan: tuple[int, list[np.ndarray]] = (-1, [])
 
     @property
@@ -94,7 +140,7 @@ class Batches:
             order = epoch_order(self._lengths, self._batch_size, self._seed, epoch)
             self._plan = (epoch, order)
         chosen = [self._examples[i] for i in self._plan[1][index]]
-        return collate(chosen, self._batch_size)
+        return collate(chosen, self._batch_size, widths=self._widths)
 
 
 def epoch_order(

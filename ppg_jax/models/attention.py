@@ -10,6 +10,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ppg_jax.models.product import einsum
+
 # Smaller blocks compute less of the upper half; larger ones are better products and
 # compile sooner.
 QUERY_BLOCK = 96
@@ -27,11 +29,9 @@ def attend(
     [B, T, N, H], [B, S, N, H] twice, bool [B, T, S] (True = may look) -> [B, T, N, H].
     `dropout` is applied to the probabilities.
     """
-    scores = jnp.einsum(
-        "btnh,bsnh->bnts", query, key, preferred_element_type=jnp.float32
-    )
+    scores = einsum("btnh,bsnh->bnts", query, key)
     probs = dropout(_probabilities(scores, mask, query.shape[-1], value.dtype))
-    return jnp.einsum("bnts,bsnh->btnh", probs, value)
+    return einsum("bnts,bsnh->btnh", probs, value, value.dtype)
 
 
 def attend_cached(
@@ -42,11 +42,9 @@ def attend_cached(
     [B, T, N, H], [B, N, H, S] twice, bool [B, T, S] -> [B, T, N, H]. With slots last,
     a decode step rearranges no cache, which would cost more than attention itself.
     """
-    scores = jnp.einsum(
-        "btnh,bnhs->bnts", query, keys, preferred_element_type=jnp.float32
-    )
+    scores = einsum("btnh,bnhs->bnts", query, keys)
     probs = _probabilities(scores, mask, query.shape[-1], values.dtype)
-    return jnp.einsum("bnts,bnhs->btnh", probs, values)
+    return einsum("bnts,bnhs->btnh", probs, values, values.dtype)
 
 
 def _probabilities(scores, mask, head_size: int, dtype):

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ppg_jax.models.product import product
+
 
 class Dense(nn.Module):
     """x W + b: `flax.linen.Dense`, its parameters, its results and its gradients."""
@@ -21,27 +23,35 @@ class Dense(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
-        return _affine(x, kernel, bias)
+        return _affine(x.astype(self.dtype), kernel, bias)
 
 
 @jax.custom_vjp
 def _affine(x, kernel, bias):
-    return x @ kernel + jnp.expand_dims(bias, range(x.ndim - 1))
+    """Gradients of the kernel and the bias keep the float32 that they are summed in."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = product("rd,df->rf", rows, kernel.astype(x.dtype), x.dtype)
+    y = y + bias.astype(x.dtype)[None]
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def _forward(x, kernel, bias):
-    return _affine(x, kernel, bias), (x, kernel)
+    return _affine(x, kernel, bias), (x, kernel, bias)
 
 
 def _backward(residuals, dy):
-    x, kernel = residuals
+    x, kernel, bias = residuals
     dy = jax.lax.platform_dependent(
         dy, cpu=jax.lax.optimization_barrier, default=lambda dy: dy
     )
     rows, columns = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    bias = jax.lax.platform_dependent(columns, cpu=_sums_by_product, default=_sums)
-    return dy @ kernel.T, rows.T @ columns, bias
+    dx = product("rf,df->rd", columns, kernel.astype(x.dtype), x.dtype)
+    total = jax.lax.platform_dependent(columns, cpu=_sums_by_product, default=_sums)
+    return (
+        dx.reshape(x.shape),
+        product("rd,rf->df", rows, columns, kernel.dtype),
+        total.astype(bias.dtype),
+    )
 
 
 _affine.defvjp(_forward, _backward)
@@ -51,12 +61,11 @@ _affine.defvjp(_forward, _backward)
 # down its columns one by one. The barrier keeps dy, and a product with ones sums it in
 # the order of the memory: a tenth off forward and backward (docs/performance.md).
 def _sums_by_product(columns):
-    """[R, F] -> [F]."""
+    """[R, F] -> float32 [F]."""
     ones = jnp.ones((1, columns.shape[0]), columns.dtype)
-    total = jnp.matmul(ones, columns, preferred_element_type=jnp.float32)
-    return total[0].astype(columns.dtype)
+    return jnp.matmul(ones, columns, preferred_element_type=jnp.float32)[0]
 
 
 def _sums(columns):
-    """[R, F] -> [F]."""
-    return columns.sum(axis=0)
+    """[R, F] -> float32 [F]."""
+    return columns.sum(axis=0, dtype=jnp.float32)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from ppg_jax.models.attention import attend, attend_back, attend_cached
 from ppg_jax.models.dense import Dense
+from ppg_jax.models.product import einsum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,9 +216,8 @@ class GPT2(nn.Module):
     def unembed(self, hidden):
         """[..., D] -> float32 logits [..., V], by the tied token embedding."""
         table = self.wte.embedding.astype(self.dtype)
-        return jnp.einsum(
-            "...d,vd->...v", hidden, table, preferred_element_type=jnp.float32
-        )
+        logits = einsum("rd,vd->rv", hidden.reshape(-1, hidden.shape[-1]), table)
+        return logits.reshape(*hidden.shape[:-1], -1)
 
     def prefill(self, prompt, prompt_mask, slots: int):
         """Left-padded int [B, P], bool [B, P] -> logits [B, V], cache of `slots` slots.
@@ -295,7 +295,7 @@ class GPT2(nn.Module):
 
 def _logits(hidden: jax.Array, cache: KVCache) -> jax.Array:
     """[B, 1, D] -> float32 [B, V]."""
-    return jnp.matmul(hidden[:, 0], cache.head, preferred_element_type=jnp.float32)
+    return einsum("bd,dv->bv", hidden[:, 0], cache.head)
 
 
 def resize_vocabulary(params, size: int):

@@ -1,0 +1,126 @@
+"""Matrix products, by the tile units (AMX) of a CPU that has them.
+
+XLA computes bfloat16 products on CPU in float32. The jaxlib that it comes in has oneDNN
+inside, which knows better: `product` calls that for bfloat16 operands, and for float32
+ones, rounded, where `jax.default_matmul_precision` is "bfloat16", as GPUs and TPUs do
+it. Sums are float32. Without AMX, and on other platforms, it is `jnp.einsum`.
+"""
+
+import functools
+import platform
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# The call is XLA's own, for a pass that its Python package does not have.
+BACKEND_CONFIG = '{"outer_dimension_partitions": [], "onednn_matmul_config": {}}'
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def einsum(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array:
+    """`jnp.einsum` of two operands that share one contracted axis, summed in float32.
+
+    spec: as "btnh,bsnh->bnts"; axes common to all three are a batch; of a and of b one
+    more axis each goes to the result. -> `dtype`. Gradients have their operand's type.
+    """
+    return product(spec, a, b, dtype)
+
+
+def _einsum_forward(spec, a, b, dtype):
+    return product(spec, a, b, dtype), (a, b)
+
+
+def _einsum_backward(spec, dtype, operands, dy):
+    a, b = operands
+    left, right, out = _axes(spec)
+    dy = dy.astype(jnp.promote_types(a.dtype, b.dtype))
+    return (
+        product(f"{out},{right}->{left}", dy, b, a.dtype),
+        product(f"{left},{out}->{right}", a, dy, b.dtype),
+    )
+
+
+einsum.defvjp(_einsum_forward, _einsum_backward)
+
+
+def product(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array:
+    """As `einsum`, without a gradient of its own."""
+    rounded = jax.config.jax_default_matmul_precision == "bfloat16"
+    if a.dtype == b.dtype == jnp.float32 and not rounded:
+        return _plain(spec, dtype, a, b)
+    on_cpu = _onednn if available() else _in_float32
+    return jax.lax.platform_dependent(
+        a,
+        b,
+        cpu=functools.partial(on_cpu, spec, dtype),
+        default=functools.partial(_plain, spec, dtype),
+    )
+
+
+@functools.cache
+def available() -> bool:
+    """Whether this machine's CPU has tiles, and jaxlib the call that uses them."""
+    if platform.machine() != "x86_64" or not _has_amx():
+        return False
+    call = functools.partial(_onednn, "mk,kn->mn", jnp.float32)
+    ones = np.ones((16, 16), jnp.bfloat16)
+    try:
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            compiled = jax.jit(call).lower(ones, ones).compile()
+            return bool((np.asarray(compiled(ones, ones)) == 16).all())
+    except (RuntimeError, ValueError):
+        return False  # another jaxlib
+
+
+def _has_amx() -> bool:
+    info = Path("/proc/cpuinfo")
+    return info.exists() and " amx_bf16" in info.read_text()
+
+
+def _plain(spec, dtype, a, b):
+    y = jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
+    return y.astype(dtype)
+
+
+def _in_float32(spec, dtype, a, b):
+    """What XLA makes of bfloat16 products on CPU, if it makes anything of them."""
+    return _plain(spec, dtype, a.astype(jnp.float32), b.astype(jnp.float32))
+
+
+def _onednn(spec, dtype, a, b):
+    """A batched matrix product of views: each operand is told in which order its axes
+    lie in memory, so nothing is transposed."""
+    left, right, out = _axes(spec)
+    if out[-1] not in right:  # oneDNN writes the columns of the second one by one
+        (left, a), (right, b) = (right, b), (left, a)
+    batch = [x for x in out if x in left and x in right]
+    (row,) = (x for x in left if x not in right)
+    (column,) = (x for x in right if x not in left)
+    (inner,) = (x for x in left if x not in out)
+    rows, columns = [*batch, row, inner], [*batch, inner, column]
+    result = [*batch, row, column]
+    sizes = dict(zip(left + right, a.shape + b.shape, strict=True))
+    call = jax.ffi.ffi_call(
+        "__onednn$matmul",
+        jax.ShapeDtypeStruct([sizes[x] for x in result], dtype),
+        custom_call_api_version=2,
+        legacy_backend_config=BACKEND_CONFIG,
+        input_layouts=[_order(rows, left), _order(columns, right)],
+        output_layouts=_order(result, out),
+    )
+    a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    y = call(a.transpose(_order(left, rows)), b.transpose(_order(right, columns)))
+    return y.transpose(_order(result, out))
+
+
+def _order(axes, wanted) -> tuple[int, ...]:
+    """Where each of the wanted axes is among `axes`."""
+    return tuple(axes.index(x) for x in wanted)
+
+
+def _axes(spec: str) -> tuple[str, str, str]:
+    operands, out = spec.split("->")
+    left, right = operands.split(",")
+    return left, right, out

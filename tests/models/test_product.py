@@ -1,0 +1,92 @@
+"""Products by the CPU's tiles are products; without tiles they are plain ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.models import product
+from ppg_jax.models.product import einsum
+
+SIZES = {"b": 2, "n": 3, "t": 40, "s": 24, "h": 16, "r": 70, "d": 32, "f": 48}
+SPECS = (
+    "rd,df->rf",
+    "rf,df->rd",
+    "rd,rf->df",
+    "btnh,bsnh->bnts",
+    "bnts,bsnh->btnh",
+    "btnh,bnhs->bnts",
+)
+tiles = pytest.mark.skipif(
+    not product.available(), reason="this CPU has no AMX, or jaxlib no oneDNN"
+)
+
+
+def operands(spec, dtype=jnp.float32):
+    shapes = [[SIZES[x] for x in axes] for axes in spec.split("->")[0].split(",")]
+    keys = jax.random.split(jax.random.key(0), 2)
+    pairs = zip(keys, shapes, strict=True)
+    return [jax.random.normal(key, shape).astype(dtype) for key, shape in pairs]
+
+
+def results(function, a, b):
+    """Value and both gradients."""
+
+    def loss(a, b):
+        y = function(a, b)
+        return jnp.sum(jnp.sin(y.astype(jnp.float32))), y
+
+    (_, y), grads = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(a, b)
+    return y, *grads
+
+
+def close(ours, theirs, tolerance):
+    for a, b in zip(ours, theirs, strict=True):
+        a, b = np.float32(a), np.float32(b)
+        assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_in_float32_it_is_einsum_with_its_gradients(spec):
+    a, b = operands(spec)
+    ours = results(lambda a, b: einsum(spec, a, b), a, b)
+    theirs = results(lambda a, b: jnp.einsum(spec, a, b), a, b)
+    close(ours, theirs, 1e-6)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("has_tiles", [pytest.param(True, marks=tiles), False])
+def test_bfloat16_is_summed_in_float32(spec, has_tiles, monkeypatch):
+    monkeypatch.setattr(product, "available", lambda: has_tiles)
+    a, b = operands(spec, jnp.bfloat16)
+    exact = results(
+        lambda a, b: jnp.einsum(spec, a, b), *(x.astype(jnp.float32) for x in (a, b))
+    )
+    ours = results(lambda a, b: einsum(spec, a, b), a, b)
+    assert [x.dtype for x in ours] == [jnp.float32, jnp.bfloat16, jnp.bfloat16]
+    close(ours[:1], exact[:1], 1e-6)
+    close(ours[1:], exact[1:], 1e-2)
+
+
+@tiles
+@pytest.mark.parametrize("spec", SPECS)
+def test_less_than_float32_is_used_only_where_it_is_allowed(spec):
+    a, b = operands(spec)
+    exact = np.asarray(jnp.einsum(spec, a, b))
+    off = {}
+    for precision in (None, "highest", "bfloat16"):
+        with jax.default_matmul_precision(precision):
+            y = np.asarray(jax.jit(lambda a, b: einsum(spec, a, b))(a, b))
+        off[precision] = np.abs(y - exact).max() / np.abs(exact).max()
+    assert max(off[None], off["highest"]) < 1e-6
+    assert 1e-4 < off["bfloat16"] < 1e-2
+
+
+@tiles
+def test_nothing_is_transposed_for_it():
+    spec = "btnh,bsnh->bnts"
+    a, b = operands(spec, jnp.bfloat16)
+    program = jax.jit(lambda a, b: einsum(spec, a, b)).lower(a, b).compile().as_text()
+    assert "onednn$matmul" in program
+    assert "copy(" not in program
+    assert "transpose(" not in program
