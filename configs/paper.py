@@ -67,7 +67,7 @@ def get_config():
                 tokenizer="wordpiece:8192",
                 optimizer=OptimizerConfig(learning_rate=1e-4),
             ),
-            reinforce=reinforce.Config(data=data, prompts=prompts),
+            reinforce=reinforce.Config(data=data, prompts=prompts, batching="instance"),
             evaluate=evaluate.Config(
                 title="The paper's setting on PersonaChat",
                 data=data,

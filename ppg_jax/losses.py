@@ -25,33 +25,26 @@ def cross_entropy(log_probs: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def reinforce_loss(
-    log_probs: jax.Array, mask: jax.Array, advantage: jax.Array, reduce: str = "sum"
+    log_probs: jax.Array, mask: jax.Array, advantage: jax.Array, completions: int
 ) -> jax.Array:
-    """-E[A log pi(y | x)], Williams (1992).  [B, T], bool [B, T], [B] -> scalar.
+    """-E[A log pi(y | x)], Williams (1992).  [B, T], bool [B, T], [B, T] -> scalar.
 
-    Its gradient is the paper's -R grad log P (section 3.3), averaged over the rows.
-    reduce: "sum" takes log P of the whole sequence, as the formula does; "mean" divides
-    it by the number of tokens, as the loss of a Hugging Face model does.
+    Its gradient is the paper's -R grad log P (section 3.3), averaged over the
+    completions, of which a row may hold several: each token has its completion's A.
     """
-    log_prob = sequence_log_prob(log_probs, mask)
-    if reduce == "mean":
-        log_prob = log_prob / jnp.maximum(jnp.sum(mask, axis=-1), 1)
-    return -jnp.mean(jax.lax.stop_gradient(advantage) * log_prob)
+    return -jnp.sum(jax.lax.stop_gradient(advantage) * log_probs, where=mask) / (
+        completions
+    )
 
 
-def kl_divergence(logits: jax.Array, reference: jax.Array, mask: jax.Array):
-    """Mean over the counted tokens of KL(pi || reference), nats, exact over V.
-
-    float [B, T, V] twice, bool [B, T] -> scalar.
-    """
+def kl_divergence(logits: jax.Array, reference: jax.Array) -> jax.Array:
+    """KL(pi || reference) at each token, in nats, exact.  [..., V] twice -> [...]."""
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     log_q = jax.nn.log_softmax(reference.astype(jnp.float32))
-    per_token = jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
-    return jnp.sum(per_token, where=mask) / jnp.maximum(jnp.sum(mask), 1)
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
-def entropy(logits: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean over the counted tokens of H(pi), nats.  [B, T, V], [B, T] -> scalar."""
+def entropy(logits: jax.Array) -> jax.Array:
+    """H(pi) at each token, nats.  [..., V] -> [...]."""
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-    per_token = -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
-    return jnp.sum(per_token, where=mask) / jnp.maximum(jnp.sum(mask), 1)
+    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)

@@ -1,6 +1,7 @@
 """REINFORCE on both generators with the critic's reward (paper, section 3.3).
 
-One update: the persona policy samples a partner persona for each of 20 instances, its
+One update: the persona policy samples a partner persona for each of 20 instances (turns
+of a few dialogues, one after the other, as a loader of dialogues gives them), its
 tokens are spliced into the prompts of the response policy, which samples a response;
 the frozen critic judges (persona, response); each policy takes one Adam step along
 -R grad log P of what it said itself.
@@ -8,7 +9,7 @@ the frozen critic judges (persona, response); each policy takes one Adam step al
 Differs from the paper: nothing in the `paper` preset. A baseline, a KL penalty to the
 supervised models and an entropy bonus are there, and off by default.
 
-Axes: B instances, P prompt tokens, T completion tokens, V vocabulary.
+Axes: B instances.
 """
 
 import dataclasses
@@ -27,26 +28,24 @@ from ppg_jax import rewards, training
 from ppg_jax.checkpoint import agree, claim, write_json
 from ppg_jax.config import require_positive
 from ppg_jax.data import corpus
+from ppg_jax.data.batching import bucket
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.dialogue import Instance, instances
+from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
-from ppg_jax.generation import (
-    Completion,
-    Generator,
-    Rollout,
-    completions_of,
-    generate,
-    jit_decoding,
-    pad_left,
-    row_keys,
-    splice,
-)
+from ppg_jax.generation import Completion, Generator, completions_of, row_keys
 from ppg_jax.judge import Critic
 from ppg_jax.losses import entropy, kl_divergence, reinforce_loss, token_log_probs
 from ppg_jax.metrics.distinct import distinct
 from ppg_jax.models import pretrained
+from ppg_jax.rollouts import (
+    branched,
+    completed,
+    make_sampler,
+    prompts_of,
+    update_batch,
+)
 from ppg_jax.sampling import Decoding, filter_logits
-from ppg_jax.scoring import Scorer, mean_nll, rollout_batch, target_logits
+from ppg_jax.scoring import Scorer, mean_nll, target_logits
 from ppg_jax.train_state import (
     OptimizerConfig,
     TrainState,
@@ -55,6 +54,7 @@ from ppg_jax.train_state import (
     params_sha256,
 )
 
+BATCHINGS = ("dialogue", "instance")
 # What a validation measures.
 MEASURED = ("response_nll", "persona_nll", "persona_distinct_2")
 
@@ -66,7 +66,9 @@ class Config:
     persona, response, critic: stages of the same run directory, finished before.
     train_*: False freezes that policy (Table 7). *_reward_scale: factor of the reward
     (section 5.7). temperature 0 trains on greedy completions. reduce: "sum" or "mean"
-    of the log-probs over tokens. updates: at most; 0 is one epoch. patience: how many
+    of the log-probs over tokens. batching: whether an update's instances are turns that
+    follow each other, whose common context is then read once, or drawn one by one.
+    updates: at most; 0 is one epoch. patience: how many
     validations in a row may fail to improve the response perplexity.
     """
 
@@ -88,6 +90,7 @@ class Config:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    batching: str = "dialogue"
     batch_size: int = 20
     micro_batches: int = 1
     updates: int = 0
@@ -104,19 +107,24 @@ class Config:
             ("reward", rewards.REWARDS),
             ("baseline", rewards.BASELINES),
             ("reduce", ("sum", "mean")),
+            ("batching", BATCHINGS),
         ]:
             if getattr(self, field) not in known:
                 told = f"{field}={getattr(self, field)!r} is none of {known}."
                 raise ValueError(told)
         require_positive(self, "batch_size", "micro_batches", "log_every")
-        if self.batch_size % self.micro_batches:
-            raise ValueError(
-                f"batch_size={self.batch_size} is not a multiple of "
-                f"micro_batches={self.micro_batches}."
-            )
         self.decoding(1)  # says what is wrong with temperature, top_k and top_p
         if not (self.train_persona or self.train_response):
             raise ValueError("train_persona and train_response are both off.")
+
+    @property
+    def decodings(self) -> tuple[Decoding, Decoding]:
+        """Of the persona and of the response policy."""
+        limits = self.prompts
+        return (
+            self.decoding(limits.max_persona_tokens),
+            self.decoding(limits.max_response_tokens),
+        )
 
     def decoding(self, max_new_tokens: int) -> Decoding:
         return Decoding(
@@ -125,18 +133,6 @@ class Config:
             top_k=self.top_k,
             top_p=self.top_p,
         )
-
-
-@flax.struct.dataclass
-class Prompted:
-    """The prompts of one update.  The response prompt is `before`, persona, `after`."""
-
-    persona: jax.Array  # int32 [B, P]; the persona policy's prompt, left-padded
-    persona_mask: jax.Array  # bool [B, P]
-    before: jax.Array  # int32 [B, P]
-    before_mask: jax.Array
-    after: jax.Array  # int32 [B, P]
-    after_mask: jax.Array
 
 
 @flax.struct.dataclass
@@ -178,24 +174,29 @@ def run(config: Config, workdir: Path) -> dict:
     began = time.monotonic()
     prompts = Prompts(tokenizer, config.prompts)
     prompts.prime(splits["train"] + splits["valid"])
-    train_set = instances(splits["train"])
-    updates = config.updates or -(-len(train_set) // config.batch_size)
+    batches = InstanceBatches(
+        splits["train"], config.batch_size, config.seed, config.batching
+    )
+    updates = config.updates or batches.steps_per_epoch
     tx = make_optimizer(config.optimizer, updates)
     validator = Validator(
         config, prompts, splits["valid"], persona_model, response_model
     )
-    sample = make_sampler(config, persona_model, response_model, prompts.end_id)
+    models = persona_model, response_model
+    sample = make_sampler(models, config.prompts, config.decodings, prompts.end_id)
     policies = Policies(persona_model, response_model, persona_params, response_params)
     update = make_update(config, policies, tx, prompts.end_id)
 
     def take_step(state: ReinforceState, step: int):
-        chosen = batch_of(train_set, config.batch_size, config.seed, step)
+        chosen = batches(step)
         keys = row_keys(config.seed, step * config.batch_size + np.arange(len(chosen)))
         prompted = prompts_of(prompts, chosen)
-        rollouts = sample(state.persona.params, state.response.params, prompted, keys)
+        rollouts = jax.device_get(
+            sample(state.persona.params, state.response.params, prompted, keys)
+        )
         judged = judge(config, critic, prompts, rollouts)
         watch = (step + 1) % config.log_every == 0 or step + 1 == updates
-        state, metrics = update(state, rollouts, judged.advantages, watch)
+        state, metrics = update(state, prompted, rollouts, judged.advantages, watch)
         return state, judged.metrics | metrics
 
     start = initial_state(policies, tx)
@@ -236,84 +237,37 @@ class Policies:
     response_params: dict
 
 
-def batch_of(
-    train_set: Sequence[Instance], batch_size: int, seed: int, step: int
-) -> list[Instance]:
-    """The instances of one update: every one once an epoch, in a seeded order."""
-    position = step * batch_size + np.arange(batch_size)
-    epoch, index = np.divmod(position, len(train_set))
-    orders = {
-        e: np.random.default_rng([seed, e]).permutation(len(train_set))
-        for e in set(epoch.tolist())
-    }
-    return [train_set[orders[e][i]] for e, i in zip(epoch.tolist(), index, strict=True)]
+class InstanceBatches:
+    """Step -> the instances of an update: every one once an epoch, in a seeded order.
 
-
-def prompts_of(prompts: Prompts, chosen: Sequence[Instance]) -> Prompted:
-    """Token prompts of both policies, all of one width, so that few shapes compile."""
-    personas = [prompts.persona_prompt(instance) for instance in chosen]
-    befores, afters = zip(*map(prompts.response_parts, chosen), strict=True)
-    longest = max(len(row) for rows in (personas, befores, afters) for row in rows)
-    limit = prompts.config.max_length - prompts.config.max_persona_tokens
-    width = max(min(-(-longest // 64) * 64, limit), longest)
-    pieces = [
-        pad_left(rows, width, prompts.end_id) for rows in (personas, befores, afters)
-    ]
-    return Prompted(*(array for piece in pieces for array in piece))
-
-
-def make_sampler(config: Config, persona_model, response_model, end_id: int):
-    """(persona params, response params, prompts, keys) -> two rollouts, one jit."""
-    limits = config.prompts
-
-    @jit_decoding
-    def sample(persona_params, response_params, prompted: Prompted, keys):
-        streams = jax.vmap(functools.partial(jax.random.split, num=2))(keys)
-        persona = generate(
-            persona_model,
-            persona_params,
-            prompted.persona,
-            prompted.persona_mask,
-            streams[:, 0],
-            config.decoding(limits.max_persona_tokens),
-            end_id,
-            end_id,
-        )
-        # Both prompts hold the same self persona and context, so what is wider than
-        # this is padding.
-        width = prompted.persona.shape[1] + limits.max_persona_tokens
-        width = min(width, limits.max_length - limits.max_response_tokens)
-        prompt, mask = response_prompt(prompted, persona, end_id, width)
-        response = generate(
-            response_model,
-            response_params,
-            prompt,
-            mask,
-            streams[:, 1],
-            config.decoding(limits.max_response_tokens),
-            end_id,
-            end_id,
-        )
-        return persona, response
-
-    return sample
-
-
-def response_prompt(prompted: Prompted, persona: Rollout, end_id: int, width: int):
-    """Splices the persona's own tokens between the two parts of the prompt, on device.
-
-    A persona that fills all T tokens ends with the end token, if need be in the place
-    of its last (as `Prompts.generated_persona` does). -> int32, bool [B, width].
+    batching: "dialogue" takes dialogues in that order, turn by turn; "instance" knows
+    no dialogues.
     """
-    closed = persona.completion.at[:, -1].set(end_id)
-    tokens, mask = splice(
-        [
-            (prompted.before, prompted.before_mask),
-            (closed, persona.completion_mask),
-            (prompted.after, prompted.after_mask),
-        ]
-    )
-    return tokens[:, -width:], mask[:, -width:]
+
+    def __init__(
+        self, dialogues: Sequence[Dialogue], size: int, seed: int, batching: str
+    ):
+        groups = [list(dialogue.instances()) for dialogue in dialogues]
+        if batching == "instance":
+            groups = [[instance] for group in groups for instance in group]
+        self._size = size
+        self._number = sum(map(len, groups))
+
+        def order(epoch: int) -> list[Instance]:
+            shuffled = np.random.default_rng([seed, epoch]).permutation(len(groups))
+            return [instance for i in shuffled for instance in groups[i]]
+
+        self._order = functools.lru_cache(maxsize=2)(order)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self._number // self._size)
+
+    def __call__(self, step: int) -> list[Instance]:
+        """The batch of update `step`, counted from 0 over all epochs."""
+        first = step * self._size
+        places = [divmod(first + i, self._number) for i in range(self._size)]
+        return [self._order(epoch)[i] for epoch, i in places]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,9 +279,11 @@ class Judgement:
 
 
 def judge(config: Config, critic: Critic, prompts: Prompts, rollouts) -> Judgement:
-    """The critic's score of (generated persona, generated response), as advantages."""
-    fetched = jax.device_get(rollouts)
-    personas, responses = (completions_of(r, prompts.end_id) for r in fetched)
+    """The critic's score of (generated persona, generated response), as advantages.
+
+    rollouts: fetched.
+    """
+    personas, responses = (completions_of(r, prompts.end_id) for r in rollouts)
     persona_texts = [prompts.text(p.tokens) for p in personas]
     response_texts = [prompts.text(r.tokens) for r in responses]
     score = critic.score(persona_texts, response_texts)
@@ -353,25 +309,26 @@ def _describe(name: str, completions: Sequence[Completion], texts) -> dict[str, 
 
 
 def make_update(config: Config, policies: Policies, tx, end_id: int):
-    """(state, rollouts, advantages, watch) -> (state, metrics), for both policies.
+    """(state, prompts, fetched rollouts, advantages, watch) -> (state, metrics), for
+    both policies.
 
     A jit each: in one, XLA runs them side by side and needs twice the memory.
     watch: whether KL to the supervised models is measured, one forward pass more each.
     """
+    # Of the filters only those that are the same at every step are options here.
+    decoding, step = config.decoding(1), jnp.zeros((), jnp.int32)
 
     def loss(params, part, model, reference):
-        rollout, advantage, watch, tokens_in_all = part
-        batch = rollout_batch(rollout)
-        decoding = config.decoding(rollout.completion.shape[1])
-        steps = jnp.arange(decoding.max_new_tokens)[None]
+        batch, advantage, watch, completions, tokens = part
         logits = target_logits(model, params, batch)
-        sampled = filter_logits(logits, decoding, steps, end_id)
+        sampled = filter_logits(logits, decoding, step, end_id)
         log_probs = token_log_probs(sampled, batch.targets)
         mask = batch.target_mask
 
         def divergence():
             # Of the whole distributions: two truncated ones may share no support.
-            return kl_divergence(logits, target_logits(model, reference, batch), mask)
+            other = target_logits(model, reference, batch)
+            return jnp.sum(kl_divergence(logits, other), where=mask) / tokens
 
         if config.kl_coefficient:
             kl = divergence()
@@ -379,25 +336,22 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
             kl = jax.lax.cond(
                 watch, lambda: jax.lax.stop_gradient(divergence()), lambda: 0.0
             )
-        # Means over the tokens of the whole batch, however it is cut into parts.
-        share = config.micro_batches * jnp.sum(mask) / tokens_in_all
-        kl, uncertainty = share * kl, share * entropy(logits, mask)
-        value = reinforce_loss(log_probs, mask, advantage, config.reduce)
+        uncertainty = jnp.sum(entropy(logits), where=mask) / tokens
+        value = reinforce_loss(log_probs, mask, advantage, completions)
         value += config.kl_coefficient * kl - config.entropy_coefficient * uncertainty
         return value, {"loss": value, "kl": kl, "entropy": uncertainty}
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-    def improve(model, state: TrainState, rollout, advantage, watch, reference):
-        tokens = jnp.sum(rollout.completion_mask)
+    def improve(model, state: TrainState, batch, advantage, watch, reference):
+        tokens = jnp.sum(batch.target_mask)
 
         def gradient(rows, _):
-            return jax.grad(loss, has_aux=True)(
-                state.params, (*rows, watch, tokens), model, reference
-            )
+            part = (*rows, watch, config.batch_size, tokens)
+            return jax.grad(loss, has_aux=True)(state.params, part, model, reference)
 
-        parts = config.micro_batches
-        sums = accumulate(gradient, (rollout, advantage), jax.random.key(0), parts)
-        grads, metrics = jax.tree.map(lambda s: s / parts, sums)
+        grads, metrics = accumulate(
+            gradient, (batch, advantage), jax.random.key(0), config.micro_batches
+        )
         return state.apply_gradients(grads, tx), metrics
 
     policy = {
@@ -406,14 +360,24 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
     }
     trained = {"persona": config.train_persona, "response": config.train_response}
 
-    def update(state: ReinforceState, rollouts, advantages, watch: bool):
+    def update(state: ReinforceState, prompted, rollouts, advantages, watch: bool):
         states, metrics = {}, {}
+        examples = branched(prompted, rollouts[0]), completed(rollouts[1])
         for i, name in enumerate(policy):
             states[name] = getattr(state, name)
             if trained[name]:
                 model, reference = policy[name]
+                values = advantages[i]
+                if config.reduce == "mean":
+                    values = values / rollouts[i].completion_mask.sum(axis=1)
+                batch = update_batch(
+                    examples[i],
+                    values,
+                    bucket(config.prompts.max_length),
+                    config.micro_batches,
+                )
                 states[name], told = improve(
-                    model, states[name], rollouts[i], advantages[i], watch, reference
+                    model, states[name], *batch, watch, reference
                 )
                 metrics |= {f"{name}_{k}": v for k, v in told.items()}
         return state.replace(step=state.step + 1, **states), metrics

@@ -1,7 +1,7 @@
 """How likely a model finds given text: the one scoring function of training,
 evaluation and reinforcement.
 
-Axes: B rows, T tokens, P prompt tokens, M targets, V vocabulary.
+Axes: B rows, T tokens, M targets, V vocabulary.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,7 @@ import numpy as np
 
 from ppg_jax.data.batching import Batch, best_widths, collate
 from ppg_jax.data.prompts import Example
-from ppg_jax.generation import Rollout
 from ppg_jax.losses import token_log_probs
-from ppg_jax.models.gpt2 import positions_of
 
 
 def branch_mask(branch_ids: jax.Array, branch_starts, position_ids) -> jax.Array:
@@ -55,25 +53,6 @@ def target_log_probs(model, params, batch: Batch, dropout_rng=None) -> jax.Array
     """float32 log-probs [B, M] of the targets; meaningless where the mask is False."""
     logits = target_logits(model, params, batch, dropout_rng)
     return token_log_probs(logits, batch.targets)
-
-
-def rollout_batch(rollout: Rollout) -> Batch:
-    """Prompt and completion of a rollout, on device, as a batch to score."""
-    tokens = jnp.concatenate([rollout.prompt, rollout.completion], axis=1)
-    mask = jnp.concatenate([rollout.prompt_mask, rollout.completion_mask], axis=1)
-    first = rollout.prompt.shape[1] - 1
-    index = first + jnp.arange(rollout.completion.shape[1], dtype=jnp.int32)
-    zeros = jnp.zeros(rollout.completion.shape, jnp.int32)
-    return Batch(
-        tokens=tokens,
-        position_ids=positions_of(mask),
-        branch_ids=jnp.where(mask, 0, -1),
-        branch_starts=jnp.zeros(tokens.shape, jnp.int32),
-        target_index=jnp.broadcast_to(index[None], rollout.completion.shape),
-        targets=rollout.completion,
-        target_mask=rollout.completion_mask,
-        target_of=zeros,
-    )
 
 
 class Score(NamedTuple):

@@ -11,16 +11,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A module imports only from lines above its own. A new module needs a place here.
 LAYERS = (
-    "errors",
+    "errors models.product",
     "assets config data.dialogue data.persona_world_traits data.tokenization launching "
     "losses metrics.bleu_rouge metrics.distinct metrics.overlap metrics.ppl "
-    "metrics.significance models.product models.weight_map rewards run_log sampling "
+    "metrics.significance models.quantize models.weight_map rewards run_log sampling "
     "train_state",
     "controls data.audit data.persona_world data.personachat data.prompts "
     "models.attention models.dense models.hub",
     "models.distilbert models.gpt2",
     "checkpoint data.batching data.corpus generation models.pretrained",
-    "judge scoring results training",
+    "judge rollouts scoring results training",
     "figures pipeline",
     "report",
     "chat critic evaluate export generate reinforce supervised",  # the stages

@@ -1,6 +1,7 @@
 """The laws of one REINFORCE update, and of when training stops."""
 
 import dataclasses
+import itertools
 from collections import Counter
 
 import jax
@@ -10,12 +11,14 @@ import optax
 import pytest
 
 from ppg_jax import reinforce
+from ppg_jax.data.batching import collate
 from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.generation import row_keys
 from ppg_jax.losses import token_log_probs
+from ppg_jax.rollouts import branched, completed, make_sampler, prompts_of, update_batch
 from ppg_jax.sampling import filter_logits
-from ppg_jax.scoring import rollout_batch, target_logits
+from ppg_jax.scoring import target_logits
 from ppg_jax.train_state import TrainState
 from tests import models_for_tests as small
 
@@ -33,17 +36,16 @@ def world():
     response_model, response = small.gpt2(size, seed=2)
     policies = reinforce.Policies(persona_model, response_model, persona, response)
     config = reinforce.Config(prompts=LIMITS, batch_size=4, top_k=20)
-    sample = reinforce.make_sampler(
-        config, persona_model, response_model, prompts.end_id
-    )
-    prompted = reinforce.prompts_of(prompts, INSTANCES)
+    models = persona_model, response_model
+    sample = make_sampler(models, LIMITS, config.decodings, prompts.end_id)
+    prompted = prompts_of(prompts, INSTANCES)
     rollouts = sample(persona, response, prompted, row_keys(0, range(4)))
-    return config, prompts, policies, rollouts
+    return config, prompts, policies, prompted, jax.device_get(rollouts)
 
 
 def updated(world, advantages, **options):
     """The parameters of both policies after one SGD step, and the metrics."""
-    config, prompts, policies, rollouts = world
+    config, prompts, policies, prompted, rollouts = world
     config = dataclasses.replace(config, **options)
     copy = lambda tree: jax.tree.map(jnp.array, tree)  # noqa: E731
     state = reinforce.ReinforceState(
@@ -56,7 +58,7 @@ def updated(world, advantages, **options):
         last={},
     )
     update = reinforce.make_update(config, policies, TX, prompts.end_id)
-    state, metrics = update(state, rollouts, advantages, True)
+    state, metrics = update(state, prompted, rollouts, advantages, True)
     return state.persona.params, state.response.params, metrics
 
 
@@ -70,7 +72,7 @@ def signs(*values):
 
 
 def test_the_response_prompt_on_device_is_the_one_of_the_host(world):
-    _, prompts, _, (persona, response) = world
+    _, prompts, _, _, (persona, response) = world
     for row, instance in enumerate(INSTANCES):
         tokens = persona.completion[row][persona.completion_mask[row]].tolist()
         ended = tokens[-1] == prompts.end_id
@@ -80,36 +82,57 @@ def test_the_response_prompt_on_device_is_the_one_of_the_host(world):
         np.testing.assert_array_equal(seen, expected)
 
 
-def test_the_update_scores_what_was_sampled_as_it_was_sampled(world):
-    config, prompts, policies, rollouts = world
-    for rollout, model, params in [
-        (rollouts[0], policies.persona_model, policies.persona_params),
-        (rollouts[1], policies.response_model, policies.response_params),
-    ]:
-        batch = rollout_batch(rollout)
-        steps = jnp.arange(rollout.completion.shape[1])[None]
-        decoding = config.decoding(rollout.completion.shape[1])
-        logits = target_logits(model, params, batch)
-        logits = filter_logits(logits, decoding, steps, prompts.end_id)
-        again = token_log_probs(logits, batch.targets)
-        mask = rollout.completion_mask
-        np.testing.assert_allclose(again[mask], rollout.log_probs[mask], atol=1e-4)
+def test_contexts_of_a_dialogue_are_read_once(world):
+    *_, prompted, _ = world
+    assert len(set(prompted.branches.rows.tolist())) == 2  # dialogues of four instances
+    assert len(prompted.trunk) == 2
 
 
-def test_the_update_is_minus_reward_times_the_gradient_of_log_p(world):
-    """The paper's two formulas, by autodiff of the plain sum of log-probs."""
-    config, prompts, policies, rollouts = world
+def log_probs_of(config, prompts, model, params, batch):
+    """[R, M] of the sampling distribution."""
+    logits = target_logits(model, params, batch)
+    logits = filter_logits(
+        logits, config.decoding(1), jnp.zeros((), int), prompts.end_id
+    )
+    return token_log_probs(logits, batch.targets)
+
+
+@pytest.mark.parametrize("policy", [0, 1])
+def test_the_update_scores_what_was_sampled_as_it_was_sampled(world, policy):
+    config, prompts, policies, prompted, rollouts = world
+    rollout = rollouts[policy]
+    examples = completed(rollout) if policy else branched(prompted, rollout)
+    model, params = [
+        (policies.persona_model, policies.persona_params),
+        (policies.response_model, policies.response_params),
+    ][policy]
+    whose = np.arange(4, dtype=np.float32)
+    batch, owner = update_batch(examples, whose, width=200, parts=1)
+    again = np.asarray(log_probs_of(config, prompts, model, params, batch))
+    for row in range(4):
+        mine = batch.target_mask & (owner == row)
+        said = rollout.completion_mask[row]
+        np.testing.assert_array_equal(
+            batch.targets[mine], rollout.completion[row][said]
+        )
+        sampled = rollout.log_probs[row][said]
+        np.testing.assert_allclose(again[mine], sampled, atol=1e-4)
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_the_update_is_minus_reward_times_the_gradient_of_log_p(world, reduce):
+    """The paper's two formulas, by autodiff of each completion's own log-probs."""
+    config, prompts, policies, _, rollouts = world
     advantage = signs(1, -1, -1, 1)
-    persona, response, _ = updated(world, (advantage, advantage))
+    persona, response, _ = updated(world, (advantage, advantage), reduce=reduce)
 
     def objective(params, model, rollout):
-        batch = rollout_batch(rollout)
-        steps = jnp.arange(rollout.completion.shape[1])[None]
-        decoding = config.decoding(rollout.completion.shape[1])
-        logits = target_logits(model, params, batch)
-        logits = filter_logits(logits, decoding, steps, prompts.end_id)
-        log_p = token_log_probs(logits, batch.targets)
-        return jnp.mean(advantage * jnp.sum(log_p, 1, where=rollout.completion_mask))
+        batch = collate(completed(rollout))
+        log_p = log_probs_of(config, prompts, model, params, batch)
+        log_p = jnp.sum(log_p, 1, where=batch.target_mask)[:4]
+        if reduce == "mean":
+            log_p = log_p / rollout.completion_mask.sum(1)
+        return jnp.mean(advantage * log_p)
 
     for new, old, model, rollout in [
         (persona, policies.persona_params, policies.persona_model, rollouts[0]),
@@ -122,7 +145,7 @@ def test_the_update_is_minus_reward_times_the_gradient_of_log_p(world):
 
 
 def test_no_advantage_no_change(world):
-    _, _, policies, _ = world
+    _, _, policies, *_ = world
     persona, response, _ = updated(world, (signs(0, 0, 0, 0), signs(0, 0, 0, 0)))
     assert distance(persona, policies.persona_params) == 0
     assert distance(response, policies.response_params) == 0
@@ -130,7 +153,7 @@ def test_no_advantage_no_change(world):
 
 @pytest.mark.parametrize("frozen", ["persona", "response"])
 def test_a_frozen_policy_keeps_its_bits(world, frozen):
-    _, _, policies, _ = world
+    _, _, policies, *_ = world
     ones = signs(1, 1, 1, 1)
     persona, response, metrics = updated(
         world, (ones, ones), **{f"train_{frozen}": False}
@@ -156,7 +179,7 @@ def test_micro_batches_change_no_update(world, terms):
 
 
 def test_kl_to_the_supervised_model_starts_at_zero_and_pulls_back(world):
-    config, prompts, policies, rollouts = world
+    config, prompts, policies, prompted, rollouts = world
     ones = signs(1, 1, 1, 1)
     persona, _, metrics = updated(world, (ones, ones))
     assert abs(float(metrics["persona_kl"])) < 1e-5
@@ -170,20 +193,32 @@ def test_kl_to_the_supervised_model_starts_at_zero_and_pulls_back(world):
     response = TrainState.create(jax.tree.map(jnp.array, moved.response_params), TX)
     whole = reinforce.ReinforceState(0, state, response, {}, 0, {}, {})
     for _ in range(3):
-        whole, metrics = update(whole, rollouts, (zeros, zeros), True)
+        whole, metrics = update(whole, prompted, rollouts, (zeros, zeros), True)
         values.append(float(metrics["persona_kl"]))
     assert values[0] > values[1] > values[2] > 0
 
 
-def test_every_instance_comes_once_an_epoch_in_a_seeded_order():
+@pytest.mark.parametrize("batching", ["dialogue", "instance"])
+def test_every_instance_comes_once_an_epoch_in_a_seeded_order(batching):
     ids = [i.id for i in instances(small.DIALOGUES)]  # 5: no multiple of the batch
-    known = instances(small.DIALOGUES)
-    seen = [i.id for s in range(10) for i in reinforce.batch_of(known, 2, 3, s)]
+
+    def seen(seed):
+        batches = reinforce.InstanceBatches(small.DIALOGUES, 2, seed, batching)
+        return [i.id for step in range(10) for i in batches(step)]
+
+    first = seen(3)
     for epoch in range(4):
-        assert Counter(seen[epoch * 5 : epoch * 5 + 5]) == Counter(ids)
-    again = [i.id for s in range(10) for i in reinforce.batch_of(known, 2, 3, s)]
-    other = [i.id for s in range(10) for i in reinforce.batch_of(known, 2, 4, s)]
-    assert seen == again != other
+        assert Counter(first[epoch * 5 : epoch * 5 + 5]) == Counter(ids)
+    assert first == seen(3)
+    assert any(first != seen(seed) for seed in range(4, 8))
+
+
+def test_turns_of_a_dialogue_follow_each_other():
+    batches = reinforce.InstanceBatches(small.DIALOGUES, 5, 0, "dialogue")
+    talks = [[i.id for i in d.instances()] for d in small.DIALOGUES]
+    orders = [[*itertools.chain(*order)] for order in itertools.permutations(talks)]
+    for step in range(4):
+        assert [i.id for i in batches(step)] in orders
 
 
 @dataclasses.dataclass

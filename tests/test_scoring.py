@@ -10,11 +10,11 @@ from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import Example
 from ppg_jax.generation import Branches, generate, generate_branches, pad_left, row_keys
 from ppg_jax.losses import token_log_probs
+from ppg_jax.rollouts import completed
 from ppg_jax.sampling import Decoding, filter_logits
 from ppg_jax.scoring import (
     Scorer,
     branch_mask,
-    rollout_batch,
     target_log_probs,
     target_logits,
 )
@@ -129,11 +129,14 @@ def test_sampled_log_probs_equal_a_teacher_forced_rescore(options, nested):
         assert kept == rows
     else:
         rollout = generate(model, params, *pad_left(rows, 128, 0), *rest)
-    batch = rollout_batch(rollout)
+    batch = collate(completed(jax.device_get(rollout)))
     logits = target_logits(model, params, batch)
-    steps = jnp.arange(12)[None]
-    filtered = filter_logits(logits, decoding, steps, end_id=0)
+    filtered = filter_logits(
+        logits, decoding, jnp.arange(batch.targets.shape[1])[None], end_id=0
+    )
     again = token_log_probs(filtered, batch.targets)
     mask = rollout.completion_mask
-    np.testing.assert_allclose(again[mask], rollout.log_probs[mask], atol=1e-4)
+    np.testing.assert_allclose(
+        again[batch.target_mask], rollout.log_probs[mask], atol=1e-4
+    )
     assert float(jnp.abs(rollout.log_probs[~mask]).sum()) == 0

@@ -15,6 +15,7 @@ from ppg_jax.generation import row_keys
 from ppg_jax.judge import Critic
 from ppg_jax.models import pretrained
 from ppg_jax.pipeline import Pipeline, PipelineConfig, Request
+from ppg_jax.rollouts import make_sampler, prompts_of
 from ppg_jax.scoring import Scorer
 from ppg_jax.train_state import OptimizerConfig, TrainState, make_optimizer
 
@@ -99,7 +100,7 @@ class Reinforce:
 
     def __init__(self, job: Job):
         work = Workload(job)
-        self._prompts, self._instances = work.prompts, work.drawn_instances()
+        self._prompts, self._instances = work.prompts, work.reinforced_instances()
         self._config = reinforce.Config(
             prompts=job.prompts, batch_size=job.batch_size, optimizer=OPTIMIZER
         )
@@ -112,15 +113,14 @@ class Reinforce:
 
     def _programs(self, config: reinforce.Config):
         policies, end_id = self._policies, self._prompts.end_id
-        sample = reinforce.make_sampler(
-            config, policies.persona_model, policies.response_model, end_id
-        )
+        models = policies.persona_model, policies.response_model
+        sample = make_sampler(models, config.prompts, config.decodings, end_id)
         return sample, reinforce.make_update(config, policies, self._tx, end_id)
 
     def check(self):
         config = dataclasses.replace(self._config, temperature=0.0)
         sample, _ = self._programs(config)
-        rollouts, judged = self._judged(config, sample, 0)
+        _, rollouts, judged = self._judged(config, sample, 0)
         lengths = [rollout.completion_mask.sum(axis=1) for rollout in rollouts]
         return {
             "persona": np.asarray(rollouts[0].completion),
@@ -132,20 +132,23 @@ class Reinforce:
 
     def run(self):
         for start in range(0, len(self._instances), self._config.batch_size):
-            rollouts, judged = self._judged(self._config, self._sample, start)
+            prompted, rollouts, judged = self._judged(self._config, self._sample, start)
             self._state, metrics = self._update(
-                self._state, rollouts, judged.advantages, False
+                self._state, prompted, rollouts, judged.advantages, False
             )
         jax.block_until_ready((self._state, metrics))
 
     def _judged(self, config, sample, start: int):
         size = config.batch_size
         chosen = self._instances[start : start + size]
-        prompted = reinforce.prompts_of(self._prompts, chosen)
+        prompted = prompts_of(self._prompts, chosen)
         keys = row_keys(config.seed, start + np.arange(size))
         state = self._state
-        rollouts = sample(state.persona.params, state.response.params, prompted, keys)
-        return rollouts, reinforce.judge(config, self._critic, self._prompts, rollouts)
+        rollouts = jax.device_get(
+            sample(state.persona.params, state.response.params, prompted, keys)
+        )
+        judged = reinforce.judge(config, self._critic, self._prompts, rollouts)
+        return prompted, rollouts, judged
 
 
 class CriticScore:

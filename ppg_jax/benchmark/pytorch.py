@@ -286,7 +286,7 @@ class Reinforce(_Base):
         self.critic = self.load(
             transformers.DistilBertForSequenceClassification, job.critic
         ).eval()
-        self.chosen = self.work.drawn_instances()
+        self.chosen = self.work.reinforced_instances()
         self.encode = self.work.pair_encoder()
 
     def check(self):

@@ -25,6 +25,7 @@ from ppg_jax.judge import PairBatch
 from ppg_jax.models import hub, pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
+from ppg_jax.reinforce import InstanceBatches
 
 # Width, layers, heads; the tokenizer decides the vocabulary.
 GPT2_SIZES = {
@@ -49,8 +50,8 @@ class Job:
 
     generator, critic: model folders. source: of `DataConfig`. instances: how many of
     the split: the first ones to answer; the first updates of training on the whole
-    split, where dialogues are trained or scored; of reinforce and critic drawn by the
-    seed. batch_size: dialogues, contexts or pairs computed at once. micro_batch:
+    split, where dialogues are trained or scored, and of reinforce; of critic drawn by
+    the seed. batch_size: dialogues, contexts or pairs computed at once. micro_batch:
     instances that PyTorch computes at once. top_p: 0 is greedy.
     """
 
@@ -90,11 +91,12 @@ class Workload:
         """The contexts of `generate`: the first of the split, as a file has them."""
         return instances(self._all)[: self.job.instances or None]
 
-    def drawn_instances(self) -> list[Instance]:
-        """The contexts of `reinforce`: drawn by the seed, as its batches are."""
-        everything = instances(self._all)
-        order = np.random.default_rng(self.job.seed).permutation(len(everything))
-        return [everything[i] for i in order[: self.job.instances or None]]
+    def reinforced_instances(self) -> list[Instance]:
+        """Those of the first updates of `reinforce`."""
+        size = self.job.batch_size
+        batches = InstanceBatches(self._all, size, self.job.seed, "dialogue")
+        updates = -(-self.job.instances // size) or batches.steps_per_epoch
+        return [instance for step in range(updates) for instance in batches(step)]
 
     def dialogue_examples(self) -> list[Example]:
         """One causal pass for each dialogue."""
@@ -190,8 +192,8 @@ def count(job: Job) -> int:
         return len(work.pair_texts()[0])
     if job.suite in ("train", "score"):
         return work.trained_instances()
-    drawn = job.suite == "reinforce"
-    return len(work.drawn_instances() if drawn else work.first_instances())
+    learned = job.suite == "reinforce"
+    return len(work.reinforced_instances() if learned else work.first_instances())
 
 
 def write_generator(size: str, tokenizer_source: str, folder: Path) -> str:

@@ -112,6 +112,43 @@ def collate(
     return batch
 
 
+def pack(examples: Sequence[Example], width: int) -> list[Example]:
+    """Examples side by side in rows of at most `width` tokens, none seeing another.
+
+    First fit, longest first. Those with branches, which tell a trunk by its branch id
+    0, and those that are longer stay as they are.
+    """
+    rows: list[list[Example]] = []
+    left: list[int] = []
+    for each in sorted(examples, key=len, reverse=True):
+        room = [i for i, free in enumerate(left) if len(each) <= free]
+        if each.branch_ids.any() or not room:
+            rows.append([each])
+            left.append(0 if each.branch_ids.any() else width - len(each))
+        else:
+            rows[room[0]].append(each)
+            left[room[0]] -= len(each)
+    return [row[0] if len(row) == 1 else _side_by_side(row) for row in rows]
+
+
+def _side_by_side(examples: Sequence[Example]) -> Example:
+    """Each one in a branch of its own, from 1 on, that continues nothing."""
+    before = np.cumsum([0, *(len(e.ids) for e in examples)])
+    owners = [
+        np.where(e.target_of > 0, e.target_of + n, 0)
+        for e, n in zip(examples, before, strict=False)
+    ]
+    numbers = [np.full(len(e), n, np.int32) for n, e in enumerate(examples, 1)]
+    return Example(
+        tokens=np.concatenate([e.tokens for e in examples]),
+        position_ids=np.concatenate([e.position_ids for e in examples]),
+        branch_ids=np.concatenate(numbers),
+        branch_starts=np.concatenate([e.branch_starts for e in examples]),
+        target_of=np.concatenate(owners).astype(np.int32),
+        ids=tuple(name for e in examples for name in e.ids),
+    )
+
+
 class Batches:
     """Step -> batch over any number of epochs; the same for the same arguments.
 

@@ -182,7 +182,7 @@ class Prompts:
         """One instance of the persona generator's task."""
         target = self.persona_target(instance.partner_persona)
         prompt = self.persona_prompt(instance, len(target))
-        return _example([(prompt, 0), (target, 1)], [], (instance.id,))
+        return example([(prompt, 0), (target, 1)], [], (instance.id,))
 
     def response_example(
         self, instance: Instance, partner: Sequence[int] | None
@@ -190,7 +190,7 @@ class Prompts:
         """One instance of the response generator's task, given a partner persona."""
         target = self.response_target(instance.response)
         prompt = self.response_prompt(instance, partner, len(target))
-        return _example([(prompt, 0), (target, 1)], [], (instance.id,))
+        return example([(prompt, 0), (target, 1)], [], (instance.id,))
 
     def persona_dialogue(self, dialogue: Dialogue) -> list[Example]:
         """All instances of a dialogue for the persona generator, prefixes shared."""
@@ -213,7 +213,7 @@ class Prompts:
             (int(ends[len(instance.context)]), [(tail, 0), (target, n)])
             for n, instance in enumerate(instances, 1)
         ]
-        return [_example(trunk + turns, branches, tuple(i.id for i in instances))]
+        return [example(trunk + turns, branches, tuple(i.id for i in instances))]
 
     def response_dialogue(
         self, dialogue: Dialogue, partner: Sequence[int] | None
@@ -236,7 +236,7 @@ class Prompts:
             (self._turn(u), number.get(i, 0))
             for i, u in enumerate(dialogue.utterances[: last + 1])
         ]
-        return [_example([(persona, 0), *turns], [], tuple(i.id for i in instances))]
+        return [example([(persona, 0), *turns], [], tuple(i.id for i in instances))]
 
     def dialogue_example(
         self, dialogue: Dialogue, partner: Sequence[int] | None
@@ -257,7 +257,7 @@ class Prompts:
         turns = [(self._turn(u), 1) for u in dialogue.utterances]
         first = self.config.order == "context_first"
         pieces = turns + personas if first else personas + turns
-        whole = _example(pieces, [], (dialogue.id,))
+        whole = example(pieces, [], (dialogue.id,))
         whole.target_of[0] = 0
         columns = [f.name for f in dataclasses.fields(Example) if f.name != "ids"]
         end = self.config.max_length
@@ -324,8 +324,12 @@ def sentences(text: str) -> tuple[str, ...]:
     return tuple(s.strip() for s in re.split(r"(?<=[.!?])\s+|\n", text) if s.strip())
 
 
-def _example(trunk, branches, ids) -> Example:
-    """trunk: [(tokens, target number)]; branches: [(start, the same)] -> Example."""
+def example(trunk, branches, ids: tuple[str, ...]) -> Example:
+    """A pass over pieces of text: `Example` from its trunk and its branches.
+
+    trunk: [(tokens, 1 + index into ids, or 0 if they are no target)]; branches: [(how
+    many tokens of the trunk it continues, such pieces)].
+    """
     columns: list[np.ndarray] = []
     length = sum(len(tokens) for tokens, _ in trunk)
     for branch, (start, pieces) in enumerate([(0, trunk), *branches]):
