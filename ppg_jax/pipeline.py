@@ -19,6 +19,7 @@ from ppg_jax.errors import UserError
 from ppg_jax.generation import Completion, Generator
 from ppg_jax.models import pretrained
 from ppg_jax.models.gpt2 import GPT2
+from ppg_jax.models.quantize import WEIGHTS, quantize
 from ppg_jax.sampling import Decoding
 
 STAGES = ("auto", "supervised")
@@ -30,7 +31,8 @@ class PipelineConfig:
     """Which models of a run are used, and how they choose their words.
 
     stage: "auto" takes the reinforced models if that stage has finished, else the
-    supervised ones. temperature 0 is greedy; top_k 0 and top_p 1 are off.
+    supervised ones. temperature 0 is greedy; top_k 0 and top_p 1 are off. weights: the
+    type of the generators' linear layers; less than float32 needs a CPU with AMX.
     """
 
     stage: str = "auto"
@@ -39,10 +41,13 @@ class PipelineConfig:
     top_p: float = 1.0
     seed: int = 0
     batch_size: int = 32
+    weights: str = "float32"
 
     def __post_init__(self):
         if self.stage not in STAGES:
             raise ValueError(f"stage={self.stage!r} is none of {STAGES}.")
+        if self.weights not in WEIGHTS:
+            raise ValueError(f"weights={self.weights!r} is none of {WEIGHTS}.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be >= 1.")
         self.decoding(max_new_tokens=1)  # says what is wrong with the others
@@ -142,9 +147,15 @@ class Pipeline:
         config: PipelineConfig = PipelineConfig(),
         stage: str = "supervised",
     ):
-        """persona, response: (model, params) each, of the tokenizer of `prompts`."""
+        """persona, response: (model, params) each, of the tokenizer of `prompts`.
+
+        Raises UserError if this machine is no faster with `config.weights`.
+        """
         self.prompts, self.config, self.stage = prompts, config, stage
-        self.persona, self.response = persona, response
+        self.persona, self.response = (
+            (model, quantize(params, config.weights))
+            for model, params in (persona, response)
+        )
         longest = prompts.config
         self._persona = self._generator(persona, longest.max_persona_tokens)
         self._response = self._generator(response, longest.max_response_tokens)
@@ -373,6 +384,7 @@ def define_flags() -> None:
     flags.DEFINE_float("top_p", default.top_p, "Likeliest mass; 1 is off.", 0, 1)
     flags.DEFINE_integer("seed", default.seed, "Of the sampling.", 0, 2**31 - 1)
     flags.DEFINE_integer("batch_size", default.batch_size, "Generated at once.", 1)
+    flags.DEFINE_enum("weights", default.weights, WEIGHTS, "Their type; CPUs with AMX.")
 
 
 def from_flags() -> tuple[PipelineConfig, Path]:

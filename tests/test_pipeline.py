@@ -13,6 +13,7 @@ from ppg_jax import export
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.errors import UserError
 from ppg_jax.generation import Completion
+from ppg_jax.models import product
 from ppg_jax.pipeline import Pipeline, Request
 from tests import run_for_tests as runs
 
@@ -225,3 +226,22 @@ def test_an_export_into_something_else_is_refused(run_dir):
     with pytest.raises(UserError, match="is there already and is no model folder"):
         export.run(export.Config(str(run_dir)), run_dir)
     assert Pipeline.load(run_dir).stage == "supervised"
+
+
+@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")
+@pytest.mark.skipif(not product.available(), reason="this CPU has no AMX")
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_smaller_weights_answer_alone_as_among_others(weights):
+    pipeline = Pipeline.load(runs.finished_run(), weights=weights, batch_size=2)
+    kinds = {leaf.dtype.name for leaf in jax.tree.leaves(pipeline.response[1])}
+    assert kinds == {"float32", weights}
+    requests = REQUESTS[:4]
+    together = pipeline.replies(requests)
+    alone = [pipeline.replies([r], [n])[0] for n, r in enumerate(requests)]
+    assert texts(together) == texts(alone)
+
+
+def test_an_unknown_type_of_weights_is_one_line():
+    with pytest.raises(UserError, match="weights='int4' is none of") as told:
+        Pipeline.load(runs.finished_run(), weights="int4")
+    assert "\n" not in str(told.value)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.models.product import product
+from ppg_jax.models.quantize import linear
 
 
 class Dense(nn.Module):
@@ -17,13 +18,26 @@ class Dense(nn.Module):
     dtype: jnp.dtype = jnp.float32
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
+    @property
+    def quantised(self) -> bool:
+        """Whether the parameters are those that `quantize` makes."""
+        return self.has_variable("params", "weight")
+
     @nn.compact
     def __call__(self, x):
         """[..., D] -> [..., F]."""
+        if self.quantised:
+            return _inferred(x, self.dtype, **self.variables["params"])
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return _affine(x.astype(self.dtype), kernel, bias)
+
+
+def _inferred(x, dtype, weight, bias, scale=None):
+    """`_affine` for inference alone, with the parameters that `quantize` makes."""
+    y = linear(x.reshape(-1, x.shape[-1]), weight, scale) + bias[None]
+    return y.reshape(*x.shape[:-1], y.shape[-1]).astype(dtype)
 
 
 @jax.custom_vjp

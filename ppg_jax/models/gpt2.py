@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from ppg_jax.models.attention import attend, attend_back, attend_cached
 from ppg_jax.models.dense import Dense
 from ppg_jax.models.product import einsum
+from ppg_jax.models.quantize import linear, lookup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,8 @@ class KVCache:
     values: tuple[jax.Array, ...]
     filled: jax.Array  # bool [B, S]; False where the prompt was padded, or free
     slot: jax.Array  # int32 scalar; the next slot to write
-    head: jax.Array  # [D, V]; the token embedding, transposed once for all steps
+    # [D, V]; the token embedding, transposed once for all steps; None if quantised
+    head: jax.Array | None
 
     def branch(self, rows: jax.Array, lengths: jax.Array) -> "KVCache":
         """A cache of rows that each begin as one of this cache's rows does.
@@ -103,11 +105,13 @@ class Attention(nn.Module):
     def __call__(self, x, mask, cache, slot, deterministic, read):
         """[B, T, D] -> [B, Q, D], and the keys and values that it looked at.
 
-        Of x alone: bool [B, T, T], no cache -> two [B, T, N, H]. Of a cache, two arrays
-        [B, N, H, S], and x written behind it at `slot`: bool [B, T, S] -> the next two.
+        Of x alone: bool [B, T, T], no cache -> two [B, T, N, H]; in bfloat16 if weights
+        are quantised. Of a cache, two arrays [B, N, H, S], and x written behind it at
+        `slot`: bool [B, T, S] -> the next two.
         """
         config = self.config
-        qkv = Dense(3 * config.n_embd, self.dtype, name="c_attn")(x)
+        project = Dense(3 * config.n_embd, self.dtype, name="c_attn")
+        qkv = project(x)
         heads = (*x.shape[:2], config.n_head, config.n_embd // config.n_head)
         query, key, value = (a.reshape(heads) for a in jnp.split(qkv, 3, axis=-1))
         if read is not None:
@@ -121,7 +125,9 @@ class Attention(nn.Module):
         else:
             dropout = nn.Dropout(config.attn_pdrop, deterministic=deterministic)
             look = attend_back if read is None else attend
-            y = look(query, key, value, mask, dropout)
+            kind = jnp.bfloat16 if project.quantised else self.dtype
+            read_as = (a.astype(kind) for a in (query, key, value))
+            y = look(*read_as, mask, dropout)
         y = y.reshape(*y.shape[:2], config.n_embd)
         y = Dense(config.n_embd, self.dtype, name="c_proj")(y)
         y = nn.Dropout(config.resid_pdrop, deterministic=deterministic)(y)
@@ -215,8 +221,11 @@ class GPT2(nn.Module):
 
     def unembed(self, hidden):
         """[..., D] -> float32 logits [..., V], by the tied token embedding."""
-        table = self.wte.embedding.astype(self.dtype)
-        logits = einsum("rd,vd->rv", hidden.reshape(-1, hidden.shape[-1]), table)
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        if self._quantised:
+            logits = linear(rows, **self.wte.variables["params"])
+        else:
+            logits = einsum("rd,vd->rv", rows, self.wte.embedding.astype(self.dtype))
         return logits.reshape(*hidden.shape[:-1], -1)
 
     def prefill(self, prompt, prompt_mask, slots: int):
@@ -246,9 +255,9 @@ class GPT2(nn.Module):
             values=values,
             filled=jnp.pad(prompt_mask, [(0, 0), (0, free)]),
             slot=jnp.asarray(length, jnp.int32),
-            head=jax.lax.optimization_barrier(self.wte.embedding.astype(self.dtype).T),
+            head=self._transposed_head(),
         )
-        return _logits(hidden, cache), cache
+        return self._logits(hidden, cache), cache
 
     def decode_step(self, cache: KVCache, tokens, position_ids):
         """int [B], int [B] -> logits [B, V] of the next token, and the next cache."""
@@ -272,12 +281,31 @@ class GPT2(nn.Module):
         cache = cache.replace(
             keys=keys, values=values, filled=filled, slot=cache.slot + length
         )
-        return _logits(hidden, cache), cache
+        return self._logits(hidden, cache), cache
+
+    def _transposed_head(self):
+        if self._quantised:
+            return None
+        return jax.lax.optimization_barrier(self.wte.embedding.astype(self.dtype).T)
+
+    def _logits(self, hidden, cache: KVCache):
+        """[B, 1, D] -> float32 [B, V]."""
+        if cache.head is None:
+            return self.unembed(hidden[:, 0])
+        return einsum("bd,dv->bv", hidden[:, 0], cache.head)
 
     def _embed(self, tokens, position_ids):
         """int [B, T] twice -> [B, T, D]."""
-        x = self.wte(tokens) + self.wpe(position_ids)
-        return x.astype(self.dtype)
+        if self._quantised:
+            x = lookup(tokens, **self.wte.variables["params"])
+        else:
+            x = self.wte(tokens)
+        return (x + self.wpe(position_ids)).astype(self.dtype)
+
+    @property
+    def _quantised(self) -> bool:
+        """Whether the parameters are those that `quantize` makes."""
+        return self.wte.has_variable("params", "weight")
 
     def _run(self, x, mask, cache=None, deterministic=True, read=None):
         """[B, T, D] -> normed [B, Q, D], and of each layer what `Attention` returns."""
@@ -291,11 +319,6 @@ class GPT2(nn.Module):
                 x, mask, layers[i], slot, deterministic, read if last else None
             )
         return self.ln_f(x), layers
-
-
-def _logits(hidden: jax.Array, cache: KVCache) -> jax.Array:
-    """[B, 1, D] -> float32 [B, V]."""
-    return einsum("bd,dv->bv", hidden[:, 0], cache.head)
 
 
 def resize_vocabulary(params, size: int):

@@ -3,7 +3,8 @@
 XLA computes bfloat16 products on CPU in float32. The jaxlib that it comes in has oneDNN
 inside, which knows better: `product` calls that for bfloat16 operands, and for float32
 ones, rounded, where `jax.default_matmul_precision` is "bfloat16", as GPUs and TPUs do
-it. Sums are float32. Without AMX, and on other platforms, it is `jnp.einsum`.
+it. Sums are float32; those of int8 operands int32, and exact. Without AMX, and on other
+platforms, it is `jnp.einsum`.
 """
 
 import functools
@@ -50,7 +51,8 @@ def product(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Arr
     rounded = jax.config.jax_default_matmul_precision == "bfloat16"
     if a.dtype == b.dtype == jnp.float32 and not rounded:
         return _plain(spec, dtype, a, b)
-    on_cpu = _onednn if available() else _in_float32
+    on_cpu = _in_float32 if a.dtype != jnp.int8 else _plain
+    on_cpu = _onednn if available() else on_cpu
     return jax.lax.platform_dependent(
         a,
         b,
@@ -80,8 +82,8 @@ def _has_amx() -> bool:
 
 
 def _plain(spec, dtype, a, b):
-    y = jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
-    return y.astype(dtype)
+    total = jnp.int32 if a.dtype == jnp.int8 else jnp.float32
+    return jnp.einsum(spec, a, b, preferred_element_type=total).astype(dtype)
 
 
 def _in_float32(spec, dtype, a, b):
@@ -93,7 +95,11 @@ def _onednn(spec, dtype, a, b):
     """A batched matrix product of views: each operand is told in which order its axes
     lie in memory, so nothing is transposed."""
     left, right, out = _axes(spec)
-    if out[-1] not in right:  # oneDNN writes the columns of the second one by one
+    sizes = dict(zip(left + right, a.shape + b.shape, strict=True))
+    one_row = any(sizes[x] == 1 for x in out if x in left and x not in right)
+    # oneDNN writes the columns of the second one by one. It reads the first in place
+    # and packs the second: a matrix times a single row, not a row times a matrix.
+    if out[-1] not in right or one_row:
         (left, a), (right, b) = (right, b), (left, a)
     batch = [x for x in out if x in left and x in right]
     (row,) = (x for x in left if x not in right)
@@ -101,16 +107,16 @@ def _onednn(spec, dtype, a, b):
     (inner,) = (x for x in left if x not in out)
     rows, columns = [*batch, row, inner], [*batch, inner, column]
     result = [*batch, row, column]
-    sizes = dict(zip(left + right, a.shape + b.shape, strict=True))
     call = jax.ffi.ffi_call(
         "__onednn$matmul",
         jax.ShapeDtypeStruct([sizes[x] for x in result], dtype),
         custom_call_api_version=2,
         legacy_backend_config=BACKEND_CONFIG,
         input_layouts=[_order(rows, left), _order(columns, right)],
-        output_layouts=_order(result, out),
+        output_layouts=_order(result, result if one_row else out),
     )
-    a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    if a.dtype != jnp.int8:
+        a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
     y = call(a.transpose(_order(left, rows)), b.transpose(_order(right, columns)))
     return y.transpose(_order(result, out))
 

@@ -70,6 +70,16 @@ def test_bfloat16_is_summed_in_float32(spec, has_tiles, monkeypatch):
 
 @tiles
 @pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("axis", "tsrf")
+def test_a_single_row_is_multiplied_as_any_other(spec, axis, monkeypatch):
+    monkeypatch.setitem(SIZES, axis, 1)
+    a, b = operands(spec, jnp.bfloat16)
+    exact = jnp.einsum(spec, a.astype(jnp.float32), b.astype(jnp.float32))
+    close([jax.jit(lambda a, b: einsum(spec, a, b))(a, b)], [exact], 1e-6)
+
+
+@tiles
+@pytest.mark.parametrize("spec", SPECS)
 def test_less_than_float32_is_used_only_where_it_is_allowed(spec):
     a, b = operands(spec)
     exact = np.asarray(jnp.einsum(spec, a, b))

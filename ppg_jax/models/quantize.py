@@ -1,0 +1,96 @@
+"""Smaller weights for inference on CPU: the fewer bytes a decode step reads, the sooner
+it is done.
+
+`quantize` replaces the kernels of linear layers once, before any program runs: a cast
+in a decode step would read them whole and gain nothing. Activations stay float32; a
+product rounds its rows to the type of the weights.
+
+    bfloat16    8 bits of mantissa
+    int8        one scale for each output; rows get one each when they come, so that
+                none depends on its batch (Yao et al., 2022, ZeroQuant,
+                https://arxiv.org/abs/2206.01861, sections 4.1 and 4.2)
+
+Axes: R rows, D inputs, F outputs.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.errors import UserError
+from ppg_jax.models import product
+
+WEIGHTS = ("float32", "bfloat16", "int8")
+
+
+def quantize(params: dict, weights: str) -> dict:
+    """The tree of a `GPT2` with its linear layers and token embedding in that type.
+
+    "kernel" [D, F] becomes "weight" [F, D], the order that the CPU's tiles read best,
+    as "embedding" does, which is also the head; int8 ones have a "scale", float32 [F],
+    beside them.
+
+    Raises:
+      UserError: this machine has no fast products of that type.
+    """
+    if weights == "float32":
+        return params
+    if jax.default_backend() != "cpu" or not product.available():
+        raise UserError(
+            f"weights={weights!r} needs a CPU with AMX, where it is faster; "
+            "use weights='float32'."
+        )
+
+    return jax.jit(_stored, static_argnums=1)(params, weights)
+
+
+def _stored(tree, weights):
+    if not isinstance(tree, dict):
+        return tree
+    made = {name: _stored(part, weights) for name, part in tree.items()}
+    if "kernel" in made:
+        return made | _weight(made.pop("kernel").T, weights)
+    if "wte" in made:
+        return made | {"wte": _weight(made["wte"]["embedding"], weights)}
+    return made
+
+
+def _weight(weight, weights) -> dict:
+    if weights == "bfloat16":
+        return {"weight": weight.astype(jnp.bfloat16)}
+    weight, scale = to_int8(weight)
+    return {"weight": weight, "scale": scale}
+
+
+def to_int8(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """float [R, D] -> int8 [R, D] and float32 [R], whose product is off by half a scale
+    at most; the scale is the row's largest number over 127.
+    """
+    largest = jnp.max(jnp.abs(rows), axis=-1)
+    scale = jnp.maximum(largest, 1e-30) / 127  # a row of zeros has none
+    return jnp.round(rows / scale[:, None]).astype(jnp.int8), scale
+
+
+def linear(
+    rows: jax.Array, weight: jax.Array, scale: jax.Array | None = None
+) -> jax.Array:
+    """rows @ weight.T, rows rounded to the type of the weights, sums in 32 bits.
+
+    [R, D], [F, D], float32 [F] of int8 weights -> float32 [R, F].
+    """
+    if scale is None:
+        return product.product("rd,fd->rf", rows.astype(weight.dtype), weight)
+    rows, row_scale = to_int8(rows)
+    y = product.product("rd,fd->rf", rows, weight, jnp.int32)
+    return y.astype(jnp.float32) * row_scale[:, None] * scale[None]
+
+
+def lookup(
+    tokens: jax.Array, weight: jax.Array, scale: jax.Array | None = None
+) -> jax.Array:
+    """int [...] -> float32 [..., D]: the rows of the weights, [F, D], at the tokens."""
+    if scale is not None:
+        return weight[tokens].astype(jnp.float32) * scale[tokens][..., None]
+    # XLA for CPUs makes all of a bfloat16 table float32 to look up a row of it.
+    bits = jax.lax.bitcast_convert_type(weight, jnp.uint16)
+    rows = bits[tokens]
+    return jax.lax.bitcast_convert_type(rows, jnp.bfloat16).astype(jnp.float32)

@@ -1,0 +1,202 @@
+"""Smaller weights: exact integers, bounded rounding, and nothing cast in a step."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.errors import UserError
+from ppg_jax.generation import generate, jit_decoding, pad_left, row_keys
+from ppg_jax.models import product
+from ppg_jax.models.dense import Dense
+from ppg_jax.models.quantize import lookup, quantize, to_int8
+from ppg_jax.sampling import Decoding
+from tests import models_for_tests as small
+
+tiles = pytest.mark.skipif(
+    not product.available(), reason="this CPU has no AMX, or jaxlib no oneDNN"
+)
+SMALLER = ("bfloat16", "int8")
+VOCABULARY = 97
+
+
+@functools.cache
+def model_of(weights: str, **sizes):
+    model, params = small.gpt2(VOCABULARY, n_embd=64, **sizes)
+    # Attention that chooses all or nothing would flip at the least rounding.
+    params = jax.tree.map(lambda p: p * 0.4 if p.ndim == 2 else p, params)
+    return model, quantize(params, weights)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+@pytest.mark.parametrize("has_tiles", [pytest.param(True, marks=tiles), False])
+def test_an_int8_product_is_exact(rows, has_tiles, monkeypatch):
+    monkeypatch.setattr(product, "available", lambda: has_tiles)
+    rng = np.random.default_rng(0)
+    # So long that the sums are no longer whole numbers of float32.
+    a, b = (rng.integers(-127, 128, (n, 3072), np.int8) for n in (rows, 50))
+    b[0], a[0] = 127, 127
+    multiply = functools.partial(product.product, "rd,fd->rf", dtype=jnp.int32)
+    y = np.asarray(jax.jit(multiply)(a, b))
+    assert y.max() > 2**24
+    np.testing.assert_array_equal(y, a.astype(np.int64) @ b.astype(np.int64).T)
+
+
+def test_int8_is_off_by_half_a_step_of_its_row_at_most():
+    x = (
+        jax.random.normal(jax.random.key(0), (5, 64))
+        * jnp.array([[1, 9, 0, 1e-9, 70]]).T
+    )
+    rows, scale = to_int8(x)
+    np.testing.assert_allclose(scale, np.abs(x).max(1) / 127, rtol=1e-6, atol=1e-30)
+    off = np.abs(rows * scale[:, None] - x)
+    assert (off <= 0.501 * scale[:, None]).all()
+
+
+@tiles
+@pytest.mark.parametrize("shape", [(64,), (1, 64), (7, 64), (2, 3, 64)])
+def test_an_int8_layer_is_within_the_bound_of_its_rounding(shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    params, y, ours = layers(x, "int8")
+    kernel = np.asarray(params["kernel"])
+    rows = np.asarray(x).reshape(-1, 64)
+    row_step = np.abs(rows).max(1, keepdims=True) / 254
+    column_step = np.abs(kernel).max(0, keepdims=True) / 254
+    bound = row_step * np.abs(kernel).sum(0, keepdims=True)
+    bound = bound + column_step * np.abs(rows).sum(1, keepdims=True)
+    bound = bound + 64 * row_step * column_step
+    off = np.abs(ours - y).reshape(bound.shape)
+    assert (off <= bound * 1.001 + 1e-6).all()
+    assert off.max() > 1e-4  # it did round
+
+
+@tiles
+@pytest.mark.parametrize("shape", [(64,), (1, 64), (7, 64), (2, 3, 64)])
+def test_a_bfloat16_layer_is_within_the_bound_of_its_rounding(shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    params, y, ours = layers(x, "bfloat16")
+    # Each factor is off by 2^-9 of itself, and their product by 2^-8 and a little.
+    rows = np.abs(np.asarray(x)).reshape(-1, 64)
+    bound = (rows @ np.abs(np.asarray(params["kernel"]))) * 2**-7.99
+    off = np.abs(ours - y).reshape(bound.shape)
+    assert (off <= bound + 1e-6).all()
+    assert off.max() > 1e-4
+
+
+def layers(x, weights):
+    """The parameters, and what the float32 and the smaller layer make of x."""
+    layer = Dense(24)
+    params = layer.init(jax.random.key(1), x)["params"]
+    params["bias"] += jnp.arange(24.0)
+    tree = {"layer": params, "wte": {"embedding": jnp.ones((3, 4))}}
+    smaller = quantize(tree, weights)["layer"]
+    assert smaller["weight"].dtype == jnp.dtype(weights)
+    y, ours = (jax.jit(layer.apply)({"params": p}, x) for p in (params, smaller))
+    assert y.shape == ours.shape and ours.dtype == jnp.float32
+    return params, np.asarray(y), np.asarray(ours)
+
+
+@pytest.mark.parametrize("weights", SMALLER)
+def test_a_row_of_the_table_is_looked_up_as_it_is_stored(weights):
+    table = jax.random.normal(jax.random.key(0), (11, 8))
+    stored = {"weight": table.astype(jnp.bfloat16)}
+    if weights == "int8":
+        stored = dict(zip(("weight", "scale"), to_int8(table), strict=True))
+    tokens = jnp.array([[3, 0], [10, 3]])
+    rows = jax.jit(lookup)(tokens, **stored)
+    whole = stored["weight"].astype(jnp.float32)
+    whole *= stored.get("scale", jnp.ones(11))[:, None]
+    np.testing.assert_array_equal(rows, whole[tokens])
+
+
+@tiles
+@pytest.mark.parametrize("weights", SMALLER)
+def test_log_probs_are_nearly_those_of_float32(weights):
+    tokens = np.random.default_rng(0).integers(0, VOCABULARY, (4, 40))
+    exact, ours = (log_probs(name, tokens) for name in ("float32", weights))
+    # Rounding adds noise to a product: of bfloat16 2^-9 of each factor at most, 0.3 %
+    # together; of int8 steps of 1/127 of the largest, some 3 standard deviations: 0.7 %
+    # of each factor, 1 % together. Of nine products in a row that is three times as
+    # much; twice that is allowed, and 5 times for the worst of 15,520.
+    noise = {"bfloat16": 0.009, "int8": 0.03}[weights] * exact.std()
+    off = np.abs(ours - exact)
+    assert off.mean() < 2 * noise and off.max() < 10 * noise
+
+
+def log_probs(weights, tokens):
+    model, params = model_of(weights)
+    logits = jax.jit(model.apply)({"params": params}, tokens)
+    return np.asarray(jax.nn.log_softmax(logits))
+
+
+PROMPTS = [[5, 6, 7, 8, 9], [1, 2], [30, 31, 32, 33, 34, 35, 36], [90], [4, 4, 4]]
+
+
+def completions(weights, prompts, width=8, steps=20):
+    model, params = model_of(weights)
+    tokens, mask = pad_left(prompts, width, 0)
+    decoding = Decoding(max_new_tokens=steps, temperature=0.0)
+    run = functools.partial(
+        generate, model, decoding=decoding, end_id=VOCABULARY, pad_id=0
+    )
+    return jax.device_get(
+        jit_decoding(run)(params, tokens, mask, row_keys(0, range(len(prompts))))
+    )
+
+
+@tiles
+@pytest.mark.parametrize("weights", SMALLER)
+def test_the_first_greedy_tokens_are_mostly_those_of_float32(weights):
+    # After the first difference texts go their own ways, so only beginnings count.
+    exact, ours = (
+        completions(name, PROMPTS, steps=4).completion for name in ("float32", weights)
+    )
+    assert (exact == ours).mean() >= 0.7
+
+
+@tiles
+@pytest.mark.parametrize("weights", SMALLER)
+def test_a_row_has_the_same_completion_alone_and_in_a_batch(weights):
+    together = completions(weights, PROMPTS)
+    for row, prompt in enumerate(PROMPTS):
+        alone = completions(weights, [prompt])
+        np.testing.assert_array_equal(alone.completion[0], together.completion[row])
+        np.testing.assert_allclose(
+            alone.log_probs[0], together.log_probs[row], atol=1e-3
+        )
+
+
+@tiles
+@pytest.mark.parametrize("rows", [1, 16])
+@pytest.mark.parametrize("weights", SMALLER)
+def test_no_weight_is_cast_or_moved_in_a_decode_step(weights, rows):
+    model, params = model_of(weights, n_layer=1)
+    prompt, mask = np.zeros((rows, 8), np.int32), np.ones((rows, 8), bool)
+    prefill = functools.partial(model.apply, method="prefill")
+    step = functools.partial(model.apply, method="decode_step")
+    variables = {"params": params}
+    _, cache = jax.jit(prefill, static_argnums=3)(variables, prompt, mask, 16)
+    step = jit_decoding(step).lower(variables, cache, prompt[:, 0], prompt[:, 0])
+    program = step.compile().as_text()
+    assert "onednn$matmul" in program and " dot(" in program and "ynn" not in program
+    made = re.findall(r"= \w+\[([\d,]+)\]\S* (?:convert|copy|transpose)\(", program)
+    assert made
+    weights = [leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim == 2]
+    found = [sorted(map(int, shape.split(","))) for shape in made]
+    assert [shape for shape in weights if sorted(shape) in found] == []
+
+
+def test_float32_is_left_as_it_is():
+    _, params = small.gpt2(VOCABULARY)
+    assert quantize(params, "float32") is params
+
+
+@pytest.mark.parametrize("weights", SMALLER)
+def test_without_tiles_one_line_says_what_to_use(weights, monkeypatch):
+    monkeypatch.setattr(product, "available", lambda: False)
+    with pytest.raises(UserError, match="use weights='float32'") as told:
+        quantize({}, weights)
+    assert "\n" not in str(told.value)
