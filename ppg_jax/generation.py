@@ -171,7 +171,9 @@ def _compiler_options() -> dict | None:
     anew for each, and takes twice as long (docs/performance.md, "Decoding")."""
     if jax.default_backend() != "cpu":
         return None
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    # Of what YNNPACK may do, all but convolutions is off; none of ours has any.
+    only = "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+    options = {"xla_cpu_experimental_ynn_fusion_type": only}
     try:
         jax.jit(jnp.negative, compiler_options=options).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:
