@@ -19,6 +19,7 @@ from ppg_jax.benchmark.race import race
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.launching import main
+from ppg_jax.models import quantize
 
 SUITE = flags.DEFINE_enum("suite", "train", [*suites.SUITES, "all"], "Which races.")
 ROW = flags.DEFINE_string("row", "", "Only the row of this name.")
@@ -40,6 +41,9 @@ BATCH_SIZE = flags.DEFINE_integer(
 )
 MICRO_BATCH = flags.DEFINE_integer("micro_batch", 8, "Instances at once; PyTorch.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Compute type.")
+WEIGHTS = flags.DEFINE_enum(
+    "weights", "float32", quantize.WEIGHTS, "Of the generate suite's models."
+)
 DROPOUT = flags.DEFINE_bool("dropout", False, "Whether training drops out.")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Laps of each contestant.", 0)
 THREADS = flags.DEFINE_integer("threads", 2, "Cores for each; 0 is all.", 0)
@@ -61,6 +65,8 @@ def program():
     if not rows:
         names = ", ".join(row.name for row in suites.ROWS)
         raise UserError(f"--row={ROW.value!r} is not in that suite; the rows: {names}")
+    if WEIGHTS.value != "float32" and {row.suite for row in rows} != {"generate"}:
+        raise UserError("--weights belongs to --suite=generate; leave it out.")
     field, values = _sweep()
     made = []
     for row in rows:
@@ -93,7 +99,7 @@ def _tell_parity(records: list[dict]) -> None:
 def _settings() -> dict:
     names = (
         "model source split instances batch_size micro_batch dtype dropout rounds "
-        "threads"
+        "threads weights"
     )
     return {name: flags.FLAGS[name].value for name in names.split()}
 
@@ -122,7 +128,7 @@ def _job(row: suites.Row, settings: dict) -> workload.Job:
         Path(MODELS.value or Path(OUTPUT.value) / "models"),
         settings["model"],
     )
-    names = ("source", "split", "instances", "batch_size", "micro_batch", "dtype")
+    names = "source split instances batch_size micro_batch dtype weights"
     return workload.Job(
         suite=row.suite,
         generator=workload.write_generator(
@@ -134,7 +140,7 @@ def _job(row: suites.Row, settings: dict) -> workload.Job:
         dropout=settings["dropout"],
         # The mean lengths of PersonaChat, which random weights never end at.
         prompts=PromptConfig(max_persona_tokens=48, max_response_tokens=16),
-        **{name: settings[name] for name in names},
+        **{name: settings[name] for name in names.split()},
     )
 
 

@@ -69,7 +69,9 @@ class Generate:
         generator = _load(job.generator, job)
 
         def pipeline(**options):
-            config = PipelineConfig(batch_size=job.batch_size, **options)
+            config = PipelineConfig(
+                batch_size=job.batch_size, weights=job.weights, **options
+            )
             return Pipeline(work.prompts, generator, generator, config)
 
         self._requests = [

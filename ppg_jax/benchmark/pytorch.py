@@ -186,6 +186,9 @@ class Generate(_Base):
     def __init__(self, job: Job, setting: Setting):
         super().__init__(job, setting)
         self.model = self.load(transformers.GPT2LMHeadModel, job.generator).eval()
+        # Its int8 on CPU is for `nn.Linear`, which GPT-2's layers are not.
+        if job.weights == "bfloat16":
+            self.model = self.model.to(torch.bfloat16)
         self.options = {"do_sample": False}
         if setting.compiled:
             # transformers compiles the decode step of a cache that does not grow.

@@ -62,7 +62,7 @@ def run_row(
     """
     job = dataclasses.replace(job, **row.changes)
     results = race(contestants(row, job, peers, threads), rounds, threads)
-    if job.dtype == "float32":
+    if job.dtype == job.weights == "float32":
         for name, result in results.items():
             if "int8" not in name:
                 _check_equal(row, results[OURS], result)

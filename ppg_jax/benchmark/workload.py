@@ -53,6 +53,7 @@ class Job:
     split, where dialogues are trained or scored, and of reinforce; of critic drawn by
     the seed. batch_size: dialogues, contexts or pairs computed at once. micro_batch:
     instances that PyTorch computes at once. top_p: 0 is greedy.
+    weights: of `generate`, as in `ppg_jax.pipeline.PipelineConfig`.
     """
 
     suite: str
@@ -67,6 +68,7 @@ class Job:
     dtype: str = "float32"
     dropout: bool = False
     top_p: float = 0.0
+    weights: str = "float32"
     prompts: PromptConfig = PromptConfig()
     seed: int = 0
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ppg_jax.benchmark import ours, pytorch, results, suites, workload
 from ppg_jax.benchmark.race import Lap, Result, largest_difference
 from ppg_jax.data import tokenization
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
+from ppg_jax.models import product
 from tests import models_for_tests as small
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +110,25 @@ def test_a_race_between_different_results_is_refused():
         suites._check_equal(suites.ROWS[0], a, b)
 
 
+@pytest.mark.skipif(not product.available(), reason="this CPU has no AMX")
+def test_smaller_weights_are_raced_though_results_differ(job, monkeypatch):
+    row, job = of_row(job, "generate, greedy")
+    job = dataclasses.replace(job, weights="bfloat16")
+    found = {}
+
+    def race(made, rounds, threads):
+        works = {name: make() for name, make in made.items()}
+        assert works[suites.OURS]._greedy.config.weights == "bfloat16"
+        assert works["torch_eager, user's work"].model.dtype == torch.bfloat16
+        found.update({n: as_result(work, n) for n, work in works.items()})
+        # As far apart as rounding may make them.
+        found[suites.OURS].checks["persona"][:] = -1
+        return found
+
+    monkeypatch.setattr(suites, "race", race)
+    assert suites.run_row(row, job, ["torch_eager"], 1, 0) is found
+
+
 def test_a_peer_that_is_not_installed_is_told(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install -e \.\[peers\]"):
@@ -169,6 +190,8 @@ def test_a_benchmark_from_the_shell(job, folder, tmp_path):
         ("--sweep=colour=1", "write for example instances=64,256"),
         ("--sweep=instances=many", "'many' is no value of instances"),
         ("--gpt2_tokenizer=/nowhere", "/nowhere"),
+        ("--weights=int8", "--weights belongs to --suite=generate; leave it out."),
+        ("--weights=int4", "<float32|bfloat16|int8>"),
     ],
 )
 def test_a_wrong_flag_is_one_line(flag, told, tmp_path):
