@@ -40,7 +40,10 @@ BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 4, "Dialogues (train, score), contexts or pairs at once.", 1
 )
 MICRO_BATCH = flags.DEFINE_integer("micro_batch", 8, "Instances at once; PyTorch.", 1)
-DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Compute type.")
+PARTS = flags.DEFINE_integer("parts", 1, "Of a gradient, one after the other; ours.", 1)
+DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "Compute type; on CPU, of products."
+)
 WEIGHTS = flags.DEFINE_enum(
     "weights", "float32", quantize.WEIGHTS, "Of the generate suite's models."
 )
@@ -98,8 +101,8 @@ def _tell_parity(records: list[dict]) -> None:
 
 def _settings() -> dict:
     names = (
-        "model source split instances batch_size micro_batch dtype dropout rounds "
-        "threads weights"
+        "model source split instances batch_size micro_batch parts dtype dropout "
+        "rounds threads weights"
     )
     return {name: flags.FLAGS[name].value for name in names.split()}
 
@@ -128,7 +131,7 @@ def _job(row: suites.Row, settings: dict) -> workload.Job:
         Path(MODELS.value or Path(OUTPUT.value) / "models"),
         settings["model"],
     )
-    names = "source split instances batch_size micro_batch dtype weights"
+    names = "source split instances batch_size micro_batch parts dtype weights"
     return workload.Job(
         suite=row.suite,
         generator=workload.write_generator(

@@ -47,7 +47,9 @@ class Train:
         model, params = _load(job.generator, job)
         tx = make_optimizer(OPTIMIZER, 1)
         self._state = TrainState.create(params, tx)
-        self._step = supervised.make_train_step(model, tx, 1, job.seed, job.dropout)
+        self._step = supervised.make_train_step(
+            model, tx, job.parts, job.seed, job.dropout
+        )
         self._batches = [part.batch for (part,) in work.updates("dialogue")]
         self._examples = work.dialogue_examples()
         self._scorer = Scorer(model, batch_size=job.batch_size)
@@ -104,7 +106,10 @@ class Reinforce:
         work = Workload(job)
         self._prompts, self._instances = work.prompts, work.reinforced_instances()
         self._config = reinforce.Config(
-            prompts=job.prompts, batch_size=job.batch_size, optimizer=OPTIMIZER
+            prompts=job.prompts,
+            batch_size=job.batch_size,
+            micro_batches=job.parts,
+            optimizer=OPTIMIZER,
         )
         model, params = _load(job.generator, job)
         self._critic = Critic.load(job.critic)
@@ -191,8 +196,16 @@ class CriticTrain:
 
 
 def _load(folder: str, job: Job):
-    """(model, params) of a model folder."""
-    return pretrained.load(folder, dtype=jnp.dtype(job.dtype))[:2]
+    """(model, params) of a model folder, of the job's compute type.
+
+    bfloat16 on a CPU is what pays there: activations stay float32, and products round
+    what they multiply (`ppg_jax.models.product`).
+    """
+    dtype = job.dtype
+    if dtype == "bfloat16" and jax.default_backend() == "cpu":
+        jax.config.update("jax_default_matmul_precision", "bfloat16")
+        dtype = "float32"
+    return pretrained.load(folder, dtype=jnp.dtype(dtype))[:2]
 
 
 def in_order(scores) -> np.ndarray:

@@ -325,10 +325,21 @@ class Reinforce(_Base):
             for i, adam in enumerate(self.adams):
                 rows = [(c + [end_id])[: widths[i]] for c in made[i]]
                 adam.zero_grad(set_to_none=True)
-                log_prob = self._log_prob(i, prompts[i], rows)
-                (-(self.tensor(reward) * log_prob).mean()).backward()
+                self._backward(i, prompts[i], rows, reward)
                 adam.step()
         self.wait()
+
+    def _backward(self, i: int, prompts, rows, reward):
+        """Sums the gradient of policy i over micro-batches of like lengths."""
+        lengths = [len(p) + len(r) for p, r in zip(prompts, rows, strict=True)]
+        order, size = np.argsort(lengths, kind="stable"), self.job.micro_batch
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
+            log_prob = self._log_prob(
+                i, [prompts[j] for j in part], [rows[j] for j in part]
+            )
+            loss = -(self.tensor(reward[part]) * log_prob).sum() / len(order)
+            loss.backward()
 
     def _judged(self, chosen, options):
         """Prompts, completions (without end tokens) and rewards of a batch."""

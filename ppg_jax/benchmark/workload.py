@@ -52,8 +52,8 @@ class Job:
     the split: the first ones to answer; the first updates of training on the whole
     split, where dialogues are trained or scored, and of reinforce; of critic drawn by
     the seed. batch_size: dialogues, contexts or pairs computed at once. micro_batch:
-    instances that PyTorch computes at once. top_p: 0 is greedy.
-    weights: of `generate`, as in `ppg_jax.pipeline.PipelineConfig`.
+    instances that PyTorch computes at once. parts: that we sum a gradient over. top_p:
+    0 is greedy. weights: of `generate`, as in `ppg_jax.pipeline.PipelineConfig`.
     """
 
     suite: str
@@ -64,6 +64,7 @@ class Job:
     instances: int
     batch_size: int
     micro_batch: int
+    parts: int = 1
     task: str = "response"
     dtype: str = "float32"
     dropout: bool = False
