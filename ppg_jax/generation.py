@@ -19,6 +19,7 @@ import numpy as np
 from ppg_jax import sampling
 from ppg_jax.losses import token_log_probs
 from ppg_jax.models.gpt2 import positions_of
+from ppg_jax.models.quantize import rounded_once
 from ppg_jax.sampling import Decoding
 
 
@@ -69,6 +70,7 @@ def generate(
     early when all rows have ended. Pure; jit it with the model, the decoding and the
     ids closed over.
     """
+    params = rounded_once(params)
     slots = prompt.shape[1] + decoding.max_new_tokens
     logits, cache = model.apply(
         {"params": params}, prompt, prompt_mask, slots, method="prefill"
@@ -92,6 +94,7 @@ def generate_branches(
 
     trunk: left-padded int [F, P], bool [F, P]; B branches and keys [B] -> `Rollout`.
     """
+    params = rounded_once(params)
     variables = {"params": params}
     rows, shared, tail, tail_mask = branches
     slots = trunk.shape[1] + tail.shape[1] + decoding.max_new_tokens

@@ -228,7 +228,6 @@ def test_an_export_into_something_else_is_refused(run_dir):
     assert Pipeline.load(run_dir).stage == "supervised"
 
 
-@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")
 @pytest.mark.skipif(not product.available(), reason="this CPU has no AMX")
 @pytest.mark.parametrize("weights", ["bfloat16", "int8"])
 def test_smaller_weights_answer_alone_as_among_others(weights):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ppg_jax.models.product import einsum
+from ppg_jax.models.product import einsum, plain
 
 # Smaller blocks compute less of the upper half; larger ones are better products and
 # compile sooner.
@@ -42,9 +42,11 @@ def attend_cached(
     [B, T, N, H], [B, N, H, S] twice, bool [B, T, S] -> [B, T, N, H]. With slots last,
     a decode step rearranges no cache, which would cost more than attention itself.
     """
-    scores = einsum("btnh,bnhs->bnts", query, keys)
+    # A float32 cache is not rounded: that would cost more than the product.
+    multiply = plain if keys.dtype == jnp.float32 else einsum
+    scores = multiply("btnh,bnhs->bnts", query, keys)
     probs = _probabilities(scores, mask, query.shape[-1], values.dtype)
-    return einsum("bnts,bnhs->btnh", probs, values, values.dtype)
+    return multiply("bnts,bnhs->btnh", probs, values, values.dtype)
 
 
 def _probabilities(scores, mask, head_size: int, dtype):

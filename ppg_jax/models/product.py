@@ -50,14 +50,14 @@ def product(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Arr
     """As `einsum`, without a gradient of its own."""
     rounded = jax.config.jax_default_matmul_precision == "bfloat16"
     if a.dtype == b.dtype == jnp.float32 and not rounded:
-        return _plain(spec, dtype, a, b)
-    on_cpu = _in_float32 if a.dtype != jnp.int8 else _plain
+        return plain(spec, a, b, dtype)
+    on_cpu = _in_float32 if a.dtype != jnp.int8 else plain
     on_cpu = _onednn if available() else on_cpu
     return jax.lax.platform_dependent(
         a,
         b,
-        cpu=functools.partial(on_cpu, spec, dtype),
-        default=functools.partial(_plain, spec, dtype),
+        cpu=functools.partial(on_cpu, spec, dtype=dtype),
+        default=functools.partial(plain, spec, dtype=dtype),
     )
 
 
@@ -66,7 +66,7 @@ def available() -> bool:
     """Whether this machine's CPU has tiles, and jaxlib the call that uses them."""
     if platform.machine() != "x86_64" or not _has_amx():
         return False
-    call = functools.partial(_onednn, "mk,kn->mn", jnp.float32)
+    call = functools.partial(_onednn, "mk,kn->mn", dtype=jnp.float32)
     ones = np.ones((16, 16), jnp.bfloat16)
     try:
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
@@ -81,17 +81,18 @@ def _has_amx() -> bool:
     return info.exists() and " amx_bf16" in info.read_text()
 
 
-def _plain(spec, dtype, a, b):
+def plain(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array:
+    """As `product`, by XLA, and never rounded."""
     total = jnp.int32 if a.dtype == jnp.int8 else jnp.float32
     return jnp.einsum(spec, a, b, preferred_element_type=total).astype(dtype)
 
 
-def _in_float32(spec, dtype, a, b):
+def _in_float32(spec, a, b, dtype):
     """What XLA makes of bfloat16 products on CPU, if it makes anything of them."""
-    return _plain(spec, dtype, a.astype(jnp.float32), b.astype(jnp.float32))
+    return plain(spec, a.astype(jnp.float32), b.astype(jnp.float32), dtype)
 
 
-def _onednn(spec, dtype, a, b):
+def _onednn(spec, a, b, dtype):
     """A batched matrix product of views: each operand is told in which order its axes
     lie in memory, so nothing is transposed."""
     left, right, out = _axes(spec)

@@ -43,13 +43,24 @@ def quantize(params: dict, weights: str) -> dict:
     return jax.jit(_stored, static_argnums=1)(params, weights)
 
 
+def rounded_once(params: dict) -> dict:
+    """The weights of many products to come: rounded now, where each would round them.
+
+    That is on a CPU with AMX if `jax.default_matmul_precision` is "bfloat16".
+    """
+    rounds = jax.config.jax_default_matmul_precision == "bfloat16"
+    if rounds and jax.default_backend() == "cpu" and product.available():
+        return _stored(params, "bfloat16")
+    return params
+
+
 def _stored(tree, weights):
     if not isinstance(tree, dict):
         return tree
     made = {name: _stored(part, weights) for name, part in tree.items()}
     if "kernel" in made:
         return made | _weight(made.pop("kernel").T, weights)
-    if "wte" in made:
+    if "embedding" in made.get("wte", {}):
         return made | {"wte": _weight(made["wte"]["embedding"], weights)}
     return made
 

@@ -200,3 +200,14 @@ def test_without_tiles_one_line_says_what_to_use(weights, monkeypatch):
     with pytest.raises(UserError, match="use weights='float32'") as told:
         quantize({}, weights)
     assert "\n" not in str(told.value)
+
+
+@tiles
+def test_where_products_round_weights_are_rounded_once_for_all_steps():
+    with jax.default_matmul_precision("bfloat16"):
+        rounded = completions("float32", PROMPTS)
+    stored, exact = (completions(name, PROMPTS) for name in ("bfloat16", "float32"))
+    np.testing.assert_array_equal(rounded.completion, stored.completion)
+    # The prompt's attention is rounded in one and not in the other.
+    np.testing.assert_allclose(rounded.log_probs, stored.log_probs, atol=0.02)
+    assert np.abs(rounded.log_probs - exact.log_probs).max() > 1e-3
