@@ -32,6 +32,7 @@ def get_config():
         model=GPT2Config(n_positions=256, n_embd=96, n_layer=2, n_head=4),
         dropout=False,
         batch_size=4,
+        widths=4,  # a program each, and compiling one takes as long as 100 updates
         epochs=3.5,
         optimizer=OptimizerConfig(
             learning_rate=3e-3, warmup_steps=50, schedule="cosine", clip_norm=1.0

@@ -1,11 +1,23 @@
 """What is trained on when depends on (seed, epoch, step) alone, and nothing is lost."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
 
-from ppg_jax.data.batching import WINDOW, Batches, bucket, collate, epoch_order
+from ppg_jax.data.batching import (
+    WIDTH_STEP,
+    WINDOW,
+    Batches,
+    best_widths,
+    bucket,
+    collate,
+    epoch_order,
+    pack,
+)
 from ppg_jax.data.prompts import Example
+from ppg_jax.scoring import branch_mask
 from tests import models_for_tests as small
 
 
@@ -126,3 +138,65 @@ def test_the_head_works_on_few_positions_without_a_target():
     batch = collate([example(1, 400), example(2, 300)])
     assert batch.tokens.shape == (2, 448)
     assert batch.targets.shape == (2, 448 // 4)
+
+
+def test_the_best_widths_are_those_that_need_least_padding():
+    lengths = np.random.default_rng(0).integers(1, 130, 30)
+    steps = range(WIDTH_STEP, 145, WIDTH_STEP)
+
+    def padding(widths):
+        widths = np.array(widths)
+        return sum(widths[np.searchsorted(widths, n)] - n for n in lengths)
+
+    for number in (1, 2, 3):
+        found = best_widths(lengths, number)
+        fitting = (
+            widths
+            for widths in itertools.combinations(steps, number)
+            if widths[-1] >= lengths.max()
+        )
+        assert len(found) == number
+        assert padding(found) == min(map(padding, fitting))
+    assert best_widths([20, 30], 8).tolist() == [32]
+    assert len(best_widths(lengths, 99)) == len({-(-n // WIDTH_STEP) for n in lengths})
+
+
+def test_batches_have_one_of_so_many_widths():
+    made = [example(n, 20 + n) for n in range(200)]
+    batches = Batches(made, 4, seed=0, widths=3)
+    seen = {batches(step).tokens.shape[1] for step in range(batches.steps_per_epoch)}
+    assert len(seen) == 3
+    assert max(seen) == 224
+
+
+def test_packed_examples_fill_rows_and_see_only_themselves():
+    sizes = [90, 60, 50, 40, 30, 10]
+    made = [example(n, size) for n, size in enumerate(sizes)]
+    branching = small.prompts().persona_dialogue(small.DIALOGUES[0])
+    rows = pack(made + branching, 100)
+    assert sum(map(len, rows)) == sum(map(len, made + branching))
+    (branches,) = branching
+    packed = [row for row in rows if row is not branches]
+    assert len(rows) == len(packed) + 1  # the one with branches is as it was
+    assert len(packed) == 3  # 90 + 10, 60 + 40, 50 + 30
+    assert all(len(row) <= 100 for row in packed)
+    by_id = {each.ids[0]: each for each in made}
+    for row in packed:
+        ends = np.cumsum([len(by_id[name]) for name in row.ids])
+        batch = collate([row])
+        mask = np.asarray(
+            branch_mask(batch.branch_ids, batch.branch_starts, batch.position_ids)
+        )[0]
+        for number, (name, end) in enumerate(zip(row.ids, ends, strict=True)):
+            source = by_id[name]
+            mine = np.s_[end - len(source) : end]
+            for column in ("tokens", "position_ids"):
+                np.testing.assert_array_equal(
+                    getattr(row, column)[mine], getattr(source, column)
+                )
+            owners = np.where(source.target_of > 0, source.target_of + number, 0)
+            np.testing.assert_array_equal(row.target_of[mine], owners)
+            np.testing.assert_array_equal(mask[mine, mine], np.tri(len(source)))
+            outside = np.ones(mask.shape[0], bool)
+            outside[mine] = False
+            assert not mask[mine][:, outside].any()
