@@ -30,7 +30,8 @@ from ppg_jax.generation import (
 from ppg_jax.sampling import Decoding
 
 # Multiples that widths and numbers of rows are padded to, so that few shapes compile.
-BUCKET, TAIL_STEP, ROW_STEP = 64, 8, 2
+BUCKET, TAIL_STEP, TRUNK_STEP = 64, 8, 2
+ROW_BUCKET, TARGET_STEP = 32, 16
 
 
 @flax.struct.dataclass
@@ -58,7 +59,7 @@ def prompts_of(prompts: Prompts, chosen: Sequence[Instance]) -> Prompted:
     numbers, shared = zip(*(member[i] for i in range(len(rows))), strict=True)
     tails = [row[common:] for row, common in zip(rows, shared, strict=True)]
     trunks = [rows[family.trunk] for family in found]
-    trunks += trunks[:1] * (-len(trunks) % ROW_STEP)
+    trunks += trunks[:1] * (-len(trunks) % TRUNK_STEP)
     befores, afters = zip(*map(prompts.response_parts, chosen), strict=True)
     width = _width([*trunks, *befores, *afters], prompts.config)
     tail = -(-max(map(len, tails)) // TAIL_STEP) * TAIL_STEP
@@ -183,14 +184,17 @@ def _said(rollout: Rollout) -> list[list[int]]:
 def update_batch(
     examples: Sequence[Example], values: np.ndarray, width: int, parts: int
 ) -> tuple[Batch, np.ndarray]:
-    """Examples packed into rows of `width` tokens, and each target's share of `values`.
+    """Examples packed into rows of `width` tokens, or of as many as the longest needs,
+    and each target's share of `values`.
 
     values: float32 [B], one for each completion; parts: what the number of rows must be
     a multiple of -> a batch, float32 [R, M].
     """
+    longest = max(map(len, examples))
+    width = max(width, -(-longest // ROW_BUCKET) * ROW_BUCKET)
     rows = pack(examples, width)
-    step = int(np.lcm(ROW_STEP, parts))
-    batch = collate(rows, -(-len(rows) // step) * step)
+    height = -(-len(rows) // parts) * parts
+    batch = collate(rows, height, widths=np.array([width]), target_step=TARGET_STEP)
     shares = np.zeros(batch.targets.shape, np.float32)
     for i, row in enumerate(rows):
         owners = np.array(row.ids, int)[batch.target_of[i]]

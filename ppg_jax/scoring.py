@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax.data.batching import Batch, best_widths, collate
-from ppg_jax.data.prompts import Example
+from ppg_jax.data.prompts import BRANCHES, Example
 from ppg_jax.losses import token_log_probs
 
 
@@ -26,7 +26,8 @@ def branch_mask(branch_ids: jax.Array, branch_starts, position_ids) -> jax.Array
     same = branch_ids[:, :, None] == branch_ids[:, None, :]
     own = same & jnp.tri(length, dtype=bool)[None]
     before = position_ids[:, None, :] < branch_starts[:, :, None]
-    return own | (before & (branch_ids == 0)[:, None, :])
+    trunk = branch_ids // BRANCHES * BRANCHES
+    return own | (before & (branch_ids[:, None, :] == trunk[:, :, None]))
 
 
 def target_logits(model, params, batch: Batch, dropout_rng=None) -> jax.Array:

@@ -22,6 +22,7 @@ from ppg_jax import rewards
 from ppg_jax.benchmark.ours import OPTIMIZER, in_order, padded
 from ppg_jax.benchmark.workload import Job, Part, Workload
 from ppg_jax.data.batching import Batch
+from ppg_jax.data.prompts import BRANCHES
 from ppg_jax.judge import RELATED, UNRELATED, PairBatch, collate
 from ppg_jax.scoring import Score as NLL
 
@@ -167,7 +168,8 @@ def branch_mask(batch: Batch) -> np.ndarray:
     length = branch.shape[1]
     own = (branch[:, :, None] == branch[:, None, :]) & np.tri(length, dtype=bool)
     before = batch.position_ids[:, None, :] < batch.branch_starts[:, :, None]
-    return (own | (before & (branch == 0)[:, None, :]))[:, None]
+    trunk = branch // BRANCHES * BRANCHES
+    return (own | (before & (branch[:, None, :] == trunk[:, :, None])))[:, None]
 
 
 def trimmed(batch: Batch) -> Batch:

@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import numpy as np
 
-from ppg_jax.data.prompts import Example
+from ppg_jax.data.prompts import BRANCHES, Example
 
 # Batches that are sorted by length together: enough for little padding, few enough that
 # an epoch stays well mixed.
@@ -72,10 +72,13 @@ def collate(
     rows: int = 0,
     pad_id: int = 0,
     widths: np.ndarray | None = None,
+    target_step: int = 0,
 ) -> Batch:
     """A batch of at least `rows` rows; missing ones are padding without targets.
 
-    widths: ascending, the padded lengths to choose from; None: a `bucket`.
+    widths: ascending, the padded lengths to choose from; None: a `bucket`. target_step:
+    what the number of targets is a multiple of; 0: a quarter of the width, for few
+    shapes to compile, and little padding.
     """
     rows = max(rows, len(examples))
     longest = max(len(e) for e in examples)
@@ -83,10 +86,9 @@ def collate(
         width = bucket(longest)
     else:
         width = int(widths[np.searchsorted(widths, longest)])
-    # Targets in quarters of the width: few shapes to compile, and little padding.
-    quarter = -(-width // 4)
+    step = target_step or -(-width // 4)
     count = max(int(np.count_nonzero(e.target_of)) for e in examples)
-    targets = -(-max(count, 1) // quarter) * quarter
+    targets = -(-max(count, 1) // step) * step
 
     def empty(columns, value, dtype=np.int32):
         return np.full((rows, columns), value, dtype)
@@ -115,36 +117,35 @@ def collate(
 def pack(examples: Sequence[Example], width: int) -> list[Example]:
     """Examples side by side in rows of at most `width` tokens, none seeing another.
 
-    First fit, longest first. Those with branches, which tell a trunk by its branch id
-    0, and those that are longer stay as they are.
+    First fit, longest first; one that is longer has a row of its own.
     """
     rows: list[list[Example]] = []
     left: list[int] = []
     for each in sorted(examples, key=len, reverse=True):
         room = [i for i, free in enumerate(left) if len(each) <= free]
-        if each.branch_ids.any() or not room:
-            rows.append([each])
-            left.append(0 if each.branch_ids.any() else width - len(each))
-        else:
+        if room:
             rows[room[0]].append(each)
             left[room[0]] -= len(each)
-    return [row[0] if len(row) == 1 else _side_by_side(row) for row in rows]
+        else:
+            rows.append([each])
+            left.append(width - len(each))
+    return [_side_by_side(row) for row in rows]
 
 
 def _side_by_side(examples: Sequence[Example]) -> Example:
-    """Each one in a branch of its own, from 1 on, that continues nothing."""
+    """Each one with its own trunk, and the ids of all."""
     before = np.cumsum([0, *(len(e.ids) for e in examples)])
     owners = [
-        np.where(e.target_of > 0, e.target_of + n, 0)
+        np.where(e.target_of > 0, e.target_of + n, 0).astype(np.int32)
         for e, n in zip(examples, before, strict=False)
     ]
-    numbers = [np.full(len(e), n, np.int32) for n, e in enumerate(examples, 1)]
+    branches = [e.branch_ids + n * BRANCHES for n, e in enumerate(examples)]
     return Example(
         tokens=np.concatenate([e.tokens for e in examples]),
         position_ids=np.concatenate([e.position_ids for e in examples]),
-        branch_ids=np.concatenate(numbers),
+        branch_ids=np.concatenate(branches),
         branch_starts=np.concatenate([e.branch_starts for e in examples]),
-        target_of=np.concatenate(owners).astype(np.int32),
+        target_of=np.concatenate(owners),
         ids=tuple(name for e in examples for name in e.ids),
     )
 

@@ -34,6 +34,7 @@ CUES = {
 }
 ORDERS = ("persona_first", "context_first")
 JOINTS = {"space": " ", "newline": "\n"}
+BRANCHES = 4096  # more than there can be of one trunk
 MOST_KNOWN = 1_000_000  # texts whose tokens are remembered
 
 
@@ -80,11 +81,14 @@ class Example:
             c 1 1 1 . .     position_ids   0 1 2 2 3
             x 1 1 . 1 .
             y 1 1 . 1 1
+
+    Of several trunks in a row (`ppg_jax.data.batching.pack`) the second one has the id
+    `BRANCHES`, its branches those that follow, and so on.
     """
 
     tokens: np.ndarray  # int32 [T]
     position_ids: np.ndarray  # int32 [T]
-    branch_ids: np.ndarray  # int32 [T]; 0 is the trunk
+    branch_ids: np.ndarray  # int32 [T]; a multiple of `BRANCHES` is a trunk
     branch_starts: np.ndarray  # int32 [T]
     target_of: np.ndarray  # int32 [T]; 1 + index into `ids`; 0 = not a target
     ids: tuple[str, ...]  # the instances

@@ -172,31 +172,42 @@ def test_batches_have_one_of_so_many_widths():
 def test_packed_examples_fill_rows_and_see_only_themselves():
     sizes = [90, 60, 50, 40, 30, 10]
     made = [example(n, size) for n, size in enumerate(sizes)]
-    branching = small.prompts().persona_dialogue(small.DIALOGUES[0])
-    rows = pack(made + branching, 100)
-    assert sum(map(len, rows)) == sum(map(len, made + branching))
-    (branches,) = branching
-    packed = [row for row in rows if row is not branches]
-    assert len(rows) == len(packed) + 1  # the one with branches is as it was
-    assert len(packed) == 3  # 90 + 10, 60 + 40, 50 + 30
-    assert all(len(row) <= 100 for row in packed)
+    rows = pack(made, 100)
+    assert len(rows) == 3  # 90 + 10, 60 + 40, 50 + 30
+    assert all(len(row) <= 100 for row in rows)
+
+    made += [e for d in small.DIALOGUES for e in small.prompts().persona_dialogue(d)]
+    rows = pack(made, 400)
+    assert sum(map(len, rows)) == sum(map(len, made))
+    assert len(rows) < len(made)
     by_id = {each.ids[0]: each for each in made}
-    for row in packed:
-        ends = np.cumsum([len(by_id[name]) for name in row.ids])
-        batch = collate([row])
-        mask = np.asarray(
-            branch_mask(batch.branch_ids, batch.branch_starts, batch.position_ids)
-        )[0]
-        for number, (name, end) in enumerate(zip(row.ids, ends, strict=True)):
-            source = by_id[name]
-            mine = np.s_[end - len(source) : end]
-            for column in ("tokens", "position_ids"):
-                np.testing.assert_array_equal(
-                    getattr(row, column)[mine], getattr(source, column)
-                )
-            owners = np.where(source.target_of > 0, source.target_of + number, 0)
-            np.testing.assert_array_equal(row.target_of[mine], owners)
-            np.testing.assert_array_equal(mask[mine, mine], np.tri(len(source)))
-            outside = np.ones(mask.shape[0], bool)
+    for row in rows:
+        mask, at = mask_of(row), 0
+        for source in sources(row, by_id):
+            mine = np.s_[at : at + len(source)]
+            for column in ("tokens", "position_ids", "branch_starts"):
+                expected = getattr(source, column)
+                np.testing.assert_array_equal(getattr(row, column)[mine], expected)
+            owners = [row.ids[n - 1] if n else "" for n in row.target_of[mine]]
+            whose = [source.ids[n - 1] if n else "" for n in source.target_of]
+            assert owners == whose
+            np.testing.assert_array_equal(mask[mine, mine], mask_of(source))
+            outside = np.ones(len(row), bool)
             outside[mine] = False
             assert not mask[mine][:, outside].any()
+            at += len(source)
+        assert at == len(row)
+
+
+def sources(row, by_id):
+    """The examples in a packed row, in their order."""
+    position = 0
+    while position < len(row.ids):
+        source = by_id[row.ids[position]]
+        position += len(source.ids)
+        yield source
+
+
+def mask_of(one: Example) -> np.ndarray:
+    columns = (one.branch_ids, one.branch_starts, one.position_ids)
+    return np.asarray(branch_mask(*(column[None] for column in columns)))[0]
