@@ -21,6 +21,8 @@ from ppg_jax.errors import UserError
 from ppg_jax.launching import main
 from ppg_jax.models import quantize
 
+SWEPT = ("instances", "batch_size", "max_length", "model")
+
 SUITE = flags.DEFINE_enum("suite", "train", [*suites.SUITES, "all"], "Which races.")
 ROW = flags.DEFINE_string("row", "", "Only the row of this name.")
 PEER = flags.DEFINE_multi_enum(
@@ -47,16 +49,18 @@ DTYPE = flags.DEFINE_enum(
 WEIGHTS = flags.DEFINE_enum(
     "weights", "float32", quantize.WEIGHTS, "Of the generate suite's models."
 )
+MAX_LENGTH = flags.DEFINE_integer(
+    "max_length", PromptConfig.max_length, "Tokens of prompt and completion.", 1
+)
 DROPOUT = flags.DEFINE_bool("dropout", False, "Whether training drops out.")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Laps of each contestant.", 0)
 THREADS = flags.DEFINE_integer("threads", 2, "Cores for each; 0 is all.", 0)
 SWEEP = flags.DEFINE_string(
-    "sweep", "", "A cost curve: FLAG=V1,V2,... with instances, batch_size or model."
+    "sweep", "", f"A cost curve: FLAG=V1,V2,... with FLAG one of {', '.join(SWEPT)}."
 )
 LABEL = flags.DEFINE_string("label", "", "Added to the name of each row's record.")
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark", "Where the results go.")
 MODELS = flags.DEFINE_string("models", "", "Where the models go; empty: the output.")
-SWEPT = ("instances", "batch_size", "model")
 
 
 def program():
@@ -102,7 +106,7 @@ def _tell_parity(records: list[dict]) -> None:
 def _settings() -> dict:
     names = (
         "model source split instances batch_size micro_batch parts dtype dropout "
-        "rounds threads weights"
+        "rounds threads weights max_length"
     )
     return {name: flags.FLAGS[name].value for name in names.split()}
 
@@ -142,7 +146,11 @@ def _job(row: suites.Row, settings: dict) -> workload.Job:
         ),
         dropout=settings["dropout"],
         # The mean lengths of PersonaChat, which random weights never end at.
-        prompts=PromptConfig(max_persona_tokens=48, max_response_tokens=16),
+        prompts=PromptConfig(
+            max_length=settings["max_length"],
+            max_persona_tokens=48,
+            max_response_tokens=16,
+        ),
         **{name: settings[name] for name in names.split()},
     )
 
