@@ -84,7 +84,7 @@ class Score(_Base):
         super().__init__(job, setting)
         self.model = self.load(transformers.GPT2LMHeadModel, job.generator)
         self.nll = self.compile(functools.partial(target_nll, self.model))
-        self.updates = self.work.updates(setting.form)
+        self.parts = self.work.parts(setting.form)
 
     def arguments(self, batch: Batch) -> tuple:
         """What `target_nll` reads."""
@@ -109,7 +109,7 @@ class Score(_Base):
     def _scores(self) -> dict[str, NLL]:
         self.model.eval()
         scores = {}
-        for part in self.work.parts(self.setting.form):
+        for part in self.parts:
             with self.autocast():
                 nll = self.nll(*self.arguments(part.batch))
             scores |= by_instance(part, nll.float().cpu().numpy())
@@ -122,6 +122,7 @@ class Train(Score):
     def __init__(self, job: Job, setting: Setting):
         super().__init__(job, setting)
         self.adam = self.optimizer(self.model)
+        self.updates = self.work.updates(setting.form)
 
     def run(self):
         self.model.train(self.job.dropout)

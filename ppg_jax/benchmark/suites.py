@@ -77,6 +77,8 @@ def contestants(
     for peer in peers:
         kind, _, setting = peer.partition("_")
         if kind == "torch":
+            if job.weights == "int8":
+                raise UserError(f"{peer} has no --weights=int8; ctranslate2_int8 has.")
             for form in row.forms:
                 made[f"{peer}, {form}"] = functools.partial(
                     _torch, row.work, job, FORMS[form], setting == "compile", threads

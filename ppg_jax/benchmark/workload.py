@@ -117,14 +117,19 @@ class Workload:
         return [self._micro_batches(examples) for examples in plan]
 
     def parts(self, form: str) -> list[Part]:
-        """What is scored at once; instances of like lengths from everywhere."""
-        if form == "dialogue":
-            return [part for (part,) in self.updates(form)]
-        return self._micro_batches(self.dialogue_examples())
+        """What is scored at once, sorted by length, as `ppg_jax.scoring.Scorer` does."""
+        if form == "instance":
+            return self._micro_batches(self.dialogue_examples())
+        size = self.job.batch_size
+        order = sorted(self.dialogue_examples(), key=len)
+        chunks = [order[at : at + size] for at in range(0, len(order), size)]
+        widths = best_widths([len(chunk[-1]) for chunk in chunks], WIDTHS)
+        return [_part(chunk, size, widths) for chunk in chunks]
 
     @functools.cached_property
     def _plan(self) -> tuple[list[list[Example]], np.ndarray]:
         """The first updates of training on the whole split, and its padded lengths."""
+        self.prompts.prime(self._all)
         examples = [e for d in self._all for e in self._of_dialogue(d)]
         lengths = np.array([len(e) for e in examples])
         plan, have = [], 0
