@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from ppg_jax.config import flatten
@@ -148,6 +149,9 @@ def _fingerprint(config, inputs: dict[str, str]) -> dict:
     compared = {k: v for k, v in fields if k.split(".")[-1] not in NOT_COMPARED}
     # As it will be read again: JSON knows no tuples.
     compared = json.loads(json.dumps(compared))
+    precision = jax.config.jax_default_matmul_precision
+    if precision:  # of the environment, and what a run computes depends on it
+        compared["JAX_DEFAULT_MATMUL_PRECISION"] = precision
     return compared | {_sum_of(name): value for name, value in inputs.items()}
 
 

@@ -70,6 +70,7 @@ def generate(
     early when all rows have ended. Pure; jit it with the model, the decoding and the
     ids closed over.
     """
+    _check_room(model, prompt, decoding)
     params = rounded_once(params)
     slots = prompt.shape[1] + decoding.max_new_tokens
     logits, cache = model.apply(
@@ -94,6 +95,7 @@ def generate_branches(
 
     trunk: left-padded int [F, P], bool [F, P]; B branches and keys [B] -> `Rollout`.
     """
+    _check_room(model, trunk, decoding)
     params = rounded_once(params)
     variables = {"params": params}
     rows, shared, tail, tail_mask = branches
@@ -107,6 +109,15 @@ def generate_branches(
     begun = trunk[rows], cache.filled[:, : trunk.shape[1]]
     read = *splice([begun, (tail, tail_mask)]), logits, cache
     return _complete(model, params, *read, rngs, decoding, end_id, pad_id)
+
+
+def _check_room(model, prompt, decoding: Decoding) -> None:
+    length, room = prompt.shape[1], model.config.n_positions
+    if length + decoding.max_new_tokens > room:
+        raise ValueError(
+            f"A prompt of {length} tokens and {decoding.max_new_tokens} new ones do "
+            f"not fit into n_positions={room}; shorten it or generate fewer."
+        )
 
 
 def _complete(

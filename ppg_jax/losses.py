@@ -14,11 +14,6 @@ def token_log_probs(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
-def sequence_log_prob(log_probs: jax.Array, mask: jax.Array) -> jax.Array:
-    """Masked sum over the tokens.  [B, T], bool [B, T] -> [B]."""
-    return jnp.sum(log_probs, axis=-1, where=mask)
-
-
 def cross_entropy(log_probs: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean negative log-likelihood of the counted tokens, nats.  [B, T] -> scalar."""
     return -jnp.sum(log_probs, where=mask) / jnp.maximum(jnp.sum(mask), 1)

@@ -68,6 +68,7 @@ class Config:
     (section 5.7). temperature 0 trains on greedy completions. reduce: "sum" or "mean"
     of the log-probs over tokens. batching: whether an update's instances are turns that
     follow each other, whose common context is then read once, or drawn one by one.
+    micro_batches: parts that a gradient is summed over; cut are the packed rows.
     updates: at most; 0 is one epoch. patience: how many
     validations in a row may fail to improve the response perplexity.
     """
@@ -312,8 +313,9 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
     """(state, prompts, fetched rollouts, advantages, watch) -> (state, metrics), for
     both policies.
 
-    A jit each: in one, XLA runs them side by side and needs twice the memory.
-    watch: whether KL to the supervised models is measured, one forward pass more each.
+    advantages: float32 [B] for each policy. A jit each: in one, XLA runs them side by
+    side and needs twice the memory. watch: bool, whether KL to the supervised models
+    is measured, one forward pass more each.
     """
     # Of the filters only those that are the same at every step are options here.
     decoding, step = config.decoding(1), jnp.zeros((), jnp.int32)
@@ -341,8 +343,8 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
         value += config.kl_coefficient * kl - config.entropy_coefficient * uncertainty
         return value, {"loss": value, "kl": kl, "entropy": uncertainty}
 
-    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-    def improve(model, state: TrainState, batch, advantage, watch, reference):
+    @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+    def improve(model, parts, state: TrainState, batch, advantage, watch, reference):
         tokens = jnp.sum(batch.target_mask)
 
         def gradient(rows, _):
@@ -350,7 +352,7 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
             return jax.grad(loss, has_aux=True)(state.params, part, model, reference)
 
         grads, metrics = accumulate(
-            gradient, (batch, advantage), jax.random.key(0), config.micro_batches
+            gradient, (batch, advantage), jax.random.key(0), parts
         )
         return state.apply_gradients(grads, tx), metrics
 
@@ -370,14 +372,15 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
                 values = advantages[i]
                 if config.reduce == "mean":
                     values = values / rollouts[i].completion_mask.sum(axis=1)
-                batch = update_batch(
+                batch, shares = update_batch(
                     examples[i],
-                    values,
+                    values.astype(np.float32),
                     bucket(config.prompts.max_length),
                     config.micro_batches,
                 )
+                parts = min(config.micro_batches, len(batch.tokens))
                 states[name], told = improve(
-                    model, states[name], *batch, watch, reference
+                    model, parts, states[name], batch, shares, watch, reference
                 )
                 metrics |= {f"{name}_{k}": v for k, v in told.items()}
         return state.replace(step=state.step + 1, **states), metrics
@@ -401,7 +404,8 @@ class Validator:
             persona_model, greedy, prompts.end_id, batch_size=64, bucket=128
         )
         self._persona_scorer = Scorer(persona_model, 32)
-        self._response_scorer = Scorer(response_model, 32)
+        # Its examples hold new personas each time: widths that fit them would, too.
+        self._response_scorer = Scorer(response_model, 32, widths=0)
         self._persona_examples = [prompts.persona_example(i) for i in self.subset]
         self._name = config.name
 

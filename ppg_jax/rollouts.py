@@ -14,7 +14,7 @@ import flax.struct
 import jax
 import numpy as np
 
-from ppg_jax.data.batching import Batch, collate, pack
+from ppg_jax.data.batching import Batch, bucket, collate, pack
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts, example
 from ppg_jax.generation import (
@@ -29,9 +29,9 @@ from ppg_jax.generation import (
 )
 from ppg_jax.sampling import Decoding
 
-# Multiples that widths and numbers of rows are padded to, so that few shapes compile.
-BUCKET, TAIL_STEP, TRUNK_STEP = 64, 8, 2
-ROW_BUCKET, TARGET_STEP = 32, 16
+# Multiples that numbers of tokens and rows are padded to, so that few shapes compile.
+BUCKET, TAIL_STEP, TRUNK_STEP, ROW_STEP = 64, 8, 2, 2
+TARGET_STEPS = 8  # in the width of a row
 
 
 @flax.struct.dataclass
@@ -187,14 +187,18 @@ def update_batch(
     """Examples packed into rows of `width` tokens, or of as many as the longest needs,
     and each target's share of `values`.
 
-    values: float32 [B], one for each completion; parts: what the number of rows must be
-    a multiple of -> a batch, float32 [R, M].
+    values: float32 [B], one for each completion; parts: how many the rows are cut into;
+    with fewer rows, as many as there are -> a batch, float32 [R, M].
     """
     longest = max(map(len, examples))
-    width = max(width, -(-longest // ROW_BUCKET) * ROW_BUCKET)
+    width = max(width, bucket(longest))
     rows = pack(examples, width)
-    height = -(-len(rows) // parts) * parts
-    batch = collate(rows, height, widths=np.array([width]), target_step=TARGET_STEP)
+    step = ROW_STEP if parts == 1 else min(parts, len(rows))
+    height = -(-len(rows) // step) * step
+    # Few of an update's tokens are targets, so they are padded finer than elsewhere.
+    batch = collate(
+        rows, height, widths=np.array([width]), target_step=width // TARGET_STEPS
+    )
     shares = np.zeros(batch.targets.shape, np.float32)
     for i, row in enumerate(rows):
         owners = np.array(row.ids, int)[batch.target_of[i]]

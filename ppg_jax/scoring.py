@@ -66,7 +66,8 @@ class Score(NamedTuple):
 class Scorer:
     """Scores any number of examples: sorted by length, batched, jitted once a shape.
 
-    widths: how many padded lengths the batches of one call have at most.
+    widths: how many padded lengths the batches of one call have at most, those that fit
+    its examples best; 0: multiples of 64, the same in every call.
     """
 
     def __init__(self, model, batch_size: int = 16, widths: int = 8):
@@ -82,7 +83,8 @@ class Scorer:
         order = sorted(examples, key=len)
         starts = range(0, len(order), self._batch_size)
         longest = [len(order[start : start + self._batch_size][-1]) for start in starts]
-        widths = best_widths(longest, self._widths) if order else None
+        fit = order and self._widths
+        widths = best_widths(longest, self._widths) if fit else None
         for start in starts:
             chunk = order[start : start + self._batch_size]
             batch = collate(chunk, self._batch_size, widths=widths)

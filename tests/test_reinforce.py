@@ -13,7 +13,7 @@ import pytest
 from ppg_jax import reinforce
 from ppg_jax.data.batching import collate
 from ppg_jax.data.dialogue import instances
-from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.data.prompts import PromptConfig, Prompts, example
 from ppg_jax.generation import row_keys
 from ppg_jax.losses import token_log_probs
 from ppg_jax.rollouts import branched, completed, make_sampler, prompts_of, update_batch
@@ -86,6 +86,39 @@ def test_contexts_of_a_dialogue_are_read_once(world):
     *_, prompted, _ = world
     assert len(set(prompted.branches.rows.tolist())) == 2  # dialogues of four instances
     assert len(prompted.trunk) == 2
+
+
+def test_the_longest_prompts_fit_a_model_of_just_so_many_positions():
+    limits = PromptConfig(max_length=128, max_persona_tokens=16, max_response_tokens=8)
+    prompts = Prompts(small.tokenizer(), limits)
+    model, params = small.gpt2(len(prompts.tokenizer), n_positions=128)
+    config = reinforce.Config(prompts=limits)
+    long = [
+        dataclasses.replace(instance, context=instance.context * 9)
+        for instance in INSTANCES
+    ]
+    prompted = prompts_of(prompts, long)
+    assert prompted.trunk.shape[1] == 128 - 16
+    sample = make_sampler((model, model), limits, config.decodings, prompts.end_id)
+    persona, response = sample(params, params, prompted, row_keys(0, range(4)))
+    assert (
+        persona.completion_mask.any(1).all() and response.completion_mask.any(1).all()
+    )
+
+
+def test_updates_of_any_lengths_have_few_shapes():
+    rng = np.random.default_rng(0)
+    shapes = set()
+    for _ in range(200):
+        made = [
+            example(
+                [([1] * int(rng.integers(80, 400)), 0), ([2] * n, 1)], [], (str(i),)
+            )
+            for i, n in enumerate(rng.integers(2, 33, 20))
+        ]
+        batch, _ = update_batch(made, np.ones(20, np.float32), width=448, parts=1)
+        shapes.add((batch.tokens.shape, batch.targets.shape))
+    assert len(shapes) <= 10
 
 
 def log_probs_of(config, prompts, model, params, batch):
@@ -167,7 +200,9 @@ def test_a_frozen_policy_keeps_its_bits(world, frozen):
     assert not any(name.startswith(frozen) for name in metrics)
 
 
-@pytest.mark.parametrize("terms", [{}, {"entropy_coefficient": 0.3}])
+@pytest.mark.parametrize(
+    "terms", [{}, {"entropy_coefficient": 0.3, "kl_coefficient": 0.1}]
+)
 def test_micro_batches_change_no_update(world, terms):
     advantages = (signs(1, -1, 1, 1), signs(1, -1, 1, 1))
     whole = updated(world, advantages, **terms)

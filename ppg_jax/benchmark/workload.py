@@ -117,7 +117,7 @@ class Workload:
         return [self._micro_batches(examples) for examples in plan]
 
     def parts(self, form: str) -> list[Part]:
-        """What is scored at once, sorted by length, as `ppg_jax.scoring.Scorer` does."""
+        """What is scored at once: like lengths, as `ppg_jax.scoring.Scorer` does."""
         if form == "instance":
             return self._micro_batches(self.dialogue_examples())
         size = self.job.batch_size

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from ppg_jax.models.attention import attend, attend_back, attend_cached
 from ppg_jax.models.dense import Dense
-from ppg_jax.models.product import einsum
+from ppg_jax.models.product import einsum, rounds
 from ppg_jax.models.quantize import linear, lookup
 
 
@@ -105,9 +105,9 @@ class Attention(nn.Module):
     def __call__(self, x, mask, cache, slot, deterministic, read):
         """[B, T, D] -> [B, Q, D], and the keys and values that it looked at.
 
-        Of x alone: bool [B, T, T], no cache -> two [B, T, N, H]; in bfloat16 if weights
-        are quantised. Of a cache, two arrays [B, N, H, S], and x written behind it at
-        `slot`: bool [B, T, S] -> the next two.
+        Of x alone: bool [B, T, T], no cache -> two [B, T, N, H]; the products of its
+        attention are bfloat16 if weights are quantised. Of a cache, two arrays
+        [B, N, H, S], and x written behind it at `slot`: bool [B, T, S] -> the next two.
         """
         config = self.config
         project = Dense(3 * config.n_embd, self.dtype, name="c_attn")
@@ -234,11 +234,10 @@ class GPT2(nn.Module):
         The logits are those of the first new token.
         """
         config, (batch, length) = self.config, prompt.shape
-        if not length <= slots <= config.n_positions:
+        if not length <= min(slots, config.n_positions):
             raise ValueError(
-                f"A prompt of {length} tokens and a cache of {slots} slots do not fit "
-                f"into n_positions={config.n_positions}; shorten the prompt or "
-                "generate fewer tokens."
+                f"A prompt of {length} tokens does not fit into {slots} slots and "
+                f"n_positions={config.n_positions}; shorten it."
             )
         free = slots - length
         hidden, layers = self._run(
@@ -286,7 +285,8 @@ class GPT2(nn.Module):
     def _transposed_head(self):
         if self._quantised:
             return None
-        return jax.lax.optimization_barrier(self.wte.embedding.astype(self.dtype).T)
+        dtype = jnp.bfloat16 if rounds() else self.dtype
+        return jax.lax.optimization_barrier(self.wte.embedding.astype(dtype).T)
 
     def _logits(self, hidden, cache: KVCache):
         """[B, 1, D] -> float32 [B, V]."""

@@ -48,8 +48,7 @@ einsum.defvjp(_einsum_forward, _einsum_backward)
 
 def product(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array:
     """As `einsum`, without a gradient of its own."""
-    rounded = jax.config.jax_default_matmul_precision == "bfloat16"
-    if a.dtype == b.dtype == jnp.float32 and not rounded:
+    if a.dtype == b.dtype == jnp.float32 and not rounds():
         return plain(spec, a, b, dtype)
     on_cpu = _in_float32 if a.dtype != jnp.int8 else plain
     on_cpu = _onednn if available() else on_cpu
@@ -61,28 +60,41 @@ def product(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Arr
     )
 
 
+def rounds() -> bool:
+    """Whether `product` rounds float32 operands to bfloat16 on this machine's CPU."""
+    allowed = jax.config.jax_default_matmul_precision == "bfloat16"
+    return allowed and jax.default_backend() == "cpu" and available()
+
+
 @functools.cache
 def available() -> bool:
     """Whether this machine's CPU has tiles, and jaxlib the call that uses them."""
     if platform.machine() != "x86_64" or not _has_amx():
         return False
-    call = functools.partial(_onednn, "mk,kn->mn", dtype=jnp.float32)
-    ones = np.ones((16, 16), jnp.bfloat16)
     try:
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            compiled = jax.jit(call).lower(ones, ones).compile()
-            return bool((np.asarray(compiled(ones, ones)) == 16).all())
+            return _is_right(jnp.bfloat16, jnp.float32) and _is_right(
+                jnp.int8, jnp.int32
+            )
     except (RuntimeError, ValueError):
         return False  # another jaxlib
 
 
+def _is_right(kind, total) -> bool:
+    ones = np.ones((16, 16), kind)
+    call = functools.partial(_onednn, "mk,kn->mn", dtype=total)
+    compiled = jax.jit(call).lower(ones, ones).compile()
+    return bool((np.asarray(compiled(ones, ones)) == 16).all())
+
+
 def _has_amx() -> bool:
     info = Path("/proc/cpuinfo")
-    return info.exists() and " amx_bf16" in info.read_text()
+    known = info.read_text() if info.exists() else ""
+    return " amx_bf16" in known and " amx_int8" in known
 
 
 def plain(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array:
-    """As `product`, by XLA, and never rounded."""
+    """As `product`, by XLA, which rounds no float32 on a CPU."""
     total = jnp.int32 if a.dtype == jnp.int8 else jnp.float32
     return jnp.einsum(spec, a, b, preferred_element_type=total).astype(dtype)
 

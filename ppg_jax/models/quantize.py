@@ -44,23 +44,20 @@ def quantize(params: dict, weights: str) -> dict:
 
 
 def rounded_once(params: dict) -> dict:
-    """The weights of many products to come: rounded now, where each would round them.
+    """The kernels of many products to come: rounded now, where each would round them.
 
     That is on a CPU with AMX if `jax.default_matmul_precision` is "bfloat16".
     """
-    rounds = jax.config.jax_default_matmul_precision == "bfloat16"
-    if rounds and jax.default_backend() == "cpu" and product.available():
-        return _stored(params, "bfloat16")
-    return params
+    return _stored(params, "bfloat16", table=False) if product.rounds() else params
 
 
-def _stored(tree, weights):
+def _stored(tree, weights, table=True):
     if not isinstance(tree, dict):
         return tree
-    made = {name: _stored(part, weights) for name, part in tree.items()}
+    made = {name: _stored(part, weights, table) for name, part in tree.items()}
     if "kernel" in made:
         return made | _weight(made.pop("kernel").T, weights)
-    if "embedding" in made.get("wte", {}):
+    if table and "wte" in made:
         return made | {"wte": _weight(made["wte"]["embedding"], weights)}
     return made
 
@@ -76,6 +73,7 @@ def to_int8(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     """float [R, D] -> int8 [R, D] and float32 [R], whose product is off by half a scale
     at most; the scale is the row's largest number over 127.
     """
+    rows = rows.astype(jnp.float32)
     largest = jnp.max(jnp.abs(rows), axis=-1)
     scale = jnp.maximum(largest, 1e-30) / 127  # a row of zeros has none
     return jnp.round(rows / scale[:, None]).astype(jnp.int8), scale

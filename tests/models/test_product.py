@@ -93,6 +93,19 @@ def test_less_than_float32_is_used_only_where_it_is_allowed(spec):
 
 
 @tiles
+@pytest.mark.parametrize("spec", SPECS)
+def test_gradients_of_rounded_products_are_those_of_the_operands(spec):
+    a, b = operands(spec)
+    y, exact = jax.vjp(lambda a, b: jnp.einsum(spec, a, b), a, b)
+    dy = jax.random.normal(jax.random.key(1), y.shape)
+    with jax.default_matmul_precision("bfloat16"):
+        ours = jax.jit(lambda dy: jax.vjp(lambda *x: einsum(spec, *x), a, b)[1](dy))(dy)
+    assert {x.dtype for x in ours} == {jnp.dtype("float32")}
+    close(ours, exact(dy), 1e-2)
+    assert any(np.abs(x - z).max() > 1e-4 for x, z in zip(ours, exact(dy), strict=True))
+
+
+@tiles
 def test_nothing_is_transposed_for_it():
     spec = "btnh,bsnh->bnts"
     a, b = operands(spec, jnp.bfloat16)
