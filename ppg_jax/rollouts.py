@@ -14,7 +14,7 @@ import flax.struct
 import jax
 import numpy as np
 
-from ppg_jax.data.batching import Batch, bucket, collate, pack
+from ppg_jax.data.batching import Batch, collate, pack
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts, example
 from ppg_jax.generation import (
@@ -31,6 +31,7 @@ from ppg_jax.sampling import Decoding
 
 # Multiples that numbers of tokens and rows are padded to, so that few shapes compile.
 BUCKET, TAIL_STEP, TRUNK_STEP, ROW_STEP = 64, 8, 2, 2
+MANY_ROWS = 4  # up to so many are not padded
 TARGET_STEPS = 8  # in the width of a row
 
 
@@ -191,9 +192,11 @@ def update_batch(
     with fewer rows, as many as there are -> a batch, float32 [R, M].
     """
     longest = max(map(len, examples))
-    width = max(width, bucket(longest))
+    width = max(width, -(-longest // BUCKET) * BUCKET)
     rows = pack(examples, width)
-    step = ROW_STEP if parts == 1 else min(parts, len(rows))
+    step = min(parts, len(rows))
+    if parts == 1 and len(rows) > MANY_ROWS:
+        step = ROW_STEP
     height = -(-len(rows) // step) * step
     # Few of an update's tokens are targets, so they are padded finer than elsewhere.
     batch = collate(
