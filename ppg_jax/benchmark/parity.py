@@ -16,17 +16,13 @@ def compare(row: suites.Row, job: Job, peers: Sequence[str]) -> dict[str, dict]:
     made = suites.contestants(row, job, peers, 0)
     found = {name: _result(name, make) for name, make in made.items()}
     ours = found.pop(suites.OURS)
-    return {name: _compare(ours, result) for name, result in found.items()}
-
-
-def _compare(ours: Result, theirs: Result) -> dict:
-    differences = largest_difference(ours, theirs)
-    equal = True
-    for name, difference in differences.items():
-        tokens = ours.checks[name].dtype.kind == "i"
-        most = suites.ROWS_THAT_MAY_DIFFER if tokens else suites.TOLERANCE
-        equal &= difference <= most
-    return {"differences": differences, "equal": equal}
+    return {
+        name: {
+            "differences": largest_difference(ours, result),
+            "equal": not suites.too_far_apart(ours, result),
+        }
+        for name, result in found.items()
+    }
 
 
 def _result(name: str, make) -> Result:
