@@ -205,6 +205,12 @@ def test_a_frozen_policy_keeps_its_bits(world, frozen):
 )
 def test_micro_batches_change_no_update(world, terms):
     advantages = (signs(1, -1, 1, 1), signs(1, -1, 1, 1))
+    # Narrow rows, so that there are several to cut apart.
+    terms = terms | {"prompts": dataclasses.replace(LIMITS, max_length=64)}
+    *_, prompted, (persona, response) = world
+    for examples in (branched(prompted, persona), completed(response)):
+        batch, _ = update_batch(examples, signs(1, 1, 1, 1), 64, parts=4)
+        assert batch.target_mask.any(axis=1).sum() >= 2
     whole = updated(world, advantages, **terms)
     parts = updated(world, advantages, micro_batches=4, **terms)
     for name in ("persona_entropy", "response_entropy"):
