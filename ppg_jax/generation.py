@@ -8,7 +8,7 @@ V vocabulary.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import flax.struct
@@ -19,7 +19,7 @@ import numpy as np
 from ppg_jax import sampling
 from ppg_jax.losses import token_log_probs
 from ppg_jax.models.gpt2 import positions_of
-from ppg_jax.models.quantize import rounded_once
+from ppg_jax.models.quantize import for_decoding
 from ppg_jax.sampling import Decoding
 
 
@@ -39,8 +39,32 @@ class Branches(NamedTuple):
 
     rows: jax.Array  # int32 [B]; which trunk
     shared: jax.Array  # int32 [B]; how many of its tokens
+    members: jax.Array  # int32 [F, G]; the branches of each trunk, any in places over
     tail: jax.Array  # int32 [B, W]; left-padded, one token or more
     tail_mask: jax.Array  # bool [B, W]
+
+
+def branches_of(
+    rows: Sequence[int],
+    shared: Sequence[int],
+    tails: Sequence[Sequence[int]],
+    trunks: int,
+    width: int,
+    pad_id: int,
+) -> Branches:
+    """Each branch's trunk, of `trunks`, its tokens in common with it, and its others,
+    of which there is room for `width`.
+    """
+    groups = [np.flatnonzero(np.asarray(rows) == trunk) for trunk in range(trunks)]
+    members = np.zeros((trunks, _power_of_two(max(map(len, groups)))), np.int32)
+    for places, group in zip(members, groups, strict=True):
+        places[: len(group)] = group
+    return Branches(
+        np.array(rows, np.int32),
+        np.array(shared, np.int32),
+        members,
+        *pad_left(tails, width, pad_id),
+    )
 
 
 class _Loop(NamedTuple):
@@ -71,7 +95,7 @@ def generate(
     ids closed over.
     """
     _check_room(model, prompt, decoding)
-    params = rounded_once(params)
+    params = for_decoding(params)
     slots = prompt.shape[1] + decoding.max_new_tokens
     logits, cache = model.apply(
         {"params": params}, prompt, prompt_mask, slots, method="prefill"
@@ -96,17 +120,18 @@ def generate_branches(
     trunk: left-padded int [F, P], bool [F, P]; B branches and keys [B] -> `Rollout`.
     """
     _check_room(model, trunk, decoding)
-    params = rounded_once(params)
+    params = for_decoding(params)
     variables = {"params": params}
-    rows, shared, tail, tail_mask = branches
-    slots = trunk.shape[1] + tail.shape[1] + decoding.max_new_tokens
-    _, cache = model.apply(variables, trunk, trunk_mask, slots, method="prefill")
-    cache = cache.branch(rows, shared)
+    rows, shared, members, tail, tail_mask = branches
+    width = trunk.shape[1]
+    _, cache = model.apply(variables, trunk, trunk_mask, width, method="prefill")
+    slots = tail.shape[1] + decoding.max_new_tokens
+    cache = cache.branch(rows, shared, members, slots)
     positions = shared[:, None] + positions_of(tail_mask)
     logits, cache = model.apply(
         variables, cache, tail, tail_mask, positions, method="extend"
     )
-    begun = trunk[rows], cache.filled[:, : trunk.shape[1]]
+    begun = trunk[rows], cache.trunk.seen
     read = *splice([begun, (tail, tail_mask)]), logits, cache
     return _complete(model, params, *read, rngs, decoding, end_id, pad_id)
 
@@ -172,27 +197,6 @@ def _complete(
         completion_mask=loop.completion_mask,
         log_probs=loop.log_probs,
     )
-
-
-def jit_decoding(function: Callable) -> Callable:
-    """`jax.jit` for programs that spend their time in decode steps."""
-    return jax.jit(function, compiler_options=_compiler_options())
-
-
-@functools.cache
-def _compiler_options() -> dict | None:
-    """Products of few rows by Eigen on CPU: YNNPACK, XLA's choice, packs the weights
-    anew for each, and takes twice as long (docs/performance.md, "Decoding")."""
-    if jax.default_backend() != "cpu":
-        return None
-    # Of what YNNPACK may do, all but convolutions is off; none of ours has any.
-    only = "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
-    options = {"xla_cpu_experimental_ynn_fusion_type": only}
-    try:
-        jax.jit(jnp.negative, compiler_options=options).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:
-        return None  # an XLA that has no such choice
-    return options
 
 
 def _choose(logits, rngs, step, decoding: Decoding):
@@ -290,8 +294,8 @@ class Generator:
 
     Of nested prompts, as persona generators get them for the contexts of a dialogue,
     the longest is read and the others branch off. Prompts are padded to a multiple of
-    `bucket` tokens, rows and trunks to a power of two, so the number of compiled
-    programs is bounded: for each bucket a few.
+    `bucket` tokens, rows to a power of two and trunks nearly so, so the number of
+    compiled programs is bounded: for each bucket a few.
     """
 
     def __init__(
@@ -309,10 +313,8 @@ class Generator:
         self.end_id = end_id
         self._room = model.config.n_positions - decoding.max_new_tokens
         fixed = {"decoding": decoding, "end_id": end_id, "pad_id": end_id}
-        self._generate = jit_decoding(functools.partial(generate, model, **fixed))
-        self._branch = jit_decoding(
-            functools.partial(generate_branches, model, **fixed)
-        )
+        self._generate = jax.jit(functools.partial(generate, model, **fixed))
+        self._branch = jax.jit(functools.partial(generate_branches, model, **fixed))
 
     @property
     def compile_count(self) -> int:
@@ -362,7 +364,7 @@ class Generator:
         """Whether trunks and tails are much less to read than the whole prompts."""
         longest = max(len(prompts[family.trunk]) for family in part)
         rows = _power_of_two(sum(len(family.members) for family in part))
-        tokens = _power_of_two(len(part)) * longest + rows * TAIL
+        tokens = _trunks(len(part)) * longest + rows * TAIL
         return tokens < 0.7 * rows * longest and longest + TAIL <= self._room
 
     def _whole(self, params, prompts, part, fill, keys) -> Rollout:
@@ -372,19 +374,16 @@ class Generator:
 
     def _branched(self, params, prompts, part, fill, keys) -> Rollout:
         trunks = [prompts[family.trunk] for family in part]
-        trunks += trunks[:1] * (_power_of_two(len(trunks)) - len(trunks))
+        trunks += trunks[:1] * (_trunks(len(trunks)) - len(trunks))
         members = [
             (number, shared, prompts[i][shared:])
             for number, family in enumerate(part)
             for i, shared in family.members
         ]
-        members += members[:1] * fill
+        # One more of each, for many more of one would need many places of all.
+        members += members[:fill]
         rows, shared, tails = zip(*members, strict=True)
-        branches = Branches(
-            np.array(rows, np.int32),
-            np.array(shared, np.int32),
-            *pad_left(tails, TAIL, self.end_id),
-        )
+        branches = branches_of(rows, shared, tails, len(trunks), TAIL, self.end_id)
         trunk = self._padded(trunks, self._room - TAIL)
         return self._branch(params, *trunk, branches, keys)
 
@@ -397,6 +396,12 @@ class Generator:
 
 def _power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
+
+
+def _trunks(number: int) -> int:
+    """Padded: 1, 2, 3, 4, 6, 8, 12, 16, ...; each is a whole prompt to read."""
+    power = _power_of_two(number)
+    return power * 3 // 4 if 4 * number <= 3 * power else power
 
 
 def completions_of(rollout: Rollout, end_id: int) -> list[Completion]:

@@ -20,10 +20,10 @@ from ppg_jax.data.prompts import Example, PromptConfig, Prompts, example
 from ppg_jax.generation import (
     Branches,
     Rollout,
+    branches_of,
     families,
     generate,
     generate_branches,
-    jit_decoding,
     pad_left,
     splice,
 )
@@ -67,11 +67,7 @@ def prompts_of(prompts: Prompts, chosen: Sequence[Instance]) -> Prompted:
     trunk, before, after = (
         pad_left(pieces, width, prompts.end_id) for pieces in (trunks, befores, afters)
     )
-    branches = Branches(
-        np.array(numbers, np.int32),
-        np.array(shared, np.int32),
-        *pad_left(tails, tail, prompts.end_id),
-    )
+    branches = branches_of(numbers, shared, tails, len(trunks), tail, prompts.end_id)
     return Prompted(*trunk, branches, *before, *after)
 
 
@@ -90,7 +86,7 @@ def make_sampler(
     """
     (persona_model, response_model), (of_persona, of_response) = models, decodings
 
-    @jit_decoding
+    @jax.jit
     def sample(persona_params, response_params, prompted: Prompted, keys):
         streams = jax.vmap(lambda key: jax.random.split(key, 2))(keys)
         persona = generate_branches(

@@ -11,9 +11,10 @@ import pytest
 from ppg_jax.data.dialogue import instances
 from ppg_jax.generation import (
     Generator,
+    branches_of,
     families,
     generate,
-    jit_decoding,
+    generate_branches,
     pad_left,
     row_keys,
     splice,
@@ -179,6 +180,21 @@ def test_branches_compile_a_few_programs_for_each_bucket():
     assert generator.compile_count <= 8
 
 
+def test_trunks_are_kept_once_and_not_for_each_row():
+    model, params = small.gpt2(40, n_layer=1, n_positions=256)
+    rows, steps = 8, 4
+    trunk, mask = pad_left([list(range(1, 33))] * 2, 32, 0)
+    branches = branches_of([0, 1] * 4, [20] * rows, [[7]] * rows, 2, 16, 0)
+    run = functools.partial(
+        generate_branches, model, decoding=Decoding(steps), end_id=END, pad_id=0
+    )
+    keys = row_keys(0, range(rows))
+    program = jax.jit(run).lower(params, trunk, mask, branches, keys).compile()
+    kept = set(re.findall(r"f32\[(\d+),2,8,(\d+)\]", program.as_text()))
+    assert ("2", "32") in kept and (str(rows), str(16 + steps)) in kept
+    assert not [shape for shape in kept if shape[0] == str(rows) and int(shape[1]) > 32]
+
+
 def test_a_family_has_all_but_the_tails_in_common():
     trunk = list(range(1, 60))
     asked = [trunk[:30] + [7, 8], trunk, [5] * 20, trunk[:50], trunk[:30] + [9] * 20]
@@ -250,13 +266,11 @@ def test_decoding_rearranges_no_cache():
     def complete(params, prompt, mask, keys):
         return generate(model, params, prompt, mask, keys, decoding, 0, 0)
 
-    program = jit_decoding(complete).lower(params, prompt, mask, row_keys(0, [0, 1]))
+    program = jax.jit(complete).lower(params, prompt, mask, row_keys(0, [0, 1]))
     text = program.compile().as_text()
     cache = r"f32\[2,2,(8,13|13,8)\]"  # rows, heads, their size, slots
     assert re.search(rf"{cache}\S* (dynamic-update-slice|fusion)\(", text)
     assert not re.search(rf"{cache}\S* (copy|transpose)\(", text)
-    # Nor are products of few rows left to a library that packs the weights for each.
-    assert "ynn" not in text
 
 
 def test_splice_is_the_picture_in_its_docstring():

@@ -8,7 +8,13 @@ import pytest
 from ppg_jax.data.batching import collate
 from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import Example
-from ppg_jax.generation import Branches, generate, generate_branches, pad_left, row_keys
+from ppg_jax.generation import (
+    branches_of,
+    generate,
+    generate_branches,
+    pad_left,
+    row_keys,
+)
 from ppg_jax.losses import token_log_probs
 from ppg_jax.rollouts import completed
 from ppg_jax.sampling import Decoding, filter_logits
@@ -119,8 +125,8 @@ def test_sampled_log_probs_equal_a_teacher_forced_rescore(options, nested):
     if nested:  # two dialogues of three and two contexts, the longest of each last
         trunks = pad_left([rows[2], rows[4]], 128, 0)
         shared = [len(row) - 16 for row in rows]
-        tails = pad_left([row[-16:] for row in rows], 16, 0)
-        branches = Branches(np.array([0, 0, 0, 1, 1]), np.array(shared), *tails)
+        tails = [row[-16:] for row in rows]
+        branches = branches_of([0, 0, 0, 1, 1], shared, tails, 2, 16, 0)
         rollout = generate_branches(model, params, *trunks, branches, *rest)
         kept = [
             t[m].tolist()

@@ -2,10 +2,12 @@
 families. The softmax is float32 whatever the inputs are; a row that may look nowhere
 gets the plain mean of the values, never a NaN.
 
-Axes: B batch, T query tokens, S key slots, N heads, H head size.
+Axes: B batch, T query tokens, S key slots, N heads, H head size; F trunks of P tokens,
+each of G rows or fewer.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,11 +44,60 @@ def attend_cached(
     [B, T, N, H], [B, N, H, S] twice, bool [B, T, S] -> [B, T, N, H]. With slots last,
     a decode step rearranges no cache, which would cost more than attention itself.
     """
-    # A float32 cache is not rounded: that would cost more than the product.
-    multiply = plain if keys.dtype == jnp.float32 else einsum
+    multiply = _of_cached(keys)
     scores = multiply("btnh,bnhs->bnts", query, keys)
     probs = _probabilities(scores, mask, query.shape[-1], values.dtype)
     return multiply("bnts,bnhs->btnh", probs, values, values.dtype)
+
+
+class Shared(NamedTuple):
+    """Keys and values that come before those of several rows."""
+
+    keys: jax.Array  # [F, N, H, P]
+    values: jax.Array
+    members: jax.Array  # int32 [F, G]; the rows that look at each, any in places over
+    places: jax.Array  # int32 [B]; where each row is among the F * G members
+
+
+def attend_shared(
+    query: jax.Array,
+    shared: Shared,
+    keys: jax.Array,
+    values: jax.Array,
+    mask: jax.Array,
+) -> jax.Array:
+    """As `attend_cached`, of the shared slots and then of a row's own.
+
+    [B, T, N, H], [B, N, H, S] twice, bool [B, T, P + S] -> [B, T, N, H]. The shared
+    ones are read once for all rows of a trunk (Athiwaratkun et al., 2024,
+    Bifurcated Attention, https://arxiv.org/abs/2403.08845).
+    """
+    (trunks, group), length = shared.members.shape, shared.keys.shape[-1]
+    tokens, size = query.shape[1], query.shape[-1]
+    multiply = _of_cached(keys)
+
+    def gather(x):
+        """[B, T, N, ...] -> [F, G * T, N, ...]."""
+        x = x[shared.members.reshape(-1)]
+        return x.reshape(trunks, group * tokens, *x.shape[2:])
+
+    def scatter(x):
+        """[F, G * T, N, ...] -> [B, T, N, ...]."""
+        return x.reshape(trunks * group, tokens, *x.shape[2:])[shared.places]
+
+    before = scatter(multiply("fnhp,fqnh->fqnp", shared.keys, gather(query)))
+    scores = multiply("btnh,bnhs->bnts", query, keys)
+    scores = jnp.concatenate([before.transpose(0, 2, 1, 3), scores], axis=-1)
+    probs = _probabilities(scores, mask, size, values.dtype)
+    before = gather(probs[..., :length].transpose(0, 2, 1, 3))
+    y = scatter(multiply("fqnp,fnhp->fqnh", before, shared.values, values.dtype))
+    own = probs[..., length:]
+    return y + multiply("bnts,bnhs->btnh", own, values, values.dtype)
+
+
+def _of_cached(keys):
+    # A float32 cache is not rounded: that would cost more than the product.
+    return plain if keys.dtype == jnp.float32 else einsum
 
 
 def _probabilities(scores, mask, head_size: int, dtype):

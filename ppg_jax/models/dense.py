@@ -19,14 +19,15 @@ class Dense(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @property
-    def quantised(self) -> bool:
-        """Whether the parameters are those that `quantize` makes."""
-        return self.has_variable("params", "weight")
+    def rounded(self) -> bool:
+        """Whether its weights have less than float32, as `quantize` makes them."""
+        weight = self.get_variable("params", "weight")
+        return weight is not None and weight.dtype != jnp.float32
 
     @nn.compact
     def __call__(self, x):
         """[..., D] -> [..., F]."""
-        if self.quantised:
+        if self.has_variable("params", "weight"):
             return _inferred(x, self.dtype, **self.variables["params"])
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)

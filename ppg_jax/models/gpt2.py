@@ -7,19 +7,26 @@ and an output head tied to the token embedding.
 The cache is a value: `prefill` makes it, `decode_step` takes one and returns the next.
 
 Axes: B batch, T tokens, Q of them read, S cache slots, L layers, N heads, H head size,
-D width, V vocabulary.
+D width, V vocabulary; F trunks of P tokens, G rows of one of them.
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from ppg_jax.models.attention import attend, attend_back, attend_cached
+from ppg_jax.models.attention import (
+    Shared,
+    attend,
+    attend_back,
+    attend_cached,
+    attend_shared,
+)
 from ppg_jax.models.dense import Dense
-from ppg_jax.models.product import einsum, rounds
+from ppg_jax.models.product import einsum
 from ppg_jax.models.quantize import linear, lookup
 
 
@@ -45,6 +52,17 @@ class GPT2Config:
 
 
 @flax.struct.dataclass
+class Trunk:
+    """What several rows begin with: kept once, and read by all of them together."""
+
+    keys: tuple[jax.Array, ...]  # L arrays [F, N, H, P]
+    values: tuple[jax.Array, ...]
+    seen: jax.Array  # bool [B, P]; the tokens that a row has in common with its trunk
+    members: jax.Array  # int32 [F, G]; the rows of each, any row in places left over
+    places: jax.Array  # int32 [B]; where each row is among the F * G members
+
+
+@flax.struct.dataclass
 class KVCache:
     """Keys and values of the tokens so far; every row has used the same slots."""
 
@@ -52,19 +70,29 @@ class KVCache:
     values: tuple[jax.Array, ...]
     filled: jax.Array  # bool [B, S]; False where the prompt was padded, or free
     slot: jax.Array  # int32 scalar; the next slot to write
-    # [D, V]; the token embedding, transposed once for all steps; None if quantised
-    head: jax.Array | None
+    trunk: Trunk | None = None  # what comes before
 
-    def branch(self, rows: jax.Array, lengths: jax.Array) -> "KVCache":
-        """A cache of rows that each begin as one of this cache's rows does.
+    def branch(self, rows, lengths, members, slots: int) -> "KVCache":
+        """A cache of `slots` free slots, for rows that begin as one of this cache's.
 
-        int [B'] of rows, int [B'] of how many of its tokens each has in common with it
-        -> B' rows; they write on behind the longest.
+        int [B'] of rows, int [B'] of how many of its tokens each has in common with it;
+        members: int [F, G], the numbers of those that have each row, in any order.
         """
-        keys, values = jax.tree.map(lambda a: a[rows], (self.keys, self.values))
         filled = self.filled[rows]
-        filled &= jnp.cumsum(filled, axis=1) <= lengths[:, None]
-        return self.replace(keys=keys, values=values, filled=filled)
+        seen = filled & (jnp.cumsum(filled, axis=1) <= lengths[:, None])
+        number = jnp.arange(len(rows))[:, None]
+        places = rows * members.shape[1] + jnp.argmax(members[rows] == number, axis=1)
+        keys, values = (
+            tuple(jnp.zeros((len(rows), *a.shape[1:3], slots), a.dtype) for a in arrays)
+            for arrays in (self.keys, self.values)
+        )
+        return KVCache(
+            keys=keys,
+            values=values,
+            filled=jnp.zeros((len(rows), slots), bool),
+            slot=jnp.zeros((), jnp.int32),
+            trunk=Trunk(self.keys, self.values, seen, members, places),
+        )
 
 
 def causal_mask(mask: jax.Array) -> jax.Array:
@@ -106,8 +134,9 @@ class Attention(nn.Module):
         """[B, T, D] -> [B, Q, D], and the keys and values that it looked at.
 
         Of x alone: bool [B, T, T], no cache -> two [B, T, N, H]; the products of its
-        attention are bfloat16 if weights are quantised. Of a cache, two arrays
-        [B, N, H, S], and x written behind it at `slot`: bool [B, T, S] -> the next two.
+        attention are bfloat16 if weights are. Of a cache, two arrays [B, N, H, S], and
+        x written behind it at `slot`: bool [B, T, S] -> the next two; a third is what
+        comes before, `Shared` or None, with it bool [B, T, P + S].
         """
         config = self.config
         project = Dense(3 * config.n_embd, self.dtype, name="c_attn")
@@ -117,15 +146,19 @@ class Attention(nn.Module):
         if read is not None:
             query, mask = at_tokens(query, read), at_tokens(mask, read)
         if cache is not None:
+            *cache, shared = cache
             key, value = (
                 jax.lax.dynamic_update_slice(old, slots_last(new), (0, 0, 0, slot))
                 for old, new in zip(cache, (key, value), strict=True)
             )
-            y = attend_cached(query, key, value, mask)
+            if shared is None:
+                y = attend_cached(query, key, value, mask)
+            else:
+                y = attend_shared(query, shared, key, value, mask)
         else:
             dropout = nn.Dropout(config.attn_pdrop, deterministic=deterministic)
             look = attend_back if read is None else attend
-            kind = jnp.bfloat16 if project.quantised else self.dtype
+            kind = jnp.bfloat16 if project.rounded else self.dtype
             read_as = (a.astype(kind) for a in (query, key, value))
             y = look(*read_as, mask, dropout)
         y = y.reshape(*y.shape[:2], config.n_embd)
@@ -222,8 +255,9 @@ class GPT2(nn.Module):
     def unembed(self, hidden):
         """[..., D] -> float32 logits [..., V], by the tied token embedding."""
         rows = hidden.reshape(-1, hidden.shape[-1])
-        if self._quantised:
-            logits = linear(rows, **self.wte.variables["params"])
+        if self.wte.has_variable("params", "weight"):
+            table = self.wte.variables["params"]
+            logits = linear(rows, table["weight"], table.get("scale"))
         else:
             logits = einsum("rd,vd->rv", rows, self.wte.embedding.astype(self.dtype))
         return logits.reshape(*hidden.shape[:-1], -1)
@@ -254,9 +288,8 @@ class GPT2(nn.Module):
             values=values,
             filled=jnp.pad(prompt_mask, [(0, 0), (0, free)]),
             slot=jnp.asarray(length, jnp.int32),
-            head=self._transposed_head(),
         )
-        return self._logits(hidden, cache), cache
+        return self.unembed(hidden[:, 0]), cache
 
     def decode_step(self, cache: KVCache, tokens, position_ids):
         """int [B], int [B] -> logits [B, V] of the next token, and the next cache."""
@@ -270,9 +303,14 @@ class GPT2(nn.Module):
         (batch, length), slots = tokens.shape, jnp.arange(cache.filled.shape[1])
         filled = jax.lax.dynamic_update_slice(cache.filled, token_mask, (0, cache.slot))
         past = slots[None, None] <= cache.slot + jnp.arange(length)[None, :, None]
+        mask = filled[:, None] & past
+        if cache.trunk is not None:
+            seen = cache.trunk.seen[:, None]
+            seen = jnp.broadcast_to(seen, (batch, length, seen.shape[2]))
+            mask = jnp.concatenate([seen, mask], axis=2)
         hidden, layers = self._run(
             self._embed(tokens, position_ids),
-            filled[:, None] & past,
+            mask,
             cache,
             read=jnp.full((batch, 1), length - 1),
         )
@@ -280,38 +318,28 @@ class GPT2(nn.Module):
         cache = cache.replace(
             keys=keys, values=values, filled=filled, slot=cache.slot + length
         )
-        return self._logits(hidden, cache), cache
-
-    def _transposed_head(self):
-        if self._quantised:
-            return None
-        dtype = jnp.bfloat16 if rounds() else self.dtype
-        return jax.lax.optimization_barrier(self.wte.embedding.astype(dtype).T)
-
-    def _logits(self, hidden, cache: KVCache):
-        """[B, 1, D] -> float32 [B, V]."""
-        if cache.head is None:
-            return self.unembed(hidden[:, 0])
-        return einsum("bd,dv->bv", hidden[:, 0], cache.head)
+        return self.unembed(hidden[:, 0]), cache
 
     def _embed(self, tokens, position_ids):
         """int [B, T] twice -> [B, T, D]."""
-        if self._quantised:
+        has = functools.partial(self.wte.has_variable, "params")
+        if has("weight") and not has("embedding"):
             x = lookup(tokens, **self.wte.variables["params"])
         else:
             x = self.wte(tokens)
         return (x + self.wpe(position_ids)).astype(self.dtype)
 
-    @property
-    def _quantised(self) -> bool:
-        """Whether the parameters are those that `quantize` makes."""
-        return self.wte.has_variable("params", "weight")
-
     def _run(self, x, mask, cache=None, deterministic=True, read=None):
         """[B, T, D] -> normed [B, Q, D], and of each layer what `Attention` returns."""
         layers, slot = [None] * self.config.n_layer, None
         if cache is not None:
-            layers = list(zip(cache.keys, cache.values, strict=True))
+            before, trunk = layers, cache.trunk
+            if trunk is not None:
+                before = [
+                    Shared(*both, trunk.members, trunk.places)
+                    for both in zip(trunk.keys, trunk.values, strict=True)
+                ]
+            layers = list(zip(cache.keys, cache.values, before, strict=True))
             slot = cache.slot
         for i, block in enumerate(self.h):
             last = i == self.config.n_layer - 1

@@ -1,10 +1,11 @@
-"""Smaller weights for inference on CPU: the fewer bytes a decode step reads, the sooner
-it is done.
+"""Weights as decode steps read them best: rearranged for a CPU, and smaller if asked.
 
-`quantize` replaces the kernels of linear layers once, before any program runs: a cast
-in a decode step would read them whole and gain nothing. Activations stay float32; a
-product rounds its rows to the type of the weights.
+Kernels of linear layers [D, F] become weights [F, D] once, before any step: products of
+few rows read that order up to twice as fast (docs/performance.md, "Decoding"), and what
+is cast in a step has been read whole. The fewer bytes, the sooner it is done.
+Activations stay as they are; a product rounds its rows to the type of the weights.
 
+    float32
     bfloat16    8 bits of mantissa
     int8        one scale for each output; rows get one each when they come, so that
                 none depends on its batch (Yao et al., 2022, ZeroQuant,
@@ -25,46 +26,61 @@ WEIGHTS = ("float32", "bfloat16", "int8")
 def quantize(params: dict, weights: str) -> dict:
     """The tree of a `GPT2` with its linear layers and token embedding in that type.
 
-    "kernel" [D, F] becomes "weight" [F, D], the order that the CPU's tiles read best,
-    as "embedding" does, which is also the head; int8 ones have a "scale", float32 [F],
-    beside them.
+    "kernel" [D, F] becomes "weight" [F, D], and so does "embedding" [V, D] if it gets
+    smaller; int8 ones have a "scale", float32 [F], beside them.
 
     Raises:
       UserError: this machine has no fast products of that type.
     """
     if weights == "float32":
-        return params
+        return jax.jit(for_decoding)(params)
     if jax.default_backend() != "cpu" or not product.available():
         raise UserError(
             f"weights={weights!r} needs a CPU with AMX, where it is faster; "
             "use weights='float32'."
         )
 
-    return jax.jit(_stored, static_argnums=1)(params, weights)
+    return jax.jit(_smaller, static_argnums=1)(params, weights)
 
 
-def rounded_once(params: dict) -> dict:
-    """The kernels of many products to come: rounded now, where each would round them.
+def _smaller(params, weights):
+    table = _weight(params["wte"]["embedding"], weights)
+    return _by_output(params, weights) | {"wte": table}
 
-    That is on a CPU with AMX if `jax.default_matmul_precision` is "bfloat16".
+
+def for_decoding(params: dict) -> dict:
+    """float32 weights for many steps to come: on a CPU by output, and rounded if its
+    products round float32 (`product.rounds`), which each would do again.
+
+    Pure, and does nothing to a tree that `quantize` has made. The embedding stays what
+    it is; where products round, the head lies beside it as "weight".
     """
-    return _stored(params, "bfloat16", table=False) if product.rounds() else params
+    if jax.default_backend() != "cpu":
+        return params
+    if not product.rounds():
+        return _by_output(params, "float32")
+    made = _by_output(params, "bfloat16")
+    if "embedding" in made.get("wte", {}):
+        head = _weight(made["wte"]["embedding"], "bfloat16")
+        made = made | {"wte": made["wte"] | head}
+    return made
 
 
-def _stored(tree, weights, table=True):
+def _by_output(tree, weights):
     if not isinstance(tree, dict):
         return tree
-    made = {name: _stored(part, weights, table) for name, part in tree.items()}
+    made = {name: _by_output(part, weights) for name, part in tree.items()}
     if "kernel" in made:
-        return made | _weight(made.pop("kernel").T, weights)
-    if table and "wte" in made:
-        return made | {"wte": _weight(made["wte"]["embedding"], weights)}
+        # Without the barrier, XLA makes the transpose a matter of layout, which is to
+        # read the kernel as it was.
+        weight = jax.lax.optimization_barrier(made.pop("kernel").T)
+        made |= _weight(weight, weights)
     return made
 
 
 def _weight(weight, weights) -> dict:
-    if weights == "bfloat16":
-        return {"weight": weight.astype(jnp.bfloat16)}
+    if weights != "int8":
+        return {"weight": weight.astype(weights)}
     weight, scale = to_int8(weight)
     return {"weight": weight, "scale": scale}
 

@@ -1,11 +1,18 @@
-"""Attention in blocks is attention."""
+"""Attention in blocks, or of shared slots, is attention."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.models.attention import QUERY_BLOCK, attend, attend_back
+from ppg_jax.models.attention import (
+    QUERY_BLOCK,
+    Shared,
+    attend,
+    attend_back,
+    attend_cached,
+    attend_shared,
+)
 
 
 @pytest.mark.parametrize("length", [1, QUERY_BLOCK, QUERY_BLOCK + 1, 250])
@@ -41,3 +48,25 @@ def test_what_is_ahead_is_not_computed():
 
     # Eight blocks compute (1 + 2 + ... + 8) / 64 of the scores.
     assert flops(attend_back) / flops(attend) == pytest.approx(36 / 64, rel=0.05)
+
+
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_slots_shared_by_rows_are_slots_of_each(tokens):
+    """Rows in no order of three trunks: one has a place over, one no rows at all."""
+    members, places = [[4, 0, 2], [1, 3, 0], [0, 0, 0]], [1, 3, 2, 4, 0]
+    trunk_of = jnp.array([0, 1, 0, 1, 0])
+    keys = iter(jax.random.split(jax.random.key(0), 6))
+    query = jax.random.normal(next(keys), (5, tokens, 2, 8))
+    before = [jax.random.normal(next(keys), (3, 2, 8, 11)) for _ in range(2)]
+    own = [jax.random.normal(next(keys), (5, 2, 8, 6)) for _ in range(2)]
+    mask = jax.random.bernoulli(next(keys), 0.6, (5, tokens, 17))
+    shared = Shared(*before, jnp.array(members), jnp.array(places))
+    whole = [
+        jnp.concatenate([a[trunk_of], b], axis=-1)
+        for a, b in zip(before, own, strict=True)
+    ]
+    np.testing.assert_allclose(
+        jax.jit(attend_shared)(query, shared, *own, mask),
+        attend_cached(query, *whole, mask),
+        atol=1e-5,
+    )
