@@ -15,7 +15,6 @@ from pathlib import Path
 from absl import flags
 
 from ppg_jax.benchmark import flops, parity, results, suites, workload
-from ppg_jax.benchmark.race import race
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.launching import main
@@ -98,7 +97,7 @@ def _tell_parity(records: list[dict]) -> None:
     for record in records:
         for name, found in record["contestants"].items():
             print(f"{record['name']}, {name}: {found}")
-            apart += [] if found["equal"] else [f"{record['name']} of {name}"]
+            apart += [f"{record['name']} of {name}"] if found["equal"] is False else []
     if apart:
         raise UserError(f"not equal to ours: {'; '.join(apart)}")
 
@@ -124,7 +123,7 @@ def _run(row: suites.Row, name: str, settings: dict) -> dict:
         made = results.parity_record(name, parity.compare(row, job, peers), told)
         results.add(output / "parity.json", made)
         return made
-    found = _race(row, job, peers, settings)
+    found = suites.run_row(row, job, peers, settings["rounds"], settings["threads"])
     made = results.record(name, found, workload.count(job), told, flops.need(job))
     results.save(output, made)
     return made
@@ -153,15 +152,6 @@ def _job(row: suites.Row, settings: dict) -> workload.Job:
         ),
         **{name: settings[name] for name in names.split()},
     )
-
-
-def _race(row: suites.Row, job: workload.Job, peers: list[str], settings: dict):
-    rounds, threads = settings["rounds"], settings["threads"]
-    if flops.products(job.dtype) == "tf32":
-        # Ten bits: results differ by more than a race in float32 allows. The record
-        # has by how much, as with bfloat16.
-        return race(suites.contestants(row, job, peers, threads), rounds, threads)
-    return suites.run_row(row, job, peers, rounds, threads)
 
 
 def _sweep() -> tuple[str, list]:

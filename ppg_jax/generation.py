@@ -204,7 +204,7 @@ def _choose(logits, rngs, step, decoding: Decoding):
     if decoding.greedy:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     rngs = jax.vmap(jax.random.fold_in, in_axes=(0, None))(rngs, step)
-    return jax.vmap(jax.random.categorical)(rngs, logits).astype(jnp.int32)
+    return sampling.sample(logits, jax.vmap(jax.random.uniform)(rngs))
 
 
 def row_keys(seed: int, ids: Sequence[int] | np.ndarray) -> jax.Array:

@@ -338,7 +338,9 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
             kl = jax.lax.cond(
                 watch, lambda: jax.lax.stop_gradient(divergence()), lambda: 0.0
             )
-        uncertainty = jnp.sum(entropy(logits), where=mask) / tokens
+        # A gradient times a coefficient of 0 would be computed all the same.
+        spread = logits if config.entropy_coefficient else jax.lax.stop_gradient(logits)
+        uncertainty = jnp.sum(entropy(spread), where=mask) / tokens
         value = reinforce_loss(log_probs, mask, advantage, completions)
         value += config.kl_coefficient * kl - config.entropy_coefficient * uncertainty
         return value, {"loss": value, "kl": kl, "entropy": uncertainty}
@@ -412,18 +414,18 @@ class Validator:
     def __call__(self, state: ReinforceState):
         seen = self.measure(state.persona.params, state.response.params)
         last = {k: jnp.asarray(v, jnp.float32) for k, v in seen.items()}
-        better = last["response_nll"] < state.best["nll"]
-        now = {
-            "persona": state.persona.params,
-            "response": state.response.params,
-            "nll": last["response_nll"],
-            "step": state.step,
-        }
-        keep = functools.partial(jnp.where, better)
+        began = int(state.step) == 0
+        better = bool(last["response_nll"] < state.best["nll"])
+        best = state.best
+        if better:
+            best = best | {"nll": last["response_nll"], "step": jnp.array(state.step)}
+        if better and not began:  # else the best ones are these
+            now = {"persona": state.persona.params, "response": state.response.params}
+            best = best | _copies(now)
         state = state.replace(
-            best=jax.tree.map(keep, now, state.best),
+            best=best,
             failed=jnp.where(better, 0, state.failed + 1),
-            first=last if int(state.step) == 0 else state.first,
+            first=last if began else state.first,
             last=last,
         )
         metrics = {f"valid_{k}": v for k, v in seen.items()}
@@ -458,14 +460,13 @@ class Validator:
 def initial_state(policies: Policies, tx) -> ReinforceState:
     """The supervised policies, not validated yet."""
     unknown = {name: jnp.full((), jnp.inf) for name in MEASURED}
-    copy = functools.partial(jax.tree.map, jnp.array)  # the update donates its own
     return ReinforceState(
         step=jnp.zeros((), jnp.int32),
-        persona=TrainState.create(copy(policies.persona_params), tx),
-        response=TrainState.create(copy(policies.response_params), tx),
+        persona=TrainState.create(_copies(policies.persona_params), tx),
+        response=TrainState.create(_copies(policies.response_params), tx),
         best={
-            "persona": copy(policies.persona_params),
-            "response": copy(policies.response_params),
+            "persona": policies.persona_params,
+            "response": policies.response_params,
             "nll": jnp.full((), jnp.inf),
             "step": jnp.zeros((), jnp.int32),
         },
@@ -473,6 +474,11 @@ def initial_state(policies: Policies, tx) -> ReinforceState:
         first=unknown,
         last=unknown,
     )
+
+
+def _copies(tree):
+    """For one of two owners: an update donates its arrays."""
+    return jax.tree.map(jnp.array, tree)
 
 
 def finished(config: Config):

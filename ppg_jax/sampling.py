@@ -92,3 +92,32 @@ def filter_logits(
     if decoding.top_p < 1:
         logits = keep_top_p(logits, decoding.top_p)
     return logits
+
+
+BLOCK = 128
+
+
+def sample(logits: jax.Array, uniform: jax.Array) -> jax.Array:
+    """The tokens at those quantiles of softmax(logits).
+
+    float32 [B, V], [B] in [0, 1) -> int32 [B]. One random number a row, where the
+    Gumbel trick draws V: on a CPU 1 ms for 32 rows of GPT-2's vocabulary instead of 22.
+    Sums are of blocks first, so that what has hardly any probability is not lost in a
+    sum over all.
+    """
+    rows, size = logits.shape
+    mass = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    mass = jnp.pad(mass, [(0, 0), (0, -size % BLOCK)]).reshape(rows, -1, BLOCK)
+    ends = jnp.cumsum(jnp.sum(mass, axis=-1), axis=-1)
+    total = ends[:, -1]
+    # Below the total even where the product rounds up to it.
+    at = jnp.minimum(uniform * total, jnp.nextafter(total, 0.0))[:, None]
+    block = jnp.sum(ends <= at, axis=-1, keepdims=True)
+    begins = jnp.pad(ends, [(0, 0), (1, 0)])
+    begin = jnp.take_along_axis(begins, block, axis=1)
+    mass = jnp.take_along_axis(mass, block[..., None], axis=1)[:, 0]
+    inside = jnp.sum(begin + jnp.cumsum(mass, axis=-1) <= at, axis=-1)
+    # The two sums over a block may differ in their last bits.
+    last = BLOCK - 1 - jnp.argmax(mass[:, ::-1] > 0, axis=-1)
+    token = block[:, 0] * BLOCK + jnp.minimum(inside, last)
+    return token.astype(jnp.int32)

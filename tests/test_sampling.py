@@ -7,7 +7,7 @@ import pytest
 
 from ppg_jax import sampling
 from ppg_jax.losses import entropy, token_log_probs
-from ppg_jax.sampling import Decoding, filter_logits
+from ppg_jax.sampling import EXCLUDED, Decoding, filter_logits, sample
 
 V = 50
 RNG = np.random.default_rng(0)
@@ -158,3 +158,30 @@ def test_greedy_log_probs_are_the_models_own():
 def test_a_wrong_decoding_is_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Decoding(**{"max_new_tokens": 8} | wrong)
+
+
+@pytest.mark.parametrize("size", [5, 128, 300])
+def test_quantiles_are_drawn_as_often_as_the_tokens_are_likely(size):
+    rng = np.random.default_rng(size)
+    logits = rng.normal(0, 2, size).astype(np.float32)
+    logits[rng.random(size) < 0.4] = EXCLUDED
+    number = 20_000
+    # Evenly spaced quantiles give each token its share to within one of them.
+    at = (np.arange(number, dtype=np.float32) + 0.5) / number
+    rows = np.broadcast_to(logits, (number, size))
+    drawn = np.bincount(jax.jit(sample)(rows, at), minlength=size)
+    expected = number * np.asarray(jax.nn.softmax(logits))
+    assert np.abs(drawn - expected).max() <= 1.5
+    assert drawn[logits == EXCLUDED].sum() == 0
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])
+def test_the_ends_of_the_unit_interval_are_tokens_that_may_be_drawn(uniform):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (200, 1000)).astype(np.float32)
+    first, last = 130, 700  # neither in the first block nor in the last
+    logits[:, :first] = logits[:, last + 1 :] = EXCLUDED
+    drawn = np.asarray(sample(logits, np.full(200, uniform, np.float32)))
+    # The last token is less likely than what is left above the largest quantile.
+    assert (drawn == first).all() if not uniform else (drawn > last - 5).all()
+    assert (drawn <= last).all()

@@ -6,6 +6,7 @@ Axes: B batch, T query tokens, S key slots, N heads, H head size; F trunks of P 
 each of G rows or fewer.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -39,22 +40,21 @@ def attend(
 def attend_cached(
     query: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array
 ) -> jax.Array:
-    """As `attend`, of keys and values laid out as both products read them.
+    """As `attend`, of keys and values laid out as products with few queries read them.
 
-    [B, T, N, H], [B, N, H, S] twice, bool [B, T, S] -> [B, T, N, H]. With slots last,
-    a decode step rearranges no cache, which would cost more than attention itself.
+    [B, T, N, H], [B, N, H, S], [B, N, S, H], bool [B, T, S] -> [B, T, N, H]. A decode
+    step rearranges no cache, which would cost more than attention itself.
     """
-    multiply = _of_cached(keys)
-    scores = multiply("btnh,bnhs->bnts", query, keys)
+    scores = _cached_scores(query, keys)
     probs = _probabilities(scores, mask, query.shape[-1], values.dtype)
-    return multiply("bnts,bnhs->btnh", probs, values, values.dtype)
+    return _cached_values(probs, values)
 
 
 class Shared(NamedTuple):
     """Keys and values that come before those of several rows."""
 
     keys: jax.Array  # [F, N, H, P]
-    values: jax.Array
+    values: jax.Array  # [F, N, P, H]
     members: jax.Array  # int32 [F, G]; the rows that look at each, any in places over
     places: jax.Array  # int32 [B]; where each row is among the F * G members
 
@@ -68,8 +68,8 @@ def attend_shared(
 ) -> jax.Array:
     """As `attend_cached`, of the shared slots and then of a row's own.
 
-    [B, T, N, H], [B, N, H, S] twice, bool [B, T, P + S] -> [B, T, N, H]. The shared
-    ones are read once for all rows of a trunk (Athiwaratkun et al., 2024,
+    [B, T, N, H], [B, N, H, S], [B, N, S, H], bool [B, T, P + S] -> [B, T, N, H]. The
+    shared ones are read once for all rows of a trunk (Athiwaratkun et al., 2024,
     Bifurcated Attention, https://arxiv.org/abs/2403.08845).
     """
     (trunks, group), length = shared.members.shape, shared.keys.shape[-1]
@@ -86,18 +86,46 @@ def attend_shared(
         return x.reshape(trunks * group, tokens, *x.shape[2:])[shared.places]
 
     before = scatter(multiply("fnhp,fqnh->fqnp", shared.keys, gather(query)))
-    scores = multiply("btnh,bnhs->bnts", query, keys)
-    scores = jnp.concatenate([before.transpose(0, 2, 1, 3), scores], axis=-1)
+    own = _cached_scores(query, keys)
+    scores = jnp.concatenate([before.transpose(0, 2, 1, 3), own], axis=-1)
     probs = _probabilities(scores, mask, size, values.dtype)
     before = gather(probs[..., :length].transpose(0, 2, 1, 3))
-    y = scatter(multiply("fqnp,fnhp->fqnh", before, shared.values, values.dtype))
-    own = probs[..., length:]
-    return y + multiply("bnts,bnhs->btnh", own, values, values.dtype)
+    y = scatter(multiply("fnph,fqnp->fqnh", shared.values, before, values.dtype))
+    return y + _cached_values(probs[..., length:], values)
 
 
-def _of_cached(keys):
+def _cached_scores(query, keys):
+    """[B, T, N, H], [B, N, H, S] -> float32 [B, N, T, S]."""
+    multiply = functools.partial(_of_cached(keys), "btnh,bnhs->bnts")
+    return _one_at_a_time(multiply, _scores_by_sums, query, keys, query.shape[1])
+
+
+def _cached_values(probs, values):
+    """[B, N, T, S], [B, N, S, H] -> [B, T, N, H]."""
+    multiply = functools.partial(
+        _of_cached(values), "bnts,bnsh->btnh", dtype=values.dtype
+    )
+    return _one_at_a_time(multiply, _values_by_sums, probs, values, probs.shape[2])
+
+
+def _of_cached(array):
     # A float32 cache is not rounded: that would cost more than the product.
-    return plain if keys.dtype == jnp.float32 else einsum
+    return plain if array.dtype == jnp.float32 else einsum
+
+
+def _one_at_a_time(multiply, by_sums, a, b, tokens: int):
+    """XLA for CPUs gives a product with one query to one core, and a sum to all."""
+    if tokens > 1 or b.dtype != jnp.float32:
+        return multiply(a, b)
+    return jax.lax.platform_dependent(a, b, cpu=by_sums, default=multiply)
+
+
+def _scores_by_sums(query, keys):
+    return jnp.sum(query[:, 0, :, :, None] * keys, axis=2)[:, :, None]
+
+
+def _values_by_sums(probs, values):
+    return jnp.sum(probs[:, :, 0, :, None] * values, axis=2)[:, None]
 
 
 def _probabilities(scores, mask, head_size: int, dtype):

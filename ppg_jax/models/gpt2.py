@@ -56,7 +56,7 @@ class Trunk:
     """What several rows begin with: kept once, and read by all of them together."""
 
     keys: tuple[jax.Array, ...]  # L arrays [F, N, H, P]
-    values: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]  # [F, N, P, H]
     seen: jax.Array  # bool [B, P]; the tokens that a row has in common with its trunk
     members: jax.Array  # int32 [F, G]; the rows of each, any row in places left over
     places: jax.Array  # int32 [B]; where each row is among the F * G members
@@ -67,7 +67,7 @@ class KVCache:
     """Keys and values of the tokens so far; every row has used the same slots."""
 
     keys: tuple[jax.Array, ...]  # L arrays [B, N, H, S]
-    values: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]  # [B, N, S, H]
     filled: jax.Array  # bool [B, S]; False where the prompt was padded, or free
     slot: jax.Array  # int32 scalar; the next slot to write
     trunk: Trunk | None = None  # what comes before
@@ -82,13 +82,12 @@ class KVCache:
         seen = filled & (jnp.cumsum(filled, axis=1) <= lengths[:, None])
         number = jnp.arange(len(rows))[:, None]
         places = rows * members.shape[1] + jnp.argmax(members[rows] == number, axis=1)
-        keys, values = (
-            tuple(jnp.zeros((len(rows), *a.shape[1:3], slots), a.dtype) for a in arrays)
-            for arrays in (self.keys, self.values)
-        )
+        heads, size = self.keys[0].shape[1:3]
+        free = jnp.zeros((len(rows), heads, size, slots), self.keys[0].dtype)
+        layers = len(self.keys)
         return KVCache(
-            keys=keys,
-            values=values,
+            keys=(free,) * layers,
+            values=(free.transpose(0, 1, 3, 2),) * layers,
             filled=jnp.zeros((len(rows), slots), bool),
             slot=jnp.zeros((), jnp.int32),
             trunk=Trunk(self.keys, self.values, seen, members, places),
@@ -120,9 +119,9 @@ def at_tokens(x: jax.Array, index: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, index, axis=1, mode="clip")
 
 
-def slots_last(x: jax.Array) -> jax.Array:
-    """[B, T, N, H] -> [B, N, H, T], as `KVCache` has it."""
-    return x.transpose(0, 2, 3, 1)
+def as_cached(key: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[B, T, N, H] twice -> [B, N, H, T] and [B, N, T, H], as `KVCache` has them."""
+    return key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
 
 
 class Attention(nn.Module):
@@ -134,9 +133,9 @@ class Attention(nn.Module):
         """[B, T, D] -> [B, Q, D], and the keys and values that it looked at.
 
         Of x alone: bool [B, T, T], no cache -> two [B, T, N, H]; the products of its
-        attention are bfloat16 if weights are. Of a cache, two arrays [B, N, H, S], and
-        x written behind it at `slot`: bool [B, T, S] -> the next two; a third is what
-        comes before, `Shared` or None, with it bool [B, T, P + S].
+        attention are bfloat16 if weights are. Of a cache, [B, N, H, S], [B, N, S, H],
+        and x written behind it at `slot`: bool [B, T, S] -> the next two; a third is
+        what comes before, `Shared` or None, with it bool [B, T, P + S].
         """
         config = self.config
         project = Dense(3 * config.n_embd, self.dtype, name="c_attn")
@@ -146,11 +145,10 @@ class Attention(nn.Module):
         if read is not None:
             query, mask = at_tokens(query, read), at_tokens(mask, read)
         if cache is not None:
-            *cache, shared = cache
-            key, value = (
-                jax.lax.dynamic_update_slice(old, slots_last(new), (0, 0, 0, slot))
-                for old, new in zip(cache, (key, value), strict=True)
-            )
+            keys, values, shared = cache
+            key, value = as_cached(key, value)
+            key = jax.lax.dynamic_update_slice(keys, key, (0, 0, 0, slot))
+            value = jax.lax.dynamic_update_slice(values, value, (0, 0, slot, 0))
             if shared is None:
                 y = attend_cached(query, key, value, mask)
             else:
@@ -279,13 +277,11 @@ class GPT2(nn.Module):
             causal_mask(prompt_mask),
             read=jnp.full((batch, 1), length - 1),
         )
-        keys, values = (
-            tuple(jnp.pad(slots_last(a), [*[(0, 0)] * 3, (0, free)]) for a in arrays)
-            for arrays in zip(*layers, strict=True)
-        )
+        keys, values = zip(*(as_cached(*both) for both in layers), strict=True)
+        rows = [(0, 0)] * 2
         cache = KVCache(
-            keys=keys,
-            values=values,
+            keys=tuple(jnp.pad(a, [*rows, (0, 0), (0, free)]) for a in keys),
+            values=tuple(jnp.pad(a, [*rows, (0, free), (0, 0)]) for a in values),
             filled=jnp.pad(prompt_mask, [(0, 0), (0, free)]),
             slot=jnp.asarray(length, jnp.int32),
         )

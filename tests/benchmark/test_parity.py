@@ -50,6 +50,18 @@ def test_what_differs_is_told_and_not_raised(job, monkeypatch):
     assert [told["equal"] for told in found.values()] == [False, False]
 
 
+@pytest.mark.parametrize(
+    "rounded", [{"dtype": "bfloat16"}, {"weights": "bfloat16"}], ids=str
+)
+def test_what_rounds_is_told_and_not_judged(job, monkeypatch, rounded):
+    monkeypatch.setattr(suites, "_ours", Wrong)
+    monkeypatch.setattr(suites, "_torch", Wrong)
+    job = dataclasses.replace(job, **rounded)
+    found = parity.compare(ROW, job, ["torch_eager"])
+    assert [told["equal"] for told in found.values()] == [None, None]
+    assert all("nll" in told["differences"] for told in found.values())
+
+
 def launch(folder: Path, *flags) -> subprocess.CompletedProcess:
     command = [
         sys.executable,

@@ -13,6 +13,7 @@ from ppg_jax.models.attention import (
     attend_cached,
     attend_shared,
 )
+from ppg_jax.models.gpt2 import as_cached
 
 
 @pytest.mark.parametrize("length", [1, QUERY_BLOCK, QUERY_BLOCK + 1, 250])
@@ -57,16 +58,33 @@ def test_slots_shared_by_rows_are_slots_of_each(tokens):
     trunk_of = jnp.array([0, 1, 0, 1, 0])
     keys = iter(jax.random.split(jax.random.key(0), 6))
     query = jax.random.normal(next(keys), (5, tokens, 2, 8))
-    before = [jax.random.normal(next(keys), (3, 2, 8, 11)) for _ in range(2)]
-    own = [jax.random.normal(next(keys), (5, 2, 8, 6)) for _ in range(2)]
+    before = [jax.random.normal(next(keys), shape) for shape in of_slots(3, 11)]
+    own = [jax.random.normal(next(keys), shape) for shape in of_slots(5, 6)]
     mask = jax.random.bernoulli(next(keys), 0.6, (5, tokens, 17))
     shared = Shared(*before, jnp.array(members), jnp.array(places))
     whole = [
-        jnp.concatenate([a[trunk_of], b], axis=-1)
-        for a, b in zip(before, own, strict=True)
+        jnp.concatenate([a[trunk_of], b], axis=axis)
+        for a, b, axis in zip(before, own, (3, 2), strict=True)
     ]
     np.testing.assert_allclose(
         jax.jit(attend_shared)(query, shared, *own, mask),
         attend_cached(query, *whole, mask),
         atol=1e-5,
     )
+
+
+def of_slots(rows: int, slots: int):
+    """Shapes of cached keys and values: two heads, 8 wide."""
+    return (rows, 2, 8, slots), (rows, 2, slots, 8)
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+def test_a_cache_is_looked_at_as_tokens_are(tokens):
+    query, mask = jnp.ones((2, tokens, 2, 8)), jnp.ones((2, tokens, 7), bool)
+    query = jnp.sin(jnp.arange(query.size, dtype=float)).reshape(query.shape)
+    mask = mask.at[:, :, 5].set(False)
+    key, value = (
+        jax.random.normal(k, (2, 7, 2, 8)) for k in jax.random.split(jax.random.key(1))
+    )
+    y = jax.jit(attend_cached)(query, *as_cached(key, value), mask)
+    np.testing.assert_allclose(y, attend(query, key, value, mask), atol=1e-5)

@@ -167,8 +167,11 @@ def test_a_row_has_the_same_completion_alone_and_in_a_batch(weights):
     for row, prompt in enumerate(PROMPTS):
         alone = completions(weights, [prompt])
         np.testing.assert_array_equal(alone.completion[0], together.completion[row])
+        # Sums in another order tip an activation to the next step of int8, a hundredth
+        # of the largest, now and then.
+        near = {"bfloat16": 1e-3, "int8": 0.03}[weights]
         np.testing.assert_allclose(
-            alone.log_probs[0], together.log_probs[row], atol=1e-3
+            alone.log_probs[0], together.log_probs[row], atol=near
         )
 
 
