@@ -4,7 +4,7 @@ Prompts are left-padded, so that all rows write the same cache slot. Every row h
 key of its own: what it says does not depend on the batch that it is in.
 
 Axes: B batch, F trunks, P prompt tokens, W tail tokens, T completion tokens,
-V vocabulary.
+V vocabulary; G branches of one trunk.
 """
 
 import functools

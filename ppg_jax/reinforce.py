@@ -309,13 +309,11 @@ def _describe(name: str, completions: Sequence[Completion], texts) -> dict[str, 
     }
 
 
-def make_update(config: Config, policies: Policies, tx, end_id: int):
-    """(state, prompts, fetched rollouts, advantages, watch) -> (state, metrics), for
-    both policies.
+def _make_loss(config: Config, end_id: int):
+    """(params, part, model, reference) -> (loss, metrics) of a part of an update.
 
-    advantages: float32 [B] for each policy. A jit each: in one, XLA runs them side by
-    side and needs twice the memory. watch: bool, whether KL to the supervised models
-    is measured, one forward pass more each.
+    part: a batch, each target's advantage, whether KL is measured, and the completions
+    and target tokens of the whole update.
     """
     # Of the filters only those that are the same at every step are options here.
     decoding, step = config.decoding(1), jnp.zeros((), jnp.int32)
@@ -344,6 +342,19 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
         value = reinforce_loss(log_probs, mask, advantage, completions)
         value += config.kl_coefficient * kl - config.entropy_coefficient * uncertainty
         return value, {"loss": value, "kl": kl, "entropy": uncertainty}
+
+    return loss
+
+
+def make_update(config: Config, policies: Policies, tx, end_id: int):
+    """(state, prompts, fetched rollouts, advantages, watch) -> (state, metrics), for
+    both policies.
+
+    advantages: float32 [B] for each policy. A jit each: in one, XLA runs them side by
+    side and needs twice the memory. watch: bool, whether KL to the supervised models
+    is measured, one forward pass more each.
+    """
+    loss = _make_loss(config, end_id)
 
     @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
     def improve(model, parts, state: TrainState, batch, advantage, watch, reference):
