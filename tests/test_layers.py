@@ -24,7 +24,8 @@ LAYERS = (
     "figures pipeline",
     "report",
     "chat critic evaluate export generate reinforce supervised",  # the stages
-    "experiment benchmark.attention benchmark.plan benchmark.race benchmark.workload",
+    "experiment benchmark.attention benchmark.plan benchmark.products benchmark.race "
+    "benchmark.workload",
     "benchmark.flops benchmark.ours",
     "benchmark.ctranslate2 benchmark.pytorch",
     "benchmark.suites",
@@ -41,7 +42,7 @@ ADDRESSES = {
     "flax.linen": ("ppg_jax.models.",),
     "orbax": ("ppg_jax.checkpoint",),
     "transformers": ("ppg_jax.data.tokenization", "ppg_jax.benchmark.pytorch"),
-    "torch": ("ppg_jax.benchmark.pytorch",),
+    "torch": ("ppg_jax.benchmark.pytorch", "ppg_jax.benchmark.products"),
     "ctranslate2": ("ppg_jax.benchmark.ctranslate2",),
 }
 
