@@ -39,7 +39,7 @@ class Branches(NamedTuple):
 
     rows: jax.Array  # int32 [B]; which trunk
     shared: jax.Array  # int32 [B]; how many of its tokens
-    members: jax.Array  # int32 [F, G]; the branches of each trunk, any in places over
+    members: jax.Array  # int32 [F, G]; branches of each; places left over hold any
     tail: jax.Array  # int32 [B, W]; left-padded, one token or more
     tail_mask: jax.Array  # bool [B, W]
 
@@ -52,8 +52,9 @@ def branches_of(
     width: int,
     pad_id: int,
 ) -> Branches:
-    """Each branch's trunk, of `trunks`, its tokens in common with it, and its others,
-    of which there is room for `width`.
+    """For each branch its trunk, of so many, and how many tokens it shares with it.
+
+    tails: the tokens that it does not share; width: what they are padded to.
     """
     groups = [np.flatnonzero(np.asarray(rows) == trunk) for trunk in range(trunks)]
     members = np.zeros((trunks, _power_of_two(max(map(len, groups)))), np.int32)
@@ -95,7 +96,7 @@ def generate(
     ids closed over.
     """
     _check_room(model, prompt, decoding)
-    params = for_decoding(params)
+    params = for_decoding(params, model.dtype)
     slots = prompt.shape[1] + decoding.max_new_tokens
     logits, cache = model.apply(
         {"params": params}, prompt, prompt_mask, slots, method="prefill"
@@ -120,7 +121,7 @@ def generate_branches(
     trunk: left-padded int [F, P], bool [F, P]; B branches and keys [B] -> `Rollout`.
     """
     _check_room(model, trunk, decoding)
-    params = for_decoding(params)
+    params = for_decoding(params, model.dtype)
     variables = {"params": params}
     rows, shared, members, tail, tail_mask = branches
     width = trunk.shape[1]
@@ -294,8 +295,8 @@ class Generator:
 
     Of nested prompts, as persona generators get them for the contexts of a dialogue,
     the longest is read and the others branch off. Prompts are padded to a multiple of
-    `bucket` tokens, rows to a power of two and trunks nearly so, so the number of
-    compiled programs is bounded: for each bucket a few.
+    `bucket` tokens, rows and the branches of a trunk to a power of two and trunks
+    nearly so, so the number of compiled programs is bounded: for each bucket a few.
     """
 
     def __init__(
@@ -365,7 +366,11 @@ class Generator:
         longest = max(len(prompts[family.trunk]) for family in part)
         rows = _power_of_two(sum(len(family.members) for family in part))
         tokens = _trunks(len(part)) * longest + rows * TAIL
-        return tokens < 0.7 * rows * longest and longest + TAIL <= self._room
+        if tokens >= 0.7 * rows * longest or longest + TAIL > self._room:
+            return False
+        # All trunks have room for as many branches as the largest.
+        largest = max(len(family.members) for family in part)
+        return _trunks(len(part)) * _power_of_two(largest) <= 4 * rows
 
     def _whole(self, params, prompts, part, fill, keys) -> Rollout:
         rows = [prompts[i] for family in part for i, _ in family.members]

@@ -147,13 +147,14 @@ class Pipeline:
         config: PipelineConfig = PipelineConfig(),
         stage: str = "supervised",
     ):
-        """persona, response: (model, params) each, of the tokenizer of `prompts`.
+        """persona, response: (model, params) each, of the tokenizer of `prompts`. They
+        are kept as decoding reads them best, for inference alone.
 
         Raises UserError if this machine is no faster with `config.weights`.
         """
         self.prompts, self.config, self.stage = prompts, config, stage
         self.persona, self.response = (
-            (model, quantize(params, config.weights))
+            (model, quantize(params, config.weights, model.dtype))
             for model, params in (persona, response)
         )
         longest = prompts.config

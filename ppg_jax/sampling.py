@@ -108,16 +108,24 @@ def sample(logits: jax.Array, uniform: jax.Array) -> jax.Array:
     rows, size = logits.shape
     mass = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     mass = jnp.pad(mass, [(0, 0), (0, -size % BLOCK)]).reshape(rows, -1, BLOCK)
-    ends = jnp.cumsum(jnp.sum(mass, axis=-1), axis=-1)
-    total = ends[:, -1]
-    # Below the total even where the product rounds up to it.
-    at = jnp.minimum(uniform * total, jnp.nextafter(total, 0.0))[:, None]
-    block = jnp.sum(ends <= at, axis=-1, keepdims=True)
-    begins = jnp.pad(ends, [(0, 0), (1, 0)])
-    begin = jnp.take_along_axis(begins, block, axis=1)
+    of_block = jnp.sum(mass, axis=-1)
+    ends = jnp.cumsum(of_block, axis=-1)
+    at = (uniform * ends[:, -1])[:, None]
+    block = _first_beyond(at, ends, of_block)
+    begin = jnp.take_along_axis(jnp.pad(ends, [(0, 0), (1, 0)]), block, axis=1)
     mass = jnp.take_along_axis(mass, block[..., None], axis=1)[:, 0]
-    inside = jnp.sum(begin + jnp.cumsum(mass, axis=-1) <= at, axis=-1)
-    # The two sums over a block may differ in their last bits.
-    last = BLOCK - 1 - jnp.argmax(mass[:, ::-1] > 0, axis=-1)
-    token = block[:, 0] * BLOCK + jnp.minimum(inside, last)
-    return token.astype(jnp.int32)
+    inside = _first_beyond(at, begin + jnp.cumsum(mass, axis=-1), mass)
+    return (block * BLOCK + inside)[:, 0].astype(jnp.int32)
+
+
+def _first_beyond(at, sums, mass):
+    """The first place with any mass whose sum is beyond; int [B, 1].
+
+    Sums may fall by their last bit where there is none, and end before the place that
+    another sum promised: then it is the last place with any.
+    """
+    some = mass > 0
+    beyond = some & (sums > at)
+    last = mass.shape[1] - 1 - jnp.argmax(some[:, ::-1], axis=-1, keepdims=True)
+    first = jnp.argmax(beyond, axis=-1, keepdims=True)
+    return jnp.where(jnp.any(beyond, axis=-1, keepdims=True), first, last)

@@ -69,6 +69,7 @@ class Counting(nn.Module):
     """
 
     config: GPT2Config = GPT2Config(vocab_size=8, n_positions=64)
+    dtype: jnp.dtype = jnp.float32
     following: tuple[int, ...] = (0, 2, 3, 4, 5, 6, 7, 0)
     on_decode: Callable[[], None] = lambda: None
 

@@ -190,9 +190,27 @@ def test_trunks_are_kept_once_and_not_for_each_row():
     )
     keys = row_keys(0, range(rows))
     program = jax.jit(run).lower(params, trunk, mask, branches, keys).compile()
-    kept = set(re.findall(r"f32\[(\d+),2,8,(\d+)\]", program.as_text()))
-    assert ("2", "32") in kept and (str(rows), str(16 + steps)) in kept
-    assert not [shape for shape in kept if shape[0] == str(rows) and int(shape[1]) > 32]
+    text = program.as_text()
+    keys = set(re.findall(r"f32\[(\d+),2,8,(\d+)\]", text))
+    values = set(re.findall(r"f32\[(\d+),2,(\d+),8\]", text))
+    for kept in (keys, values):
+        assert {("2", "32"), (str(rows), str(16 + steps))} <= kept
+        assert (str(rows), "32") not in kept
+
+
+def test_a_large_family_among_many_small_ones_is_not_given_their_places():
+    model, _ = small.gpt2(40, n_layer=1, n_positions=256)
+    rng = np.random.default_rng(0)
+    trunk = rng.integers(1, 40, 128).tolist()
+    asked = [trunk[:n] for n in range(98, 128, 2)] + [trunk]
+    asked += [rng.integers(1, 40, 120).tolist() for _ in range(5)]
+    generator = Generator(model, Decoding(2), END, batch_size=32)
+    pays = functools.partial(generator._pays, asked)
+    (large,) = (f for f in families(asked) if len(f.members) > 1)
+    single = [f for f in families(asked) if len(f.members) == 1]
+    assert len(large.members) >= 8 and pays([large]) and pays([large, single[0]])
+    # Eight trunks of sixteen places for 21 rows; the same trunks with two each do pay.
+    assert not pays([large._replace(members=large.members * 2), *single * 3])
 
 
 def test_a_family_has_all_but_the_tails_in_common():

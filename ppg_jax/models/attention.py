@@ -55,7 +55,7 @@ class Shared(NamedTuple):
 
     keys: jax.Array  # [F, N, H, P]
     values: jax.Array  # [F, N, P, H]
-    members: jax.Array  # int32 [F, G]; the rows that look at each, any in places over
+    members: jax.Array  # int32 [F, G]; rows of each; places left over hold any
     places: jax.Array  # int32 [B]; where each row is among the F * G members
 
 

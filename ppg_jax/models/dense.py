@@ -20,7 +20,7 @@ class Dense(nn.Module):
 
     @property
     def rounded(self) -> bool:
-        """Whether its weights have less than float32, as `quantize` makes them."""
+        """Whether its weights are stored in less than float32 (`models.quantize`)."""
         weight = self.get_variable("params", "weight")
         return weight is not None and weight.dtype != jnp.float32
 
@@ -36,7 +36,7 @@ class Dense(nn.Module):
 
 
 def _inferred(x, dtype, weight, bias, scale=None):
-    """`_affine` for inference alone, with the parameters that `quantize` makes."""
+    """`_affine` for inference alone, with the parameters of `models.quantize`."""
     y = linear(x.reshape(-1, x.shape[-1]), weight, scale) + bias[None]
     return y.reshape(*x.shape[:-1], y.shape[-1]).astype(dtype)
 

@@ -58,7 +58,7 @@ class Trunk:
     keys: tuple[jax.Array, ...]  # L arrays [F, N, H, P]
     values: tuple[jax.Array, ...]  # [F, N, P, H]
     seen: jax.Array  # bool [B, P]; the tokens that a row has in common with its trunk
-    members: jax.Array  # int32 [F, G]; the rows of each, any row in places left over
+    members: jax.Array  # int32 [F, G]; rows of each; places left over hold any
     places: jax.Array  # int32 [B]; where each row is among the F * G members
 
 

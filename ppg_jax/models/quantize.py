@@ -23,8 +23,9 @@ from ppg_jax.models import product
 WEIGHTS = ("float32", "bfloat16", "int8")
 
 
-def quantize(params: dict, weights: str) -> dict:
-    """The tree of a `GPT2` with its linear layers and token embedding in that type.
+def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
+    """The tree of a `GPT2` with its linear layers and token embedding in that type, for
+    inference alone; float32 ones as `for_decoding` has them for the compute type.
 
     "kernel" [D, F] becomes "weight" [F, D], and so does "embedding" [V, D] if it gets
     smaller; int8 ones have a "scale", float32 [F], beside them.
@@ -33,7 +34,7 @@ def quantize(params: dict, weights: str) -> dict:
       UserError: this machine has no fast products of that type.
     """
     if weights == "float32":
-        return jax.jit(for_decoding)(params)
+        return jax.jit(for_decoding, static_argnums=1)(params, jnp.dtype(dtype))
     if jax.default_backend() != "cpu" or not product.available():
         raise UserError(
             f"weights={weights!r} needs a CPU with AMX, where it is faster; "
@@ -48,22 +49,20 @@ def _smaller(params, weights):
     return _by_output(params, weights) | {"wte": table}
 
 
-def for_decoding(params: dict) -> dict:
-    """float32 weights for many steps to come: on a CPU by output, and rounded if its
-    products round float32 (`product.rounds`), which each would do again.
+def for_decoding(params: dict, dtype) -> dict:
+    """float32 weights for many steps to come, which would each do it again: on a CPU by
+    output; in the compute type, or bfloat16 where products round (`product.rounds`).
 
-    Pure, and does nothing to a tree that `quantize` has made. The embedding stays what
-    it is; where products round, the head lies beside it as "weight".
+    Pure, and does nothing to a tree that it or `quantize` has made. The embedding stays
+    what it is; a head of another type lies beside it as "weight".
     """
-    if jax.default_backend() != "cpu":
-        return params
-    if not product.rounds():
-        return _by_output(params, "float32")
-    made = _by_output(params, "bfloat16")
-    if "embedding" in made.get("wte", {}):
-        head = _weight(made["wte"]["embedding"], "bfloat16")
-        made = made | {"wte": made["wte"] | head}
-    return made
+    dtype = jnp.dtype(jnp.bfloat16 if product.rounds() else dtype)
+    if jax.default_backend() == "cpu":
+        params = _by_output(params, dtype)
+    table = params.get("wte", {})
+    if "embedding" in table and "weight" not in table and dtype != jnp.float32:
+        params = params | {"wte": table | _weight(table["embedding"], dtype)}
+    return params
 
 
 def _by_output(tree, weights):

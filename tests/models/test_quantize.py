@@ -13,7 +13,7 @@ from ppg_jax.errors import UserError
 from ppg_jax.generation import generate, pad_left, row_keys
 from ppg_jax.models import product
 from ppg_jax.models.dense import Dense
-from ppg_jax.models.quantize import lookup, quantize, to_int8
+from ppg_jax.models.quantize import for_decoding, lookup, quantize, to_int8
 from ppg_jax.rollouts import completed
 from ppg_jax.sampling import Decoding
 from ppg_jax.scoring import target_log_probs
@@ -207,6 +207,42 @@ def test_float32_is_laid_out_by_output_and_computes_the_same():
     tokens = np.arange(12).reshape(2, 6)
     before, after = (model.apply({"params": p}, tokens) for p in (params, stored))
     np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("bfloat16", marks=tiles)]
+)
+def test_what_is_laid_out_already_is_left_alone(dtype, precision):
+    _, params = small.gpt2(VOCABULARY)
+    with jax.default_matmul_precision(precision):
+        once = for_decoding(params, dtype)
+        again = for_decoding(once, dtype)
+    assert jax.tree.structure(once) == jax.tree.structure(again)
+    pairs = zip(jax.tree.leaves(once), jax.tree.leaves(again), strict=True)
+    assert all(a is b for a, b in pairs)
+    rounded = "bfloat16" in (dtype, precision)
+    assert ("weight" in once["wte"]) == rounded
+    kind = once["h_0"]["attn"]["c_attn"]["weight"].dtype
+    assert kind == jnp.dtype("bfloat16" if rounded else "float32")
+
+
+def test_bfloat16_samples_are_scored_as_they_were_sampled():
+    model, params = small.gpt2(VOCABULARY)
+    model = model.clone(dtype=jnp.bfloat16)
+    params = jax.tree.map(lambda p: p * 0.4 if p.ndim == 2 else p, params)
+    tokens, mask = pad_left(PROMPTS, 8, 0)
+    decoding = Decoding(max_new_tokens=20, temperature=1.0)
+    run = functools.partial(
+        generate, model, decoding=decoding, end_id=VOCABULARY, pad_id=0
+    )
+    keys = row_keys(0, range(len(PROMPTS)))
+    rollout = jax.device_get(jax.jit(run)(params, tokens, mask, keys))
+    batch = collate(completed(rollout))
+    again = jax.jit(functools.partial(target_log_probs, model))(params, batch)
+    sampled = rollout.log_probs[rollout.completion_mask]
+    # Eight bits of mantissa, in states that are added up in another order.
+    np.testing.assert_allclose(again[batch.target_mask], sampled, atol=0.05)
 
 
 def test_a_loop_of_decode_steps_reads_weights_that_were_laid_out_before_it():
