@@ -185,3 +185,10 @@ def test_the_ends_of_the_unit_interval_are_tokens_that_may_be_drawn(uniform):
     # The last token is less likely than what is left above the largest quantile.
     assert (drawn == first).all() if not uniform else (drawn > last - 5).all()
     assert (drawn <= last).all()
+
+
+@pytest.mark.parametrize("at, place", [(0.1, 0), (0.5, 2), (0.9, 2)])
+def test_a_place_without_mass_is_never_drawn_whatever_its_sum_rounds_to(at, place):
+    # The second sum is beyond 0.5, the last place has none, and no sum is beyond 0.9.
+    sums, mass = jnp.array([[0.3, 0.6, 0.7, 0.7]]), jnp.array([[0.3, 0.0, 0.4, 0.0]])
+    assert int(sampling._first_beyond(jnp.array([[at]]), sums, mass)[0, 0]) == place
