@@ -23,7 +23,7 @@ from ppg_jax.models import quantize
 SWEPT = ("instances", "batch_size", "max_length", "model")
 
 SUITE = flags.DEFINE_enum("suite", "train", [*suites.SUITES, "all"], "Which races.")
-ROW = flags.DEFINE_string("row", "", "Only the row of this name.")
+ROW = flags.DEFINE_multi_string("row", [], "Only the rows of these names.")
 PEER = flags.DEFINE_multi_enum(
     "peer", ["torch_eager"], [*suites.PEERS, "none"], "Against whom."
 )
@@ -63,18 +63,11 @@ MODELS = flags.DEFINE_string("models", "", "Where the models go; empty: the outp
 
 
 def program():
-    rows = [
-        row
-        for row in suites.ROWS
-        if SUITE.value in (row.suite, "all") and ROW.value in ("", row.name)
-    ]
-    if not rows:
-        names = ", ".join(row.name for row in suites.ROWS)
-        raise UserError(f"--row={ROW.value!r} is not in that suite; the rows: {names}")
+    rows = _rows()
     if WEIGHTS.value != "float32" and {row.suite for row in rows} != {"generate"}:
         raise UserError("--weights belongs to --suite=generate; leave it out.")
     field, values = _sweep()
-    made = []
+    made, failed = [], []
     for row in rows:
         curve = []
         for value in values:
@@ -82,24 +75,43 @@ def program():
             name = f"{row.name}, {LABEL.value}" if LABEL.value else row.name
             name += f" [{field}={value}]" if field else ""
             print(f"{name}:", file=sys.stderr)
-            curve.append(_run(row, name, settings))
+            try:
+                curve.append(_run(row, name, settings))
+            except UserError as error:  # the other rows may have something to say
+                failed.append(str(error))
         made += curve
-        if field and ROUNDS.value:
+        if field and ROUNDS.value and curve:
             stem = f"{row.name} by {field}".replace(",", "").replace(" ", "_")
             results.draw_curve(curve, field, Path(OUTPUT.value) / f"{stem}.png")
     if not ROUNDS.value:
-        return _tell_parity(made)
-    print(results.table(results.load(Path(OUTPUT.value) / "benchmark.json")))
+        failed += _unequal(made)
+    elif made:
+        print(results.table(results.load(Path(OUTPUT.value) / "benchmark.json")))
+    if failed:
+        raise UserError("; ".join(dict.fromkeys(failed)))
 
 
-def _tell_parity(records: list[dict]) -> None:
+def _rows() -> list[suites.Row]:
+    """Those of --row, in its order, or all of the suite."""
+    rows = [row for row in suites.ROWS if SUITE.value in (row.suite, "all")]
+    known = {row.name: row for row in rows}
+    for name in ROW.value:
+        if name not in known:
+            raise UserError(
+                f"--row={name!r} is not in that suite; the rows: {', '.join(known)}"
+            )
+    return [known[name] for name in ROW.value] or rows
+
+
+def _unequal(records: list[dict]) -> list[str]:
+    """Prints what was found; the contestants that are not equal to ours."""
     apart = []
     for record in records:
         for name, found in record["contestants"].items():
             print(f"{record['name']}, {name}: {found}")
-            apart += [f"{record['name']} of {name}"] if found["equal"] is False else []
-    if apart:
-        raise UserError(f"not equal to ours: {'; '.join(apart)}")
+            if found["equal"] is False:
+                apart.append(f"{record['name']} of {name} is not equal to ours")
+    return apart
 
 
 def _settings() -> dict:

@@ -5,15 +5,17 @@ bash launch/gpu_benchmark.sh calls it, once the packages are there:
 python -m launch.gpu_benchmark --source=data/personachat \\
     --gpt2_tokenizer=FOLDER --bert_tokenizer=FOLDER
 
-Writes into --output: plan.json (what was done, failed, was stopped or skipped, and
-why), parity.json, benchmark.{json,md,png} and attention.json. Called again, it goes on
-with what is not done.
+First, side by side, ours alone compiles the programs of the first races into the
+compile cache, so that these, one after the other, compile little. Writes into
+--output: plan.json (what was done, failed, was stopped or skipped, and why),
+alone/ROW/benchmark.json (what compiling took), benchmark.{json,md,png}, parity.json and
+attention.json. Called again, it goes on with what is not done.
 """
 
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -32,22 +34,22 @@ OUTPUT = flags.DEFINE_string("output", "runs/benchmark_gpu", "Where the results 
 MODELS = flags.DEFINE_string("models", "runs/models", "Where the models go.")
 
 # Instances of a lap, then how many at once: dialogues, contexts or pairs, and instances
-# of PyTorch.
+# of PyTorch. Few shapes, for XLA compiles a program for each.
 LAPS = {
-    "train": (448, 32, 64),
-    "score": (448, 32, 64),
-    "generate": (256, 64, 64),
-    "reinforce": (64, 32, 32),
-    "critic": (1024, 128, 128),
+    "train": (448, 64, 64),
+    "score": (448, 64, 64),
+    "generate": (512, 512, 512),
+    "reinforce": (64, 64, 64),
+    "critic": (512, 256, 256),
 }
 TRIAL_LAP = (8, 4, 4)
 DTYPES = ("bfloat16", "float32")
 # One of each suite, and then what is left of the suites.
 FIRST = (
     "train response",
-    "score response",
     "generate, greedy",
     "reinforce",
+    "score response",
     "train critic",
 )
 REST = tuple(row.name for row in suites.ROWS if row.name not in FIRST)
@@ -74,24 +76,21 @@ def program():
 def entries() -> Iterator[plan.Entry]:
     """The plan."""
     sizes = ("tiny", "tiny") if TRIAL.value else ("small", "medium")
-    yield _parity()
-    for dtype in DTYPES:
-        yield from (_race(name, sizes[0], dtype, "torch_eager") for name in FIRST)
-        yield _attention(dtype)
+    first, rest = DTYPES
+    yield from _alone(FIRST, sizes[0], first)
+    yield from _races(FIRST, sizes[0], first, "torch_eager")
+    yield _attention(first)
+    yield from _parity()
+    yield from _races(REST, sizes[0], first, "torch_eager")
+    yield from _races(FIRST, sizes[0], rest, "torch_eager")
+    yield _attention(rest)
     if _torch():
-        for dtype in DTYPES:
-            for name in FIRST[:2]:
-                yield _race(name, sizes[0], dtype, "torch_compile")
-    for dtype in DTYPES:
-        yield from (_race(name, sizes[0], dtype, "torch_eager") for name in REST)
+        yield from _races(FIRST[:2], sizes[0], first, "torch_compile")
+    yield from _races(REST, sizes[0], rest, "torch_eager")
     if not TRIAL.value:
-        for dtype in DTYPES:
-            for name in FIRST[:3]:
-                yield _race(name, sizes[1], dtype, "torch_eager")
+        yield from _races(FIRST[:3], sizes[1], first, "torch_eager")
     if _torch():
-        for dtype in DTYPES:
-            for name in FIRST[2:]:
-                yield _race(name, sizes[0], dtype, "torch_compile")
+        yield from _races(FIRST[2:], sizes[0], first, "torch_compile")
 
 
 def _torch() -> bool:
@@ -128,31 +127,52 @@ def _lap(instances: int, at_once: int, micro_batch: int) -> list[str]:
     ]
 
 
-def _parity() -> plan.Entry:
+def _parity() -> Iterator[plan.Entry]:
     """All rows in float32, a small model, nothing timed."""
     options = [f"--model={'tiny' if TRIAL.value else 'mini'}", *_lap(*TRIAL_LAP)]
     peer = "torch_eager" if _torch() else "none"
-    command = _benchmark("--suite=all", "--rounds=0", f"--peer={peer}", *options)
-    name = "parity, float32" if _torch() else "all rows once, with nothing to compare"
-    return plan.Entry(name, command, FULL, most=120)
+    for suite in suites.SUITES:
+        command = _benchmark(
+            f"--suite={suite}", "--rounds=0", f"--peer={peer}", *options
+        )
+        name = "parity" if _torch() else "once, with nothing to compare"
+        yield plan.Entry(f"{suite}, {name}", command, FULL)
 
 
-def _race(name: str, size: str, dtype: str, peer: str) -> plan.Entry:
+def _alone(names: Sequence[str], size: str, dtype: str) -> Iterator[plan.Entry]:
+    """Ours without a peer: what it compiles stays in the compile cache."""
+    for row in names:
+        folder = f"--output={OUTPUT.value}/alone/{row.replace(', ', '_')}"
+        command = [*_row(row, size, dtype), "--peer=none", "--rounds=1", folder]
+        yield plan.Entry(f"{row}, {size}, {dtype}, alone", command, together=True)
+
+
+def _races(
+    names: Sequence[str], size: str, dtype: str, peer: str
+) -> Iterator[plan.Entry]:
+    compiled = peer == "torch_compile"
+    label = f"{size}, {dtype}" + (", compiled" if compiled else "")
+    # PyTorch's compiler takes a minute where ours takes seconds.
+    least, most = (60, 240) if compiled else (30, 150)
+    for row in names:
+        options = [
+            f"--peer={peer if _torch() else 'none'}",
+            f"--label={label}",
+            f"--rounds={1 if TRIAL.value else 7}",
+        ]
+        command = [*_row(row, size, dtype), *options]
+        yield plan.Entry(f"{row}, {label}", command, least=least, most=most)
+
+
+def _row(name: str, size: str, dtype: str) -> list[str]:
     suite = next(row.suite for row in suites.ROWS if row.name == name)
-    label = f"{size}, {dtype}" + (", compiled" if peer == "torch_compile" else "")
-    command = _benchmark(
+    return _benchmark(
         f"--suite={suite}",
         f"--row={name}",
-        f"--peer={peer if _torch() else 'none'}",
         f"--model={size}",
         f"--dtype={dtype}",
-        f"--label={label}",
-        f"--rounds={1 if TRIAL.value else 7}",
         *_lap(*TRIAL_LAP if TRIAL.value else LAPS[suite]),
     )
-    # PyTorch's compiler takes a minute where ours takes seconds.
-    least, most = (60, 240) if peer == "torch_compile" else (30, 150)
-    return plan.Entry(f"{name}, {label}", command, least=least, most=most)
 
 
 def _attention(dtype: str) -> plan.Entry:

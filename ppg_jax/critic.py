@@ -48,6 +48,7 @@ from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.train_state import (
     OptimizerConfig,
     TrainState,
+    initial_params,
     make_optimizer,
     params_sha256,
 )
@@ -328,8 +329,7 @@ def initial(config: Config, workdir: Path, train: Sequence[Dialogue]):
         tokenizer = run_tokenizer(config, workdir, train)
         sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
         model = DistilBert(sizes, dtype)
-        tokens = jnp.zeros((1, 8), jnp.int32)
-        params = jax.jit(model.init)(jax.random.key(config.seed), tokens)["params"]
+        params = initial_params(model, config.seed)
     limit = model.config.max_position_embeddings
     if not 3 < config.max_length <= limit:
         raise UserError(

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +75,3 @@ def _cache_compiled_programs() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    # Programs with oneDNN's products (models/product.py) are not kept: jaxlib 0.10.2
-    # cannot write them.
-    told = "Error writing persistent compilation cache entry"
-    warnings.filterwarnings("ignore", message=told)

@@ -312,8 +312,8 @@ def _describe(name: str, completions: Sequence[Completion], texts) -> dict[str, 
 def _make_loss(config: Config, end_id: int):
     """(params, part, model, reference) -> (loss, metrics) of a part of an update.
 
-    part: a batch, each target's advantage, whether KL is measured, and the completions
-    and target tokens of the whole update.
+    part: a batch, each target's advantage, whether KL and entropy are measured, and the
+    completions and target tokens of the whole update.
     """
     # Of the filters only those that are the same at every step are options here.
     decoding, step = config.decoding(1), jnp.zeros((), jnp.int32)
@@ -325,20 +325,23 @@ def _make_loss(config: Config, end_id: int):
         log_probs = token_log_probs(sampled, batch.targets)
         mask = batch.target_mask
 
-        def divergence():
+        def spread(logits):
+            return jnp.sum(entropy(logits), where=mask) / tokens
+
+        def divergence(logits):
             # Of the whole distributions: two truncated ones may share no support.
             other = target_logits(model, reference, batch)
             return jnp.sum(kl_divergence(logits, other), where=mask) / tokens
 
-        if config.kl_coefficient:
-            kl = divergence()
-        else:
-            kl = jax.lax.cond(
-                watch, lambda: jax.lax.stop_gradient(divergence()), lambda: 0.0
-            )
-        # A gradient times a coefficient of 0 would be computed all the same.
-        spread = logits if config.entropy_coefficient else jax.lax.stop_gradient(logits)
-        uncertainty = jnp.sum(entropy(spread), where=mask) / tokens
+        def term(measure, coefficient):
+            if coefficient:
+                return measure(logits)
+            # A gradient times a coefficient of 0 would be computed all the same.
+            still = jax.lax.stop_gradient(logits)
+            return jax.lax.cond(watch, measure, lambda _: 0.0, still)
+
+        kl = term(divergence, config.kl_coefficient)
+        uncertainty = term(spread, config.entropy_coefficient)
         value = reinforce_loss(log_probs, mask, advantage, completions)
         value += config.kl_coefficient * kl - config.entropy_coefficient * uncertainty
         return value, {"loss": value, "kl": kl, "entropy": uncertainty}
@@ -351,8 +354,8 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
     both policies.
 
     advantages: float32 [B] for each policy. A jit each: in one, XLA runs them side by
-    side and needs twice the memory. watch: bool, whether KL to the supervised models
-    is measured, one forward pass more each.
+    side and needs twice the memory. watch: bool, whether KL to the supervised models,
+    one forward pass more each, and entropy are measured; they are 0 elsewhere.
     """
     loss = _make_loss(config, end_id)
 

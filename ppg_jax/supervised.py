@@ -38,6 +38,7 @@ from ppg_jax.train_state import (
     OptimizerConfig,
     TrainState,
     accumulate,
+    initial_params,
     make_optimizer,
     params_sha256,
 )
@@ -234,10 +235,7 @@ def initial(config: Config, tokenizer, start):
             f"positions of the model of {config.name}; lower it or raise n_positions."
         )
     model = GPT2(sizes, jnp.dtype(config.dtype))
-    if params is None:
-        tokens = jnp.zeros((1, 8), jnp.int32)
-        params = jax.jit(model.init)(jax.random.key(config.seed), tokens)["params"]
-    return model, params
+    return model, initial_params(model, config.seed) if params is None else params
 
 
 def checked_examples(config: Config, prompts: Prompts, splits, split: str):

@@ -89,6 +89,18 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam)
 
 
+def initial_params(model, seed: int) -> dict:
+    """Random parameters of a model of tokens, on the device that computes.
+
+    They are drawn on the CPU: the same ones wherever training runs, and compiled for a
+    GPU the draws of 124 M parameters would take it most of a minute.
+    """
+    tokens = jnp.zeros((1, 8), jnp.int32)
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        params = jax.jit(model.init)(jax.random.key(seed), tokens)["params"]
+    return jax.tree.map(jnp.asarray, jax.device_get(params))
+
+
 def params_sha256(params) -> str:
     """A name for these weights: SHA-256 over paths, types, shapes and bytes."""
     digest = hashlib.sha256()

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from ppg_jax.train_state import (
     OptimizerConfig,
     TrainState,
     accumulate,
+    initial_params,
     learning_rate_schedule,
     make_optimizer,
     params_sha256,
@@ -150,3 +152,12 @@ def test_accumulating_parts_sums_them_and_gives_each_its_own_key():
         rngs = jax.random.split(jax.random.key(0), parts)
         expected = sum(float(jax.random.uniform(rng)) for rng in rngs)
         np.testing.assert_allclose(chance, expected, rtol=1e-6)
+
+
+def test_initial_parameters_are_those_of_the_seed_on_the_device_that_computes():
+    model = nn.Embed(16, 3)
+    for seed in (0, 1):
+        params = initial_params(model, seed)["embedding"]
+        drawn = jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, 8), jnp.int32))
+        np.testing.assert_array_equal(params, drawn["params"]["embedding"])
+        assert params.devices() == {jax.devices()[0]}

@@ -1,8 +1,10 @@
-"""Programs one after the other within a time: the most telling first, no fault fatal.
+"""Programs within a time, the most telling first, no fault fatal: one after the other,
+or side by side where none is measured.
 
 What came of each is in a JSON file before the next begins.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +27,7 @@ class Entry(NamedTuple):
     environment: dict[str, str] = {}  # besides ours
     least: float = 30  # seconds; not begun with less left
     most: float = 150  # seconds; then it is stopped
+    together: bool = False  # with those beside it that are, too
 
 
 def run_plan(
@@ -40,19 +44,24 @@ def run_plan(
     """
     began, before = clock(), _done(path)
     plan = facts | {"budget_seconds": budget, "entries": []}
-    for entry in entries:
+
+    def outcome(entry: Entry) -> dict:
         left = budget - (clock() - began)
         if entry.name in before:
-            told = before[entry.name]
-        elif left < entry.least:
+            return before[entry.name]
+        if left < entry.least:
             reason = f"needs {entry.least:.0f} s, {max(left, 0):.0f} s were left"
-            told = {"name": entry.name, "status": "skipped", "reason": reason}
-        else:
-            print(f"{entry.name} ({left:.0f} s left)", file=sys.stderr)
-            told = _run(entry, min(left, entry.most))
-        print(_line(told), file=sys.stderr)
-        plan["entries"].append(told)
-        write_json(path, plan)
+            return {"name": entry.name, "status": "skipped", "reason": reason}
+        print(f"{entry.name} ({left:.0f} s left)", file=sys.stderr)
+        return _run(entry, min(left, entry.most))
+
+    for together, group in itertools.groupby(entries, lambda entry: entry.together):
+        group = list(group)
+        with ThreadPoolExecutor(len(group) if together else 1) as pool:
+            for told in pool.map(outcome, group):
+                print(_line(told), file=sys.stderr)
+                plan["entries"].append(told)
+                write_json(path, plan)
     return plan
 
 

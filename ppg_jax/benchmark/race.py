@@ -67,7 +67,7 @@ class Ratio(NamedTuple):
 def race(
     contestants: Mapping[str, Callable[[], Work]], rounds: int, threads: int
 ) -> dict[str, Result]:
-    """Sets all up, then lets them work in turn, `rounds` times.
+    """Sets all up side by side, then lets them work in turn, `rounds` times.
 
     contestants: name -> a picklable callable that builds the work in its own process.
     threads: cores each may use, the same ones for all; 0 leaves them all.
@@ -75,7 +75,9 @@ def race(
     """
     runners = {name: _Runner(name, make, threads) for name, make in contestants.items()}
     try:
-        setup = {name: runner.ask("setup") for name, runner in runners.items()}
+        for runner in runners.values():
+            runner.send("setup")
+        setup = {name: runner.answer("setup") for name, runner in runners.items()}
         checks = {name: runner.ask("check") for name, runner in runners.items()}
         first = {name: runner.ask("run") for name, runner in runners.items()}
         laps: dict[str, list[Lap]] = {name: [] for name in runners}
@@ -151,19 +153,31 @@ class _Runner:
         theirs.close()
 
     def ask(self, order: str):
+        self.send(order)
+        return self.answer(order)
+
+    def send(self, order: str) -> None:
         try:
             self._pipe.send(order)
+        except BrokenPipeError:
+            raise self._ended(order) from None
+
+    def answer(self, order: str):
+        try:
             kind, value = self._pipe.recv()
-        except (EOFError, BrokenPipeError):
-            raise UserError(
-                f"the process of {self._name} ended during {order!r}; it may have run "
-                "out of memory: lower --instances or --batch_size."
-            ) from None
+        except (EOFError, ConnectionResetError):
+            raise self._ended(order) from None
         if kind == "failed":
             print(value, file=sys.stderr)
             last = value.strip().splitlines()[-1]
             raise UserError(f"{self._name} failed during {order!r}: {last}")
         return value
+
+    def _ended(self, order: str) -> UserError:
+        return UserError(
+            f"the process of {self._name} ended during {order!r}; it may have run "
+            "out of memory: lower --instances or --batch_size."
+        )
 
     def close(self) -> None:
         self._pipe.close()  # ends its loop

@@ -5,13 +5,12 @@ weights, the same tokens, in the same order.
 """
 
 import dataclasses
+import fcntl
 import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax import critic, judge
@@ -26,6 +25,7 @@ from ppg_jax.models import hub, pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
 from ppg_jax.reinforce import InstanceBatches
+from ppg_jax.train_state import initial_params
 
 # Width, layers, heads; the tokenizer decides the vocabulary.
 GPT2_SIZES = {
@@ -230,8 +230,10 @@ def write_critic(size: str, tokenizer_source: str, folder: Path) -> str:
 
 
 def _write(model, tokenizer, folder: Path) -> str:
-    if not (folder / "config.json").exists():
-        tokens = jnp.zeros((1, 8), jnp.int32)
-        params = jax.jit(model.init)(jax.random.key(0), tokens)["params"]
-        pretrained.export(model, params, tokenizer, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Several benchmarks may begin at the same time; one of them writes.
+    with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "config.json").exists():
+            pretrained.export(model, initial_params(model, 0), tokenizer, folder)
     return str(folder)

@@ -1,6 +1,8 @@
 """Scaled dot-product attention (Vaswani et al., 2017, section 3.2.1), for both model
 families. The softmax is float32 whatever the inputs are; a row that may look nowhere
-gets the plain mean of the values, never a NaN.
+gets the plain mean of the values, never a NaN. On an NVIDIA GPU, attention of bfloat16
+without dropout is cuDNN's, which keeps no scores (Dao et al., 2022, FlashAttention,
+https://arxiv.org/abs/2205.14135).
 
 Axes: B batch, T query tokens, S key slots, N heads, H head size; F trunks of P tokens,
 each of G rows or fewer.
@@ -12,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ppg_jax.models.product import einsum, plain
 
@@ -19,22 +22,61 @@ from ppg_jax.models.product import einsum, plain
 # compile sooner.
 QUERY_BLOCK = 96
 
+Dropout = Callable[[jax.Array], jax.Array]
+
 
 def attend(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
     mask: jax.Array,
-    dropout: Callable[[jax.Array], jax.Array] = lambda probs: probs,
+    dropout: Dropout | None = None,
 ) -> jax.Array:
     """softmax(q k / sqrt(H)) v.
 
-    [B, T, N, H], [B, S, N, H] twice, bool [B, T, S] (True = may look) -> [B, T, N, H].
-    `dropout` is applied to the probabilities.
+    [B, T, N, H], [B, S, N, H] twice, bool [B, T or 1, S] (True = may look) ->
+    [B, T, N, H]. `dropout` is applied to the probabilities.
     """
+    if dropout is None and _is_fused(query, key):
+        return _by_cudnn(query, key, value, mask=mask, back=False)
     scores = einsum("btnh,bsnh->bnts", query, key)
-    probs = dropout(_probabilities(scores, mask, query.shape[-1], value.dtype))
+    probs = _probabilities(scores, mask, query.shape[-1], value.dtype)
+    probs = probs if dropout is None else dropout(probs)
     return einsum("bnts,bsnh->btnh", probs, value, value.dtype)
+
+
+def _is_fused(query, key) -> bool:
+    """Whether cuDNN has attention of these, and with a gradient."""
+    (tokens, _, size), slots = query.shape[1:], key.shape[1]
+    even = tokens % 2 == slots % 2 == size % 8 == 0
+    return query.dtype == jnp.bfloat16 and even and size <= 128 and has_cudnn()
+
+
+@functools.cache
+def has_cudnn() -> bool:
+    """Whether this machine's GPU has cuDNN's attention, found out by a small one."""
+    if jax.default_backend() != "gpu":
+        return False
+    ones = np.ones((1, 16, 1, 64), jnp.bfloat16)
+    mask = np.ones((1, 16, 16), bool)
+
+    @jax.grad
+    def gradient(query):
+        return _by_cudnn(query, ones, ones, mask=mask, back=True).sum()
+
+    try:
+        compiled = jax.jit(gradient).lower(ones).compile()
+        return bool(np.isfinite(np.asarray(compiled(ones), np.float32)).all())
+    except (RuntimeError, NotImplementedError, ValueError):
+        return False  # another GPU, or no cuDNN
+
+
+def _by_cudnn(query, key, value, *, mask, back: bool):
+    """`attend`, or `attend_back`, of which it computes the lower half alone."""
+    mask = jnp.broadcast_to(mask, (len(query), query.shape[1], key.shape[1]))
+    return jax.nn.dot_product_attention(
+        query, key, value, mask=mask[:, None], is_causal=back, implementation="cudnn"
+    )
 
 
 def attend_cached(
@@ -135,7 +177,7 @@ def _probabilities(scores, mask, head_size: int, dtype):
     return jax.nn.softmax(scores, axis=-1).astype(dtype)
 
 
-def attend_back(query, key, value, mask, dropout=lambda probs: probs) -> jax.Array:
+def attend_back(query, key, value, mask, dropout: Dropout | None = None) -> jax.Array:
     """As `attend`, where token t looks at no slot after t: only half of it is computed.
 
     Queries in blocks, each with the keys up to its end; `mask` must be False beyond.
@@ -145,6 +187,8 @@ def attend_back(query, key, value, mask, dropout=lambda probs: probs) -> jax.Arr
         1 1 1 .     are not computed
         1 1 1 1
     """
+    if dropout is None and _is_fused(query, key):
+        return _by_cudnn(query, key, value, mask=mask, back=True)
     length = query.shape[1]
     blocks = -(-length // QUERY_BLOCK)
     ends = [length * (i + 1) // blocks for i in range(blocks)]

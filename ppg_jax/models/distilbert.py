@@ -99,7 +99,8 @@ class Attention(nn.Module):
         def dropout(probs):
             return self.drop(probs, deterministic=deterministic)
 
-        y = attend(query, key, value, mask, dropout)
+        drops = config.attention_dropout > 0 and not deterministic
+        y = attend(query, key, value, mask, dropout if drops else None)
         return self.out_lin(y.reshape(x.shape))
 
 

@@ -158,7 +158,8 @@ class Attention(nn.Module):
             look = attend_back if read is None else attend
             kind = jnp.bfloat16 if project.rounded else self.dtype
             read_as = (a.astype(kind) for a in (query, key, value))
-            y = look(*read_as, mask, dropout)
+            drops = config.attn_pdrop > 0 and not deterministic
+            y = look(*read_as, mask, dropout if drops else None)
         y = y.reshape(*y.shape[:2], config.n_embd)
         y = Dense(config.n_embd, self.dtype, name="c_proj")(y)
         y = nn.Dropout(config.resid_pdrop, deterministic=deterministic)(y)

@@ -8,15 +8,14 @@ platforms, it is `jnp.einsum`.
 """
 
 import functools
+import json
+import math
 import platform
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-# The call is XLA's own, for a pass that its Python package does not have.
-BACKEND_CONFIG = '{"outer_dimension_partitions": [], "onednn_matmul_config": {}}'
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
@@ -48,7 +47,8 @@ einsum.defvjp(_einsum_forward, _einsum_backward)
 
 def product(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array:
     """As `einsum`, without a gradient of its own."""
-    if a.dtype == b.dtype == jnp.float32 and not rounds():
+    exact = a.dtype == b.dtype == jnp.float32 and not rounds()
+    if exact or jax.default_backend() != "cpu":
         return plain(spec, a, b, dtype)
     on_cpu = _in_float32 if a.dtype != jnp.int8 else plain
     on_cpu = _onednn if available() else on_cpu
@@ -68,16 +68,23 @@ def rounds() -> bool:
 
 @functools.cache
 def available() -> bool:
-    """Whether this machine's CPU has tiles, and jaxlib the call that uses them."""
+    """Whether this machine's CPU has tiles, and jaxlib the call that uses them.
+
+    If so, no program of this process is written to the compile cache from here on:
+    jaxlib 0.10.2 cannot write one with such a call, and 0.11.2 ends the process.
+    """
     if platform.machine() != "x86_64" or not _has_amx():
         return False
+    option = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, option)
+    jax.config.update(option, math.inf)
     try:
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            return _is_right(jnp.bfloat16, jnp.float32) and _is_right(
-                jnp.int8, jnp.int32
-            )
+        if _is_right(jnp.bfloat16, jnp.float32) and _is_right(jnp.int8, jnp.int32):
+            return True
     except (RuntimeError, ValueError):
-        return False  # another jaxlib
+        pass  # another jaxlib
+    jax.config.update(option, before)
+    return False
 
 
 def _is_right(kind, total) -> bool:
@@ -105,8 +112,11 @@ def _in_float32(spec, a, b, dtype):
 
 
 def _onednn(spec, a, b, dtype):
-    """A batched matrix product of views: each operand is told in which order its axes
-    lie in memory, so nothing is transposed."""
+    """A batched matrix product of views, by a call of XLA's own, for a pass that its
+    Python package does not have. Each operand is told in which order its axes lie in
+    memory, so nothing is transposed; but by jaxlib 0.11.2, where only the last two may
+    be the other way round.
+    """
     left, right, out = _axes(spec)
     sizes = dict(zip(left + right, a.shape + b.shape, strict=True))
     one_row = any(sizes[x] == 1 for x in out if x in left and x not in right)
@@ -120,18 +130,30 @@ def _onednn(spec, a, b, dtype):
     (inner,) = (x for x in left if x not in out)
     rows, columns = [*batch, row, inner], [*batch, inner, column]
     result = [*batch, row, column]
+    if a.dtype != jnp.int8:
+        a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    a, a_order, a_turned = _view(a, left, rows)
+    b, b_order, b_turned = _view(b, right, columns)
+    turned = {"transpose_a": a_turned, "transpose_b": b_turned}
+    config = {"outer_dimension_partitions": [], "onednn_matmul_config": turned}
     call = jax.ffi.ffi_call(
         "__onednn$matmul",
         jax.ShapeDtypeStruct([sizes[x] for x in result], dtype),
         custom_call_api_version=2,
-        legacy_backend_config=BACKEND_CONFIG,
-        input_layouts=[_order(rows, left), _order(columns, right)],
+        legacy_backend_config=json.dumps(config),
+        input_layouts=[a_order, b_order],
         output_layouts=_order(result, result if one_row else out),
     )
-    if a.dtype != jnp.int8:
-        a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
-    y = call(a.transpose(_order(left, rows)), b.transpose(_order(right, columns)))
-    return y.transpose(_order(result, out))
+    return call(a, b).transpose(_order(result, out))
+
+
+def _view(operand, axes, wanted):
+    """The operand, the order of its axes in memory, and whether it is to be read with
+    its last two axes the other way round: then it has the wanted ones."""
+    axes = list(axes)
+    if axes == [*wanted[:-2], wanted[-1], wanted[-2]]:
+        return operand, _order(axes, axes), True
+    return operand.transpose(_order(axes, wanted)), _order(wanted, axes), False
 
 
 def _order(axes, wanted) -> tuple[int, ...]:

@@ -50,8 +50,9 @@ def _smaller(params, weights):
 
 
 def for_decoding(params: dict, dtype) -> dict:
-    """float32 weights for many steps to come, which would each do it again: on a CPU by
-    output; in the compute type, or bfloat16 where products round (`product.rounds`).
+    """float32 weights for many steps to come, which would each do it again: kernels on
+    a CPU by output; in the compute type, or bfloat16 where products round
+    (`product.rounds`).
 
     Pure, and does nothing to a tree that it or `quantize` has made. The embedding stays
     what it is; a head of another type lies beside it as "weight".
@@ -59,6 +60,8 @@ def for_decoding(params: dict, dtype) -> dict:
     dtype = jnp.dtype(jnp.bfloat16 if product.rounds() else dtype)
     if jax.default_backend() == "cpu":
         params = _by_output(params, dtype)
+    else:
+        params = _kernels_as(params, dtype)
     table = params.get("wte", {})
     if "embedding" in table and "weight" not in table and dtype != jnp.float32:
         params = params | {"wte": table | _weight(table["embedding"], dtype)}
@@ -74,6 +77,16 @@ def _by_output(tree, weights):
         # read the kernel as it was.
         weight = jax.lax.optimization_barrier(made.pop("kernel").T)
         made |= _weight(weight, weights)
+    return made
+
+
+def _kernels_as(tree, dtype):
+    """Other arrays of the tree are small, or the embedding."""
+    if not isinstance(tree, dict):
+        return tree
+    made = {name: _kernels_as(part, dtype) for name, part in tree.items()}
+    if "kernel" in made:
+        made["kernel"] = made["kernel"].astype(dtype)
     return made
 
 

@@ -85,6 +85,25 @@ def test_what_an_earlier_call_has_done_is_not_done_again(tmp_path):
     assert statuses(path) == {"a": "done", "b": "failed"}
 
 
+def test_entries_beside_each_other_run_together_and_end_before_the_next(tmp_path):
+    path, here = tmp_path / "plan.json", tmp_path / "here"
+    here.mkdir()
+    meets = (
+        "import os, sys, time; "
+        f"here = {str(here)!r}; open(os.path.join(here, sys.argv[1]), 'w').close(); "
+        "ends = time.monotonic() + 20; "
+        "exec('while len(os.listdir(here)) < 2 and time.monotonic() < ends: "
+        "time.sleep(0.01)'); assert len(os.listdir(here)) == 2"
+    )
+    entries = [
+        plan.Entry(name, [sys.executable, "-c", meets, name], together=True)
+        for name in "ab"
+    ]
+    alone = f"import os; assert len(os.listdir({str(here)!r})) == 2"
+    plan.run_plan([*entries, entry("c", alone)], 1000, path, {})
+    assert statuses(path) == {"a": "done", "b": "done", "c": "done"}
+
+
 def test_an_entry_has_its_own_environment(tmp_path):
     path = tmp_path / "plan.json"
     code = "import os; assert os.environ['COLOUR'] == 'red' and os.environ['PATH']"
@@ -103,7 +122,7 @@ def test_the_plan_has_every_race_in_both_types_and_says_that_no_gpu_is_there(tmp
     assert told["gpu"] is False
     names = [e["name"] for e in told["entries"]]
     assert len(set(names)) == len(names)
-    assert names[0] == "parity, float32"
+    assert {f"{suite}, parity" for suite in suites.SUITES} <= set(names)
     for dtype in ("bfloat16", "float32"):
         races = {f"{row.name}, tiny, {dtype}" for row in suites.ROWS}
         assert races | {f"attention, {dtype}"} <= set(names)

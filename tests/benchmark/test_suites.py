@@ -183,6 +183,27 @@ def test_a_benchmark_from_the_shell(job, folder, tmp_path):
     assert (tmp_path / "score_persona_by_instances.png").exists()
 
 
+def test_a_row_that_fails_keeps_no_other_from_its_race(job, folder, tmp_path):
+    """A prompt of three tokens cannot be; an answer of the critic can."""
+    done = launch(
+        "--suite=all",
+        "--row=score persona",
+        "--row=score with the critic",
+        "--max_length=3",
+        "--model=tiny",
+        "--peer=none",
+        "--rounds=1",
+        "--instances=4",
+        f"--gpt2_tokenizer={folder / 'gpt2'}",
+        f"--bert_tokenizer={folder / 'bert'}",
+        f"--output={tmp_path}",
+    )
+    assert done.returncode == 2
+    assert "max_length is 3" in done.stderr.splitlines()[-1]
+    records = json.loads((tmp_path / "benchmark.json").read_text())
+    assert [r["name"] for r in records] == ["score with the critic"]
+
+
 @pytest.mark.parametrize(
     "flag, told",
     [

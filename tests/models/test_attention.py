@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppg_jax.models import attention
 from ppg_jax.models.attention import (
     QUERY_BLOCK,
     Shared,
@@ -12,8 +13,15 @@ from ppg_jax.models.attention import (
     attend_back,
     attend_cached,
     attend_shared,
+    has_cudnn,
 )
 from ppg_jax.models.gpt2 import as_cached
+
+FUSED = [
+    (jnp.bfloat16, None, True),
+    (jnp.float32, None, False),
+    (jnp.bfloat16, lambda probs: probs, False),
+]
 
 
 @pytest.mark.parametrize("length", [1, QUERY_BLOCK, QUERY_BLOCK + 1, 250])
@@ -38,6 +46,46 @@ def test_blocks_give_the_same_results_and_gradients(length, more_slots):
 
     for ours, plain in zip(results(attend_back), results(attend), strict=True):
         np.testing.assert_allclose(ours, plain, atol=2e-5)
+
+
+@pytest.mark.skipif(not has_cudnn(), reason="no GPU with cuDNN's attention")
+@pytest.mark.parametrize("look", [attend, attend_back])
+def test_attention_of_cudnn_is_attention(look, monkeypatch):
+    keys = jax.random.split(jax.random.key(0), 5)
+    query, key, value, incoming = (
+        jax.random.normal(k, (2, 128, 4, 64)).astype(jnp.bfloat16) for k in keys[:4]
+    )
+    mask = jax.random.bernoulli(keys[4], 0.7, (2, 128, 128)) | jnp.eye(128, dtype=bool)
+    mask &= jnp.tri(128, dtype=bool)
+
+    def results():
+        def of(*qkv):
+            return look(*qkv, mask)
+
+        y, back = jax.jit(lambda *qkv: jax.vjp(of, *qkv))(query, key, value)
+        return y, *back(incoming)
+
+    ours = results()
+    monkeypatch.setattr(attention, "has_cudnn", lambda: False)
+    for a, b in zip(ours, results(), strict=True):
+        a, b = (np.asarray(x, np.float32) for x in (a, b))
+        assert np.abs(a - b).max() < 0.02 * np.abs(b).max()
+
+
+@pytest.mark.parametrize("dtype, dropout, fused", FUSED)
+def test_cudnn_gets_what_it_can_do(dtype, dropout, fused, monkeypatch):
+    """bfloat16, even lengths, nothing dropped out; and only the lower half to do."""
+    asked = []
+    monkeypatch.setattr(attention, "has_cudnn", lambda: True)
+    monkeypatch.setattr(
+        attention, "_by_cudnn", lambda *qkv, mask, back: asked.append(back) or qkv[2]
+    )
+    query = jnp.ones((2, 6, 3, 8), dtype)
+    mask = jnp.tri(6, dtype=bool)[None]
+    for look in (attend, attend_back):
+        look(query, query, query, mask, dropout)
+        look(query[:, :5], query[:, :5], query[:, :5], mask[:, :5, :5], dropout)
+    assert asked == ([False, True] if fused else [])
 
 
 def test_what_is_ahead_is_not_computed():

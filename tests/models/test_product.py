@@ -1,5 +1,8 @@
 """Products by the CPU's tiles are products; without tiles they are plain ones."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +12,12 @@ from ppg_jax.models import product
 from ppg_jax.models.product import einsum
 
 SIZES = {"b": 2, "n": 3, "t": 40, "s": 24, "h": 16, "r": 70, "d": 32, "f": 48}
+HEADS = "btnh,bsnh->bnts"
 SPECS = (
     "rd,df->rf",
     "rf,df->rd",
     "rd,rf->df",
-    "btnh,bsnh->bnts",
+    HEADS,
     "bnts,bsnh->btnh",
     "btnh,bnhs->bnts",
 )
@@ -106,10 +110,31 @@ def test_gradients_of_rounded_products_are_those_of_the_operands(spec):
 
 
 @tiles
-def test_nothing_is_transposed_for_it():
-    spec = "btnh,bsnh->bnts"
+@pytest.mark.parametrize("spec", ["rd,fd->rf", "rd,df->rf", "rd,rf->df", HEADS])
+def test_nothing_is_transposed_for_it(spec):
+    if spec == HEADS and jax.__version_info__ >= (0, 11):
+        pytest.skip("jaxlib 0.11 lays heads out for it")
     a, b = operands(spec, jnp.bfloat16)
     program = jax.jit(lambda a, b: einsum(spec, a, b)).lower(a, b).compile().as_text()
     assert "onednn$matmul" in program
     assert "copy(" not in program
     assert "transpose(" not in program
+
+
+@tiles
+def test_no_program_of_it_is_written_to_the_compile_cache(tmp_path):
+    """To write one is an error of one jaxlib and the end of the process in another."""
+    code = (
+        "import os, jax, jax.numpy as jnp; "
+        f"jax.config.update('jax_compilation_cache_dir', {str(tmp_path)!r}); "
+        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0); "
+        "before = jax.jit(jnp.sin).lower(1.0).compile(); "
+        f"assert len(os.listdir({str(tmp_path)!r})) > 0; "
+        "from ppg_jax.models.product import product; "
+        "ones = jnp.ones((16, 16), jnp.bfloat16); "
+        "jax.jit(lambda a, b: product('mk,kn->mn', a, b))(ones, ones); "
+        f"assert not any('lambda' in x for x in os.listdir({str(tmp_path)!r}))"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
