@@ -78,7 +78,8 @@ def program():
             try:
                 curve.append(_run(row, name, settings))
             except UserError as error:  # the other rows may have something to say
-                failed.append(str(error))
+                failed.append(f"{name}: {error}")
+                print(failed[-1], file=sys.stderr)
         made += curve
         if field and ROUNDS.value and curve:
             stem = f"{row.name} by {field}".replace(",", "").replace(" ", "_")
@@ -88,7 +89,7 @@ def program():
     elif made:
         print(results.table(results.load(Path(OUTPUT.value) / "benchmark.json")))
     if failed:
-        raise UserError("; ".join(dict.fromkeys(failed)))
+        raise UserError(f"{len(failed)} failed, the last one: {failed[-1]}")
 
 
 def _rows() -> list[suites.Row]:

@@ -1,4 +1,4 @@
-"""Checks and measures everything on a GPU within a time, the most telling first.
+"""Measures and checks everything on a GPU within a time, the most telling first.
 
 bash launch/gpu_benchmark.sh calls it, once the packages are there:
 
@@ -13,6 +13,7 @@ attention.json. Called again, it goes on with what is not done.
 """
 
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,9 @@ def program():
         print(f"{hint}no GPU is in use; this is the CPU.", file=sys.stderr)
     if not _torch():
         print("PyTorch is not installed; ours runs alone.", file=sys.stderr)
+    # A program that one race has compiled is not compiled again by another.
+    cache = Path("runs/xla_gpu").absolute()
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     path = Path(OUTPUT.value) / "plan.json"
     made = plan.run_plan(list(entries()), BUDGET.value, path, facts)
     states = [entry["status"] for entry in made["entries"]]

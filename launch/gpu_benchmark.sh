@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Parity, then all races, on a machine with an NVIDIA GPU and perhaps no network.
+# All races, and parity, on a machine with an NVIDIA GPU and perhaps no network.
 #   bash launch/gpu_benchmark.sh wheels FOLDER [NAME[==VERSION] ...]
 #     where there is a network: into FOLDER, what that machine has not. It has Python
 #     3.12 on Linux, JAX with CUDA, and the packages that are named here.
@@ -52,8 +52,6 @@ run() {
   environment "$1"
   # Contestants share the device, one at work at a time: none may take all its memory.
   export XLA_PYTHON_CLIENT_PREALLOCATE=false HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-  # A program that another race has compiled is not compiled again.
-  export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/runs/xla_gpu}"
   .venv-gpu/bin/python -m launch.gpu_benchmark --source="$2" --gpt2_tokenizer="$3" \
     --bert_tokenizer="$4" --budget=$((555 - $(date +%s) + began)) "${@:5}"
 }

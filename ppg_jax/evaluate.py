@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax import controls, report, training
@@ -37,7 +38,8 @@ class Config:
     """What is evaluated, and how completions are drawn (greedy: temperature 0).
 
     max_dialogues: only so many test dialogues, chosen by seed; 0 is all. paper: whether
-    the report shows the paper's numbers, which are of PersonaChat.
+    the report shows the paper's numbers, which are of PersonaChat. dtype: what the
+    generators compute in.
     """
 
     name: str = "evaluate"
@@ -50,10 +52,13 @@ class Config:
     temperature: float = 0.0
     top_p: float = 1.0
     batch_size: int = 64
+    dtype: str = "float32"
     seed: int = 0
 
     def __post_init__(self):
         require_positive(self, "batch_size")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype={self.dtype!r} is neither float32 nor bfloat16.")
         Decoding(1, temperature=self.temperature, top_p=self.top_p)  # checks them
         if self.max_dialogues == 1:
             raise ValueError("max_dialogues=1: intervals need two dialogues or more.")
@@ -318,7 +323,9 @@ class Bench:
         """(model, params, prompts) of (stage, folder)."""
         if source not in self._models:
             stage, name = source
-            model, params, tokenizer = pretrained.load(self._workdir / stage / name)
+            model, params, tokenizer = pretrained.load(
+                self._workdir / stage / name, dtype=jnp.dtype(self._config.dtype)
+            )
             prompts = Prompts(tokenizer, self._config.prompts)
             self._models[source] = (model, params, prompts)
         return self._models[source]

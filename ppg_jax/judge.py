@@ -122,8 +122,8 @@ class Critic:
         scores = np.zeros(len(rows), np.float32)
         for start in range(0, len(order), SCORED_AT_ONCE):
             chunk = order[start : start + SCORED_AT_ONCE]
-            # Eighths of a power of two: with the few lengths, few shapes to compile.
-            step = max(4, (1 << (len(chunk) - 1).bit_length()) // 8)
+            # With the few lengths, few shapes to compile.
+            step = 4 if len(chunk) <= 32 else 16
             height = -(-len(chunk) // step) * step
             none = [UNRELATED] * len(chunk)
             batch = collate([rows[i] for i in chunk], none, height)

@@ -19,7 +19,7 @@ from ppg_jax.errors import UserError
 from ppg_jax.generation import Completion, Generator
 from ppg_jax.models import pretrained
 from ppg_jax.models.gpt2 import GPT2
-from ppg_jax.models.quantize import WEIGHTS, quantize
+from ppg_jax.models.quantize import WEIGHTS, for_inference
 from ppg_jax.sampling import Decoding
 
 STAGES = ("auto", "supervised")
@@ -32,7 +32,8 @@ class PipelineConfig:
 
     stage: "auto" takes the reinforced models if that stage has finished, else the
     supervised ones. temperature 0 is greedy; top_k 0 and top_p 1 are off. weights: the
-    type of the generators' linear layers; less than float32 needs a CPU with AMX.
+    type of the generators' linear layers; less than float32 needs a CPU with AMX, or a
+    GPU for bfloat16, which then is the type of activations, too.
     """
 
     stage: str = "auto"
@@ -154,12 +155,12 @@ class Pipeline:
         """
         self.prompts, self.config, self.stage = prompts, config, stage
         self.persona, self.response = (
-            (model, quantize(params, config.weights, model.dtype))
-            for model, params in (persona, response)
+            for_inference(*generator, config.weights)
+            for generator in (persona, response)
         )
         longest = prompts.config
-        self._persona = self._generator(persona, longest.max_persona_tokens)
-        self._response = self._generator(response, longest.max_response_tokens)
+        self._persona = self._generator(self.persona, longest.max_persona_tokens)
+        self._response = self._generator(self.response, longest.max_response_tokens)
 
     def _generator(self, generator: tuple, max_new_tokens: int) -> Generator:
         return Generator(

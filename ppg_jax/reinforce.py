@@ -70,7 +70,8 @@ class Config:
     follow each other, whose common context is then read once, or drawn one by one.
     micro_batches: parts that a gradient is summed over; cut are the packed rows.
     updates: at most; 0 is one epoch. patience: how many
-    validations in a row may fail to improve the response perplexity.
+    validations in a row may fail to improve the response perplexity. dtype: what both
+    policies compute in; their weights stay float32.
     """
 
     name: str = "reinforce"
@@ -96,6 +97,7 @@ class Config:
     micro_batches: int = 1
     updates: int = 0
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-6)
+    dtype: str = "float32"
     seed: int = 0
     validation_instances: int = 1000
     evaluate_every: int = 50
@@ -109,6 +111,7 @@ class Config:
             ("baseline", rewards.BASELINES),
             ("reduce", ("sum", "mean")),
             ("batching", BATCHINGS),
+            ("dtype", ("float32", "bfloat16")),
         ]:
             if getattr(self, field) not in known:
                 told = f"{field}={getattr(self, field)!r} is none of {known}."
@@ -154,8 +157,10 @@ def run(config: Config, workdir: Path) -> dict:
     workdir = Path(workdir)
     folder = workdir / config.name
     splits = corpus.load_splits(config.data)
-    persona_model, persona_params, tokenizer = load_stage(workdir, config.persona)
-    response_model, response_params, _ = load_stage(workdir, config.response)
+    persona_model, persona_params, tokenizer = load_stage(
+        config, workdir, config.persona
+    )
+    response_model, response_params, _ = load_stage(config, workdir, config.response)
     critic = Critic.load(training.finished_stage(workdir, config.critic) / "model")
     weights = {
         "persona generator": persona_params,
@@ -223,9 +228,10 @@ def run(config: Config, workdir: Path) -> dict:
     return training.report_done(config.name, folder)
 
 
-def load_stage(workdir: Path, name: str):
+def load_stage(config: Config, workdir: Path, name: str):
     """(model, params, tokenizer) of a finished stage."""
-    return pretrained.load(training.finished_stage(workdir, name) / "model")
+    folder = training.finished_stage(workdir, name) / "model"
+    return pretrained.load(folder, dtype=jnp.dtype(config.dtype))
 
 
 @dataclasses.dataclass(frozen=True)

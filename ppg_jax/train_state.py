@@ -90,14 +90,19 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 
 
 def initial_params(model, seed: int) -> dict:
-    """Random parameters of a model of tokens, on the device that computes.
+    """float32 parameters of a model of tokens, on the device that computes.
 
-    They are drawn on the CPU: the same ones wherever training runs, and compiled for a
-    GPU the draws of 124 M parameters would take it most of a minute.
+    They are drawn on the CPU where JAX has one: the same ones wherever training runs,
+    and sooner, for a program of many small draws takes long to compile for a GPU.
     """
-    tokens = jnp.zeros((1, 8), jnp.int32)
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        params = jax.jit(model.init)(jax.random.key(seed), tokens)["params"]
+    try:
+        device = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves it out
+        device = None
+    # A GPU's attention, which bfloat16 would ask for, is not one of the CPU.
+    init = jax.jit(model.clone(dtype=jnp.float32).init)
+    with jax.default_device(device):
+        params = init(jax.random.key(seed), jnp.zeros((1, 8), jnp.int32))["params"]
     return jax.tree.map(jnp.asarray, jax.device_get(params))
 
 

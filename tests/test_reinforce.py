@@ -21,6 +21,7 @@ from ppg_jax.sampling import filter_logits
 from ppg_jax.scoring import target_logits
 from ppg_jax.train_state import TrainState
 from tests import models_for_tests as small
+from tests import run_for_tests as runs
 
 LIMITS = PromptConfig(max_length=200, max_persona_tokens=10, max_response_tokens=6)
 INSTANCES = instances(small.DIALOGUES)[:4]
@@ -43,7 +44,7 @@ def world():
     return config, prompts, policies, prompted, jax.device_get(rollouts)
 
 
-def updated(world, advantages, **options):
+def updated(world, advantages, watch=True, **options):
     """The parameters of both policies after one SGD step, and the metrics."""
     config, prompts, policies, prompted, rollouts = world
     config = dataclasses.replace(config, **options)
@@ -58,7 +59,7 @@ def updated(world, advantages, **options):
         last={},
     )
     update = reinforce.make_update(config, policies, TX, prompts.end_id)
-    state, metrics = update(state, prompted, rollouts, advantages, True)
+    state, metrics = update(state, prompted, rollouts, advantages, watch)
     return state.persona.params, state.response.params, metrics
 
 
@@ -217,6 +218,26 @@ def test_micro_batches_change_no_update(world, terms):
         np.testing.assert_allclose(whole[2][name], parts[2][name], rtol=1e-5)
     for a, b in zip(whole[:2], parts[:2], strict=True):
         assert distance(a, b) < 1e-5
+
+
+def test_the_config_says_what_policies_compute_in():
+    config = reinforce.Config(dtype="bfloat16")
+    model, params, _ = reinforce.load_stage(config, runs.finished_run(), "persona")
+    assert model.dtype == jnp.bfloat16
+    assert {p.dtype for p in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    with pytest.raises(ValueError, match="dtype='float8'"):
+        reinforce.Config(dtype="float8")
+
+
+def test_what_is_not_watched_is_not_measured_and_changes_nothing(world):
+    advantages = (signs(1, -1, 1, 1), signs(1, -1, 1, 1))
+    *unseen, without = updated(world, advantages, watch=False)
+    *seen, told = updated(world, advantages)
+    assert [distance(a, b) for a, b in zip(unseen, seen, strict=True)] == [0, 0]
+    assert float(told["persona_entropy"]) > 1 and float(without["persona_entropy"]) == 0
+    assert float(without["response_kl"]) == 0
+    *_, paid = updated(world, advantages, watch=False, entropy_coefficient=0.1)
+    assert float(paid["persona_entropy"]) > 1
 
 
 def test_kl_to_the_supervised_model_starts_at_zero_and_pulls_back(world):

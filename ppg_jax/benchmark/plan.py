@@ -4,15 +4,16 @@ or side by side where none is measured.
 What came of each is in a JSON file before the next begins.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,7 @@ def run_plan(
     began, before = clock(), _done(path)
     plan = facts | {"budget_seconds": budget, "entries": []}
 
-    def outcome(entry: Entry) -> dict:
+    def begin(entry: Entry) -> "_Program | dict":
         left = budget - (clock() - began)
         if entry.name in before:
             return before[entry.name]
@@ -53,16 +54,33 @@ def run_plan(
             reason = f"needs {entry.least:.0f} s, {max(left, 0):.0f} s were left"
             return {"name": entry.name, "status": "skipped", "reason": reason}
         print(f"{entry.name} ({left:.0f} s left)", file=sys.stderr)
-        return _run(entry, min(left, entry.most))
+        return _Program(entry, min(left, entry.most))
 
-    for together, group in itertools.groupby(entries, lambda entry: entry.together):
-        group = list(group)
-        with ThreadPoolExecutor(len(group) if together else 1) as pool:
-            for told in pool.map(outcome, group):
+    for group in _groups(entries):
+        begun = []
+        try:
+            for entry in group:
+                begun.append(begin(entry))
+            for each in begun:
+                told = each.outcome() if isinstance(each, _Program) else each
                 print(_line(told), file=sys.stderr)
                 plan["entries"].append(told)
                 write_json(path, plan)
+        except BaseException:  # Ctrl-C reaches us alone
+            for each in begun:
+                if isinstance(each, _Program):
+                    each.end()
+            raise
     return plan
+
+
+def _groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """One by one, but those together that are to run so."""
+    for together, group in itertools.groupby(entries, lambda entry: entry.together):
+        if together:
+            yield list(group)
+        else:
+            yield from ([entry] for entry in group)
 
 
 def _done(path: Path) -> dict[str, dict]:
@@ -73,35 +91,42 @@ def _done(path: Path) -> dict[str, dict]:
     return {e["name"]: e for e in entries if e["status"] == "done"}
 
 
-def _run(entry: Entry, seconds: float) -> dict:
-    """Its outcome as plain values; it and its children end after `seconds`."""
-    began = time.monotonic()
-    process = subprocess.Popen(
-        entry.command,
-        env=os.environ | entry.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        _, said = process.communicate(timeout=seconds)
-        status = "failed" if process.returncode else "done"
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        _, said = process.communicate()
-        status = "stopped"
-    except BaseException:  # Ctrl-C reaches us alone
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    told = {"name": entry.name, "status": status}
-    if status == "stopped":
-        told["reason"] = f"not done after {seconds:.0f} s"
-    elif status == "failed":
-        lines = said.strip().splitlines() or [f"exit code {process.returncode}"]
-        told |= {"reason": lines[-1], "stderr": "\n".join(lines[-30:])}
-    return told | {"seconds": round(time.monotonic() - began, 1)}
+class _Program:
+    """A program at work; it and its children end after `seconds`."""
+
+    def __init__(self, entry: Entry, seconds: float):
+        self._name, self._seconds, self._began = entry.name, seconds, time.monotonic()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115, closed with this
+        self._process = subprocess.Popen(
+            entry.command,
+            env=os.environ | entry.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+            start_new_session=True,
+        )
+
+    def outcome(self) -> dict:
+        """What came of it, as plain values, when it has ended."""
+        left = self._seconds - (time.monotonic() - self._began)
+        try:
+            status = "failed" if self._process.wait(max(left, 0)) else "done"
+        except subprocess.TimeoutExpired:
+            self.end()
+            status = "stopped"
+        told = {"name": self._name, "status": status}
+        if status == "stopped":
+            told["reason"] = f"not done after {self._seconds:.0f} s"
+        elif status == "failed":
+            self._said.seek(0)
+            lines = self._said.read().decode(errors="replace").strip().splitlines()
+            lines = lines or [f"exit code {self._process.returncode}"]
+            told |= {"reason": lines[-1], "stderr": "\n".join(lines[-30:])}
+        return told | {"seconds": round(time.monotonic() - self._began, 1)}
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 def _line(told: dict) -> str:

@@ -2,8 +2,8 @@
 
 A, B, C, A, B, C, ...: what disturbs a shared machine disturbs all of them, so a ratio
 within a round says more than two times of different hours. Contestants have their own
-processes so that each has its own memory, threads and libraries; while one works, the
-others wait for a message.
+processes so that each has its own memory, threads and libraries. They are set up side
+by side; then, while one works, the others wait for a message.
 """
 
 import dataclasses
@@ -45,11 +45,12 @@ class Result:
     """What one contestant did."""
 
     name: str
-    setup_seconds: float  # imports, weights, prompts
+    setup_seconds: float  # imports, weights, prompts; beside the others
     first_lap: Lap  # compilation and warm-up included
     laps: tuple[Lap, ...]
     peak_bytes: int  # resident, of the whole process, setup included
     checks: Mapping[str, np.ndarray]
+    device_peak_bytes: int = 0  # of a GPU's memory
 
     @property
     def median(self) -> float:
@@ -92,7 +93,13 @@ def race(
             runner.close()
     return {
         name: Result(
-            name, setup[name], first[name], tuple(laps[name]), peaks[name], checks[name]
+            name,
+            setup[name],
+            first[name],
+            tuple(laps[name]),
+            peak_bytes=peaks[name][0],
+            checks=checks[name],
+            device_peak_bytes=peaks[name][1],
         )
         for name in contestants
     }
@@ -207,10 +214,20 @@ def _serve(pipe, make: Callable[[], Work], threads: int) -> None:
                 value = _lap(work)
             else:
                 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                value = peak * (1 if sys.platform == "darwin" else 1024)
+                unit = 1 if sys.platform == "darwin" else 1024
+                value = peak * unit, _device_peak()
             pipe.send(("done", value))
         except BaseException:
             pipe.send(("failed", traceback.format_exc()))
+
+
+def _device_peak() -> int:
+    """Bytes of a GPU's memory that this process used at most; 0 without one."""
+    torch, jax = sys.modules.get("torch"), sys.modules.get("jax")
+    if torch is not None and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    stats = jax.local_devices()[0].memory_stats() if jax else None
+    return (stats or {}).get("peak_bytes_in_use", 0)
 
 
 def _lap(work: Work) -> Lap:

@@ -48,6 +48,7 @@ def record(
             "setup_seconds": result.setup_seconds,
             "first_seconds": result.first_lap.seconds,
             "peak_bytes": result.peak_bytes,
+            "device_peak_bytes": result.device_peak_bytes,
             **_use(contestant, result, need, flops.peak(found["device"], products)),
         }
         if contestant != OURS:
@@ -165,6 +166,7 @@ def table(records: Sequence[dict]) -> str:
         "CPU time",
         "first",
         "peak GiB",
+        "device",
         "tokens/s",
         "MFU",
     ]
@@ -184,12 +186,18 @@ def table(records: Sequence[dict]) -> str:
                     versus,
                     cpu,
                     f"{c['first_seconds']:.1f} s",
-                    f"{c['peak_bytes'] / 2**30:.2f}",
+                    _gib(c["peak_bytes"]),
+                    _gib(c.get("device_peak_bytes")),
                     *_use_cells(c),
                 ]
             )
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _gib(count: int | None) -> str:
+    """Empty where there is no device but the CPU."""
+    return f"{count / 2**30:.2f}" if count else ""
 
 
 def _use_cells(contestant: dict) -> tuple[str, str]:
@@ -248,7 +256,8 @@ def draw_curve(records: Sequence[dict], field: str, path: Path) -> None:
             if name in r["contestants"]
         ]
         axes.plot(*zip(*points, strict=True), marker=marker, label=name)
-    axes.set_yscale("log")
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     if all(isinstance(r["settings"][field], int) for r in records):
         axes.set_xscale("log", base=2)
         values = [r["settings"][field] for r in records]

@@ -1,6 +1,6 @@
 """Scaled dot-product attention (Vaswani et al., 2017, section 3.2.1), for both model
 families. The softmax is float32 whatever the inputs are; a row that may look nowhere
-gets the plain mean of the values, never a NaN. On an NVIDIA GPU, attention of bfloat16
+gets a plain mean of values, never a NaN. On an NVIDIA GPU, attention of bfloat16
 without dropout is cuDNN's, which keeps no scores (Dao et al., 2022, FlashAttention,
 https://arxiv.org/abs/2205.14135).
 
@@ -65,14 +65,18 @@ def has_cudnn() -> bool:
         return _by_cudnn(query, ones, ones, mask=mask, back=True).sum()
 
     try:
-        compiled = jax.jit(gradient).lower(ones).compile()
-        return bool(np.isfinite(np.asarray(compiled(ones), np.float32)).all())
+        with jax.default_device(jax.local_devices()[0]):
+            compiled = jax.jit(gradient).lower(ones).compile()
+            return bool(np.isfinite(np.asarray(compiled(ones), np.float32)).all())
     except (RuntimeError, NotImplementedError, ValueError):
         return False  # another GPU, or no cuDNN
 
 
 def _by_cudnn(query, key, value, *, mask, back: bool):
-    """`attend`, or `attend_back`, of which it computes the lower half alone."""
+    """`attend`, or `attend_back`, of which it computes the lower half alone.
+
+    [B, T, N, H], [B, S, N, H] twice, bool [B, T or 1, S] -> [B, T, N, H].
+    """
     mask = jnp.broadcast_to(mask, (len(query), query.shape[1], key.shape[1]))
     return jax.nn.dot_product_attention(
         query, key, value, mask=mask[:, None], is_causal=back, implementation="cudnn"

@@ -17,6 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# Seconds of compilation from which on a program is written to the compile cache.
+WRITTEN_FROM = "jax_persistent_cache_min_compile_time_secs"
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def einsum(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array:
@@ -50,14 +53,10 @@ def product(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Arr
     exact = a.dtype == b.dtype == jnp.float32 and not rounds()
     if exact or jax.default_backend() != "cpu":
         return plain(spec, a, b, dtype)
-    on_cpu = _in_float32 if a.dtype != jnp.int8 else plain
-    on_cpu = _onednn if available() else on_cpu
-    return jax.lax.platform_dependent(
-        a,
-        b,
-        cpu=functools.partial(on_cpu, spec, dtype=dtype),
-        default=functools.partial(plain, spec, dtype=dtype),
-    )
+    if available():
+        return _onednn(spec, a, b, dtype)
+    multiply = _in_float32 if a.dtype != jnp.int8 else plain
+    return multiply(spec, a, b, dtype)
 
 
 def rounds() -> bool:
@@ -68,22 +67,16 @@ def rounds() -> bool:
 
 @functools.cache
 def available() -> bool:
-    """Whether this machine's CPU has tiles, and jaxlib the call that uses them.
-
-    If so, no program of this process is written to the compile cache from here on:
-    jaxlib 0.10.2 cannot write one with such a call, and 0.11.2 ends the process.
-    """
+    """Whether this machine's CPU has tiles, and jaxlib the call that uses them."""
     if platform.machine() != "x86_64" or not _has_amx():
         return False
-    option = "jax_persistent_cache_min_compile_time_secs"
-    before = getattr(jax.config, option)
-    jax.config.update(option, math.inf)
+    before = getattr(jax.config, WRITTEN_FROM)
     try:
         if _is_right(jnp.bfloat16, jnp.float32) and _is_right(jnp.int8, jnp.int32):
             return True
     except (RuntimeError, ValueError):
         pass  # another jaxlib
-    jax.config.update(option, before)
+    jax.config.update(WRITTEN_FROM, before)
     return False
 
 
@@ -114,9 +107,13 @@ def _in_float32(spec, a, b, dtype):
 def _onednn(spec, a, b, dtype):
     """A batched matrix product of views, by a call of XLA's own, for a pass that its
     Python package does not have. Each operand is told in which order its axes lie in
-    memory, so nothing is transposed; but by jaxlib 0.11.2, where only the last two may
-    be the other way round.
+    memory, so nothing is transposed; jaxlib 0.11 rearranges what differs from the order
+    of its axes by more than the last two.
+
+    A process that has traced one writes no program to the compile cache any more:
+    jaxlib cannot, and may end the process in trying.
     """
+    jax.config.update(WRITTEN_FROM, math.inf)
     left, right, out = _axes(spec)
     sizes = dict(zip(left + right, a.shape + b.shape, strict=True))
     one_row = any(sizes[x] == 1 for x in out if x in left and x not in right)

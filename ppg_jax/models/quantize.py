@@ -23,6 +23,19 @@ from ppg_jax.models import product
 WEIGHTS = ("float32", "bfloat16", "int8")
 
 
+def for_inference(model, params: dict, weights: str) -> tuple:
+    """(model, params) of a `GPT2` as they answer soonest with weights of that type.
+
+    On a CPU only the weights get smaller (`quantize`); on a GPU all is bfloat16 then.
+
+    Raises:
+      UserError: this machine has no fast products of that type.
+    """
+    if weights == "bfloat16" and jax.default_backend() != "cpu":
+        model, weights = model.clone(dtype=jnp.bfloat16), "float32"
+    return model, quantize(params, weights, model.dtype)
+
+
 def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
     """The tree of a `GPT2` with its linear layers and token embedding in that type, for
     inference alone; float32 ones as `for_decoding` has them for the compute type.
@@ -38,7 +51,7 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
     if jax.default_backend() != "cpu" or not product.available():
         raise UserError(
             f"weights={weights!r} needs a CPU with AMX, where it is faster; "
-            "use weights='float32'."
+            "use weights='float32', or 'bfloat16' on a GPU."
         )
 
     return jax.jit(_smaller, static_argnums=1)(params, weights)
@@ -50,9 +63,10 @@ def _smaller(params, weights):
 
 
 def for_decoding(params: dict, dtype) -> dict:
-    """float32 weights for many steps to come, which would each do it again: kernels on
-    a CPU by output; in the compute type, or bfloat16 where products round
-    (`product.rounds`).
+    """float32 weights made ready for many steps, once instead of in each.
+
+    Kernels are cast to the compute type (to bfloat16 where products round,
+    `product.rounds`), and on a CPU laid out by output.
 
     Pure, and does nothing to a tree that it or `quantize` has made. The embedding stays
     what it is; a head of another type lies beside it as "weight".
@@ -81,7 +95,7 @@ def _by_output(tree, weights):
 
 
 def _kernels_as(tree, dtype):
-    """Other arrays of the tree are small, or the embedding."""
+    """The tree with its kernels in that type."""
     if not isinstance(tree, dict):
         return tree
     made = {name: _kernels_as(part, dtype) for name, part in tree.items()}

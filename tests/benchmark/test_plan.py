@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -104,6 +105,29 @@ def test_entries_beside_each_other_run_together_and_end_before_the_next(tmp_path
     assert statuses(path) == {"a": "done", "b": "done", "c": "done"}
 
 
+def test_an_interrupt_ends_all_that_run_together(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from ppg_jax.benchmark import plan; "
+        "work = 'import os, sys, time; '"
+        "'open(sys.argv[1], \"w\").write(str(os.getpid())); time.sleep(60)'; "
+        f"folder = Path({str(tmp_path)!r}); "
+        "entries = [plan.Entry(n, [sys.executable, '-c', work, str(folder / n)], "
+        "together=True) for n in 'ab']; "
+        "plan.run_plan(entries, 1000, folder / 'plan.json', {})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    children = [tmp_path / name for name in "ab"]
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends and not all(
+        c.exists() and c.read_text() for c in children
+    ):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) != 0
+    time.sleep(0.2)
+    assert not any(running(int(child.read_text())) for child in children)
+
+
 def test_an_entry_has_its_own_environment(tmp_path):
     path = tmp_path / "plan.json"
     code = "import os; assert os.environ['COLOUR'] == 'red' and os.environ['PATH']"
@@ -123,6 +147,10 @@ def test_the_plan_has_every_race_in_both_types_and_says_that_no_gpu_is_there(tmp
     names = [e["name"] for e in told["entries"]]
     assert len(set(names)) == len(names)
     assert {f"{suite}, parity" for suite in suites.SUITES} <= set(names)
+    alone = [name for name in names if name.endswith("alone")]
+    assert names[: len(alone)] == alone  # first, as they compile for the others
+    raced = names[len(alone) : 2 * len(alone)]
+    assert [name.replace(", alone", "") for name in alone] == raced
     for dtype in ("bfloat16", "float32"):
         races = {f"{row.name}, tiny, {dtype}" for row in suites.ROWS}
         assert races | {f"attention, {dtype}"} <= set(names)

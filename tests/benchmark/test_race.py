@@ -2,11 +2,13 @@
 
 import functools
 import os
+import sys
 import time
 
 import numpy as np
 import pytest
 
+from ppg_jax.benchmark import race as race_module
 from ppg_jax.benchmark.race import Lap, Result, largest_difference, race, ratio
 from ppg_jax.errors import UserError
 
@@ -50,6 +52,35 @@ def test_contestants_work_in_turn_on_the_same_cores(tmp_path):
     assert [len(found[n].laps) for n in "ab"] == [2, 2]
     assert [found[n].checks["threads"].tolist() for n in "ab"] == [[1], [1]]
     assert found["a"].peak_bytes > 1 << 20
+
+
+class FakeTorch:
+    def __init__(self, in_use: bool):
+        self.cuda = self
+        self.is_initialized = lambda: in_use
+        self.max_memory_allocated = lambda: 7
+
+
+class FakeJax:
+    def __init__(self, stats):
+        self.memory_stats = lambda: stats
+        self.local_devices = lambda: [self]
+
+
+@pytest.mark.parametrize(
+    "torch, jax, told",
+    [
+        (None, FakeJax({"peak_bytes_in_use": 5}), 5),
+        (None, FakeJax(None), 0),
+        (FakeTorch(True), FakeJax(None), 7),
+        (FakeTorch(False), FakeJax({"peak_bytes_in_use": 5}), 5),
+        (None, None, 0),
+    ],
+)
+def test_the_peak_of_a_device_is_that_of_who_uses_it(torch, jax, told, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    assert race_module._device_peak() == told
 
 
 def test_a_lap_is_as_long_as_the_work(tmp_path):

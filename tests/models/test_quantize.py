@@ -13,7 +13,13 @@ from ppg_jax.errors import UserError
 from ppg_jax.generation import generate, pad_left, row_keys
 from ppg_jax.models import product
 from ppg_jax.models.dense import Dense
-from ppg_jax.models.quantize import for_decoding, lookup, quantize, to_int8
+from ppg_jax.models.quantize import (
+    for_decoding,
+    for_inference,
+    lookup,
+    quantize,
+    to_int8,
+)
 from ppg_jax.rollouts import completed
 from ppg_jax.sampling import Decoding
 from ppg_jax.scoring import target_log_probs
@@ -271,6 +277,19 @@ def test_without_tiles_one_line_says_what_to_use(weights, monkeypatch):
     with pytest.raises(UserError, match="use weights='float32'") as told:
         quantize({}, weights)
     assert "\n" not in str(told.value)
+
+
+def test_on_a_gpu_bfloat16_is_all_that_inference_computes_in(monkeypatch):
+    # A vocabulary of its own: what is compiled here must not serve another test.
+    model, params = small.gpt2(VOCABULARY + 6)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    model, params = for_inference(model, params, "bfloat16")
+    assert model.dtype == jnp.bfloat16
+    kinds = {str(p.dtype) for p in jax.tree.leaves(params["h_0"]["mlp"]) if p.ndim > 1}
+    assert kinds == {"bfloat16"}
+    assert params["wte"]["weight"].dtype == jnp.bfloat16
+    with pytest.raises(UserError, match="'bfloat16' on a GPU"):
+        for_inference(model, params, "int8")
 
 
 @tiles
