@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 from ppg_jax.checkpoint import write_json
 
+LOOK_EVERY = 0.05  # seconds
+
 
 class Entry(NamedTuple):
     """A program of the plan."""
@@ -61,6 +63,9 @@ def run_plan(
         try:
             for entry in group:
                 begun.append(begin(entry))
+            programs = [each for each in begun if isinstance(each, _Program)]
+            while not all([program.ended() for program in programs]):
+                time.sleep(LOOK_EVERY)
             for each in begun:
                 told = each.outcome() if isinstance(each, _Program) else each
                 print(_line(told), file=sys.stderr)
@@ -96,7 +101,8 @@ class _Program:
 
     def __init__(self, entry: Entry, seconds: float):
         self._name, self._seconds, self._began = entry.name, seconds, time.monotonic()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115, closed with this
+        self._took, self._stopped = None, False
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115, closed at its end
         self._process = subprocess.Popen(
             entry.command,
             env=os.environ | entry.environment,
@@ -105,28 +111,38 @@ class _Program:
             start_new_session=True,
         )
 
+    def ended(self) -> bool:
+        """Whether it has ended; it is stopped when its time is over."""
+        if self._took is None:
+            took = time.monotonic() - self._began
+            if self._process.poll() is None:
+                if took < self._seconds:
+                    return False
+                self._stopped = True
+                self.end()
+            self._took = took
+        return True
+
     def outcome(self) -> dict:
-        """What came of it, as plain values, when it has ended."""
-        left = self._seconds - (time.monotonic() - self._began)
-        try:
-            status = "failed" if self._process.wait(max(left, 0)) else "done"
-        except subprocess.TimeoutExpired:
-            self.end()
-            status = "stopped"
+        """What came of it, as plain values, once it has ended."""
+        code = self._process.returncode
+        status = "stopped" if self._stopped else "failed" if code else "done"
         told = {"name": self._name, "status": status}
         if status == "stopped":
             told["reason"] = f"not done after {self._seconds:.0f} s"
         elif status == "failed":
             self._said.seek(0)
             lines = self._said.read().decode(errors="replace").strip().splitlines()
-            lines = lines or [f"exit code {self._process.returncode}"]
+            lines = lines or [f"exit code {code}"]
             told |= {"reason": lines[-1], "stderr": "\n".join(lines[-30:])}
-        return told | {"seconds": round(time.monotonic() - self._began, 1)}
+        self._said.close()
+        return told | {"seconds": round(self._took, 1)}
 
     def end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._said.close()
 
 
 def _line(told: dict) -> str:
