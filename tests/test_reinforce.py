@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from ppg_jax import reinforce
+from ppg_jax import reinforce, training
 from ppg_jax.data.batching import collate
 from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import PromptConfig, Prompts, example
@@ -220,7 +220,10 @@ def test_micro_batches_change_no_update(world, terms):
         assert distance(a, b) < 1e-5
 
 
-def test_the_config_says_what_policies_compute_in():
+def test_the_config_says_what_policies_compute_in(monkeypatch):
+    monkeypatch.setattr(
+        training, "finished_stage", lambda workdir, name: workdir / name
+    )
     config = reinforce.Config(dtype="bfloat16")
     model, params, _ = reinforce.load_stage(config, runs.finished_run(), "persona")
     assert model.dtype == jnp.bfloat16
