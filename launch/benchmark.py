@@ -79,7 +79,6 @@ def program():
                 curve.append(_run(row, name, settings))
             except UserError as error:  # the other rows may have something to say
                 failed.append(f"{name}: {error}")
-                print(failed[-1], file=sys.stderr)
         made += curve
         if field and ROUNDS.value and curve:
             stem = f"{row.name} by {field}".replace(",", "").replace(" ", "_")
@@ -88,8 +87,10 @@ def program():
         failed += _unequal(made)
     elif made:
         print(results.table(results.load(Path(OUTPUT.value) / "benchmark.json")))
+    for told in failed[:-1]:
+        print(told, file=sys.stderr)
     if failed:
-        raise UserError(f"{len(failed)} failed, the last one: {failed[-1]}")
+        raise UserError(failed[-1])
 
 
 def _rows() -> list[suites.Row]:

@@ -14,6 +14,8 @@ from ppg_jax.errors import UserError
 
 T = TypeVar("T")
 
+DTYPES = ("float32", "bfloat16")  # that a model may compute in
+
 
 def to_config_dict(config) -> ConfigDict:
     """A dataclass, nested ones included, as a `ConfigDict` with the same fields.

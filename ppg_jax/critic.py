@@ -25,7 +25,7 @@ import numpy as np
 
 from ppg_jax import training
 from ppg_jax.checkpoint import claim, write_json
-from ppg_jax.config import require_positive
+from ppg_jax.config import DTYPES, require_positive
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import epoch_order
 from ppg_jax.data.corpus import DataConfig
@@ -96,7 +96,7 @@ class Config:
     def __post_init__(self):
         for field, known in [
             ("persona", PERSONAS),
-            ("dtype", ("float32", "bfloat16")),
+            ("dtype", DTYPES),
         ]:
             if getattr(self, field) not in known:
                 told = f"{field}={getattr(self, field)!r} is none of {known}."

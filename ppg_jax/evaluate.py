@@ -20,7 +20,7 @@ import numpy as np
 
 from ppg_jax import controls, report, training
 from ppg_jax.checkpoint import agree, claim, write_json
-from ppg_jax.config import require_positive
+from ppg_jax.config import DTYPES, require_positive
 from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
@@ -57,8 +57,8 @@ class Config:
 
     def __post_init__(self):
         require_positive(self, "batch_size")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"dtype={self.dtype!r} is neither float32 nor bfloat16.")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype={self.dtype!r} is none of {DTYPES}.")
         Decoding(1, temperature=self.temperature, top_p=self.top_p)  # checks them
         if self.max_dialogues == 1:
             raise ValueError("max_dialogues=1: intervals need two dialogues or more.")

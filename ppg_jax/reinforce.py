@@ -26,7 +26,7 @@ import numpy as np
 
 from ppg_jax import rewards, training
 from ppg_jax.checkpoint import agree, claim, write_json
-from ppg_jax.config import require_positive
+from ppg_jax.config import DTYPES, require_positive
 from ppg_jax.data import corpus
 from ppg_jax.data.batching import bucket
 from ppg_jax.data.corpus import DataConfig
@@ -111,7 +111,7 @@ class Config:
             ("baseline", rewards.BASELINES),
             ("reduce", ("sum", "mean")),
             ("batching", BATCHINGS),
-            ("dtype", ("float32", "bfloat16")),
+            ("dtype", DTYPES),
         ]:
             if getattr(self, field) not in known:
                 told = f"{field}={getattr(self, field)!r} is none of {known}."

@@ -23,7 +23,7 @@ import numpy as np
 
 from ppg_jax import training
 from ppg_jax.checkpoint import claim, write_json
-from ppg_jax.config import require_positive
+from ppg_jax.config import DTYPES, require_positive
 from ppg_jax.controls import top_k_sentences
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import Batches
@@ -91,7 +91,7 @@ class Config:
             ("task", TASKS),
             ("partner_persona", PARTNER_PERSONAS),
             ("batching", BATCHINGS),
-            ("dtype", ("float32", "bfloat16")),
+            ("dtype", DTYPES),
         ]:
             if getattr(self, field) not in known:
                 told = f"{field}={getattr(self, field)!r} is none of {known}."
