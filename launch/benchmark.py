@@ -18,7 +18,7 @@ from ppg_jax.benchmark import flops, parity, results, suites, workload
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.launching import main
-from ppg_jax.models import quantize
+from ppg_jax.models import product, quantize
 
 SWEPT = ("instances", "batch_size", "max_length", "model")
 
@@ -52,18 +52,27 @@ MAX_LENGTH = flags.DEFINE_integer(
     "max_length", PromptConfig.max_length, "Tokens of prompt and completion.", 1
 )
 DROPOUT = flags.DEFINE_bool("dropout", False, "Whether training drops out.")
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Laps of each contestant.", 0)
+ROUNDS = flags.DEFINE_integer("rounds", 6, "Timed laps of each contestant.", 0)
 THREADS = flags.DEFINE_integer("threads", 2, "Cores for each; 0 is all.", 0)
 SWEEP = flags.DEFINE_string(
     "sweep", "", f"A cost curve: FLAG=V1,V2,... with FLAG one of {', '.join(SWEPT)}."
 )
-LABEL = flags.DEFINE_string("label", "", "Added to the name of each row's record.")
+LABEL = flags.DEFINE_string(
+    "label", "", "Added to the name of each row's record; empty: its types, if rounded."
+)
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark", "Where the results go.")
 MODELS = flags.DEFINE_string("models", "", "Where the models go; empty: the output.")
 
 
 def program():
+    # Contestants share a GPU: none may take all of its memory at the start.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     rows = _rows()
+    if DTYPE.value == "float32" and product.rounds():
+        raise UserError(
+            "JAX_DEFAULT_MATMUL_PRECISION=bfloat16 rounds what --dtype=float32 "
+            "should not; write --dtype=bfloat16, or unset it."
+        )
     if WEIGHTS.value != "float32" and {row.suite for row in rows} != {"generate"}:
         raise UserError("--weights belongs to --suite=generate; leave it out.")
     field, values = _sweep()
@@ -72,7 +81,7 @@ def program():
         curve = []
         for value in values:
             settings = _settings() | ({field: value} if field else {})
-            name = f"{row.name}, {LABEL.value}" if LABEL.value else row.name
+            name = ", ".join([row.name, *_labels()])
             name += f" [{field}={value}]" if field else ""
             print(f"{name}:", file=sys.stderr)
             try:
@@ -103,6 +112,14 @@ def _rows() -> list[suites.Row]:
                 f"--row={name!r} is not in that suite; the rows: {', '.join(known)}"
             )
     return [known[name] for name in ROW.value] or rows
+
+
+def _labels() -> list[str]:
+    """What a record's name says besides its row."""
+    if LABEL.value:
+        return [LABEL.value]
+    labels = [DTYPE.value, f"{WEIGHTS.value} weights"]
+    return [label for label in labels if not label.startswith("float32")]
 
 
 def _unequal(records: list[dict]) -> list[str]:
@@ -158,7 +175,8 @@ def _job(row: suites.Row, settings: dict) -> workload.Job:
             size, BERT_TOKENIZER.value, models / f"critic_{size}"
         ),
         dropout=settings["dropout"],
-        # The mean lengths of PersonaChat, which random weights never end at.
+        # Random weights never end, so these are the lengths of all completions; those
+        # of PersonaChat have 37 and 14 tokens on average.
         prompts=PromptConfig(
             max_length=settings["max_length"],
             max_persona_tokens=48,

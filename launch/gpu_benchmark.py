@@ -59,6 +59,8 @@ FULL = {"JAX_DEFAULT_MATMUL_PRECISION": "highest", "NVIDIA_TF32_OVERRIDE": "0"}
 
 
 def program():
+    # Contestants share the device: none may take all of its memory at the start.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     facts = {"versions": results.versions(), "machine": results.machine()}
     facts["gpu"] = facts["machine"]["platform"] == "gpu"
     facts["peer"] = "torch" if _torch() else None
@@ -175,6 +177,8 @@ def _row(name: str, size: str, dtype: str) -> list[str]:
         f"--row={name}",
         f"--model={size}",
         f"--dtype={dtype}",
+        # As one loads a model to generate with it.
+        *([f"--weights={dtype}"] if suite == "generate" and not TRIAL.value else []),
         *_lap(*TRIAL_LAP if TRIAL.value else LAPS[suite]),
     )
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import ctranslate2
 import numpy as np
 
-from ppg_jax.benchmark.ours import padded
-from ppg_jax.benchmark.workload import Job, Workload
+from ppg_jax.benchmark.workload import Job, Workload, padded
 
 
 class Generate:
@@ -72,7 +71,9 @@ class Generate:
 def convert(folder: Path, compute_type: str) -> Path:
     """The model in CTranslate2's form."""
     target = folder.with_name(f"{folder.name}_ctranslate2_{compute_type}")
-    if not (target / "model.bin").exists():
+    if not target.exists():
         converter = ctranslate2.converters.TransformersConverter(str(folder))
-        converter.convert(str(target), quantization=compute_type, force=True)
+        begun = target.with_name(f"{target.name}.begun")
+        converter.convert(str(begun), quantization=compute_type, force=True)
+        begun.rename(target)
     return target

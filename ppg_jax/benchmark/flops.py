@@ -14,6 +14,7 @@ import numpy as np
 
 from ppg_jax.benchmark.workload import Job, Workload
 from ppg_jax.data.batching import Batch
+from ppg_jax.models import product
 from ppg_jax.models.gpt2 import GPT2Config
 
 # Dense peaks in FLOP/s, of the vendor's data sheets: products of bfloat16, of float32
@@ -87,11 +88,16 @@ def _config(folder: str) -> GPT2Config:
     return GPT2Config(**{name: told[name] for name in names & told.keys()})
 
 
-def products(dtype: str) -> str:
-    """What the device multiplies when arrays are `dtype`: a key of `PEAKS`.
+def products(dtype: str, weights: str = "float32") -> str:
+    """What the device multiplies when arrays are `dtype`, and weights what they are.
 
-    On an NVIDIA GPU a product of float32 rounds to TF32, unless JAX is told otherwise.
+    On an NVIDIA GPU a product of float32 rounds to TF32, unless JAX is told otherwise;
+    on a CPU it rounds if `ppg_jax.models.product` does.
     """
+    if weights != "float32":
+        return weights
+    if product.rounds():
+        return "bfloat16"
     precise = jax.config.jax_default_matmul_precision in ("highest", "float32")
     if dtype != "float32" or precise or jax.default_backend() != "gpu":
         return dtype

@@ -10,17 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax import critic, reinforce, supervised
-from ppg_jax.benchmark.workload import Job, Workload
+from ppg_jax.benchmark.workload import OPTIMIZER, Job, Workload, in_order, padded
 from ppg_jax.generation import row_keys
 from ppg_jax.judge import Critic
 from ppg_jax.models import pretrained
 from ppg_jax.pipeline import Pipeline, PipelineConfig, Request
 from ppg_jax.rollouts import make_sampler, prompts_of
 from ppg_jax.scoring import Scorer
-from ppg_jax.train_state import OptimizerConfig, TrainState, make_optimizer
-
-# So small that the losses of later rounds are those of the first.
-OPTIMIZER = OptimizerConfig(learning_rate=1e-6)
+from ppg_jax.train_state import TrainState, make_optimizer
 
 
 class Score:
@@ -39,28 +36,36 @@ class Score:
         self._scorer(self._params, self._examples)
 
 
-class Train:
+class _Learner:
+    """Takes each update of a lap."""
+
+    def __init__(self, job: Job, state: TrainState, step, batches):
+        self._job, self._state, self._step, self._batches = job, state, step, batches
+
+    def run(self):
+        losses = []
+        for batch in self._batches:
+            self._state, metrics = self._step(self._state, batch)
+            losses.append(metrics["loss"])
+        jax.block_until_ready(self._state)
+        return None if self._job.dropout else np.array(losses, np.float64)
+
+
+class Train(_Learner):
     """Updates of one generator, each over whole dialogues."""
 
     def __init__(self, job: Job):
         work = Workload(job)
         model, params = _load(job.generator, job)
         tx = make_optimizer(OPTIMIZER, 1)
-        self._state = TrainState.create(params, tx)
-        self._step = supervised.make_train_step(
-            model, tx, job.parts, job.seed, job.dropout
-        )
-        self._batches = [part.batch for (part,) in work.updates("dialogue")]
+        step = supervised.make_train_step(model, tx, job.parts, job.seed, job.dropout)
+        batches = [part.batch for (part,) in work.updates("dialogue")]
+        super().__init__(job, TrainState.create(params, tx), step, batches)
         self._examples = work.dialogue_examples()
         self._scorer = Scorer(model, batch_size=job.batch_size)
 
     def check(self):
         return {"nll": in_order(self._scorer(self._state.params, self._examples))}
-
-    def run(self):
-        for batch in self._batches:
-            self._state, metrics = self._step(self._state, batch)
-        jax.block_until_ready((self._state, metrics))
 
 
 class Generate:
@@ -125,7 +130,8 @@ class Reinforce:
         return sample, reinforce.make_update(config, policies, self._tx, end_id)
 
     def check(self):
-        config = dataclasses.replace(self._config, temperature=0.0)
+        # Of a sign no score could be told.
+        config = dataclasses.replace(self._config, temperature=0.0, reward="soft")
         sample, _ = self._programs(config)
         _, rollouts, judged = self._judged(config, sample, 0)
         lengths = [rollout.completion_mask.sum(axis=1) for rollout in rollouts]
@@ -134,7 +140,7 @@ class Reinforce:
             "response": np.asarray(rollouts[1].completion),
             "log_prob": np.stack([np.asarray(r.log_probs).sum(1) for r in rollouts]),
             "lengths": np.stack(lengths),
-            "reward": np.asarray(judged.advantages[0]),
+            "critic_score": (judged.advantages[0] + 1) / 2,
         }
 
     def run(self):
@@ -173,26 +179,21 @@ class CriticScore:
         self._critic.score(*self._texts)
 
 
-class CriticTrain:
+class CriticTrain(_Learner):
     """Updates of the critic on balanced pairs."""
 
     def __init__(self, job: Job):
         work = Workload(job)
         self._model, params = _load(job.critic, job)
         tx = make_optimizer(OPTIMIZER, 1)
-        self._state = TrainState.create(params, tx)
-        self._step = critic.make_train_step(self._model, tx, job.seed, job.dropout)
-        self._batches = work.pair_batches()
+        step = critic.make_train_step(self._model, tx, job.seed, job.dropout)
+        state = TrainState.create(params, tx)
+        super().__init__(job, state, step, work.pair_batches())
         self._texts, self._encoder = work.pair_texts(), work.pair_encoder()
 
     def check(self):
         judge = Critic(self._model, self._state.params, self._encoder)
         return {"critic_score": judge.score(*self._texts)}
-
-    def run(self):
-        for batch in self._batches:
-            self._state, metrics = self._step(self._state, batch)
-        jax.block_until_ready((self._state, metrics))
 
 
 def _load(folder: str, job: Job):
@@ -206,16 +207,3 @@ def _load(folder: str, job: Job):
         jax.config.update("jax_default_matmul_precision", "bfloat16")
         dtype = "float32"
     return pretrained.load(folder, dtype=jnp.dtype(dtype))[:2]
-
-
-def in_order(scores) -> np.ndarray:
-    """Nats of each instance, in the order of the ids."""
-    return np.array([scores[name].nll for name in sorted(scores)])
-
-
-def padded(rows, width: int) -> np.ndarray:
-    """Token rows as int32 [N, width], -1 where there is no token."""
-    table = np.full((len(rows), width), -1, np.int32)
-    for i, row in enumerate(rows):
-        table[i, : len(row)] = row
-    return table

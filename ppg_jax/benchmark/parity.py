@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ppg_jax.benchmark import suites
-from ppg_jax.benchmark.race import Lap, Result, largest_difference
+from ppg_jax.benchmark.race import WARM_UP, Lap, Result, joined, largest_difference
 from ppg_jax.benchmark.workload import Job
 
 
@@ -13,19 +13,24 @@ def compare(row: suites.Row, job: Job, peers: Sequence[str]) -> dict[str, dict]:
 
     job: with the row's changes.
     """
-    exact = suites.is_exact(job)
     made = suites.contestants(row, job, peers, 0)
-    found = {name: _result(name, make) for name, make in made.items()}
+    trains = row.work.endswith("Train")
+    found = {name: _result(name, make, trains) for name, make in made.items()}
     ours = found.pop(suites.OURS)
     return {
         name: {
             "differences": largest_difference(ours, result),
-            "equal": not suites.too_far_apart(ours, result) if exact else None,
+            "equal": not suites.too_far_apart(ours, result)
+            if suites.is_exact(job, name)
+            else None,
         }
         for name, result in found.items()
     }
 
 
-def _result(name: str, make) -> Result:
+def _result(name: str, make, trains: bool) -> Result:
     nothing = Lap(0.0, 0.0)
-    return Result(name, 0.0, nothing, (nothing,), 0, make().check())
+    work = make()
+    checks = work.check()
+    losses = joined([work.run() for _ in range(WARM_UP)]) if trains else None
+    return Result(name, 0.0, nothing, (nothing,), 0, checks, losses=losses)

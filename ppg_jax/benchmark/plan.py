@@ -43,14 +43,16 @@ def run_plan(
     """Runs what fits into `budget` seconds; returns what is in the file at `path`.
 
     facts: of the machine, written beside. An entry that a plan in the same file has
-    done is not run again, so a second call goes on where the first one stopped.
+    done, by the same command, is not run again, so a second call goes on where the
+    first one stopped.
     """
     began, before = clock(), _done(path)
     plan = facts | {"budget_seconds": budget, "entries": []}
+    names = [entry.name for entry in entries]
 
     def begin(entry: Entry) -> "_Program | dict":
         left = budget - (clock() - began)
-        if entry.name in before:
+        if before.get(entry.name, {}).get("command") == list(entry.command):
             return before[entry.name]
         if left < entry.least:
             reason = f"needs {entry.least:.0f} s, {max(left, 0):.0f} s were left"
@@ -70,7 +72,10 @@ def run_plan(
                 told = each.outcome() if isinstance(each, _Program) else each
                 print(_line(told), file=sys.stderr)
                 plan["entries"].append(told)
-                write_json(path, plan)
+                # With what is still to come, if it was done before.
+                rest = names[len(plan["entries"]) :]
+                later = [before[name] for name in rest if name in before]
+                write_json(path, plan | {"entries": plan["entries"] + later})
         except BaseException:  # Ctrl-C reaches us alone
             for each in begun:
                 if isinstance(each, _Program):
@@ -100,7 +105,7 @@ class _Program:
     """A program at work; it and its children end after `seconds`."""
 
     def __init__(self, entry: Entry, seconds: float):
-        self._name, self._seconds, self._began = entry.name, seconds, time.monotonic()
+        self._entry, self._seconds, self._began = entry, seconds, time.monotonic()
         self._took, self._stopped = None, False
         self._said = tempfile.TemporaryFile()  # noqa: SIM115, closed at its end
         self._process = subprocess.Popen(
@@ -127,7 +132,8 @@ class _Program:
         """What came of it, as plain values, once it has ended."""
         code = self._process.returncode
         status = "stopped" if self._stopped else "failed" if code else "done"
-        told = {"name": self._name, "status": status}
+        told = {"name": self._entry.name, "status": status}
+        told["command"] = list(self._entry.command)
         if status == "stopped":
             told["reason"] = f"not done after {self._seconds:.0f} s"
         elif status == "failed":

@@ -19,11 +19,10 @@ import torch
 import transformers
 
 from ppg_jax import rewards
-from ppg_jax.benchmark.ours import OPTIMIZER, in_order, padded
-from ppg_jax.benchmark.workload import Job, Part, Workload
+from ppg_jax.benchmark.workload import OPTIMIZER, Job, Part, Workload, in_order, padded
 from ppg_jax.data.batching import Batch
 from ppg_jax.data.prompts import BRANCHES
-from ppg_jax.judge import RELATED, UNRELATED, PairBatch, collate
+from ppg_jax.judge import RELATED, SCORED_AT_ONCE, UNRELATED, PairBatch, collate
 from ppg_jax.scoring import Score as NLL
 
 
@@ -71,6 +70,11 @@ class _Base:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
+    def fetched(self, losses: Sequence[torch.Tensor]) -> np.ndarray | None:
+        """The losses of a lap, once all its work is done; none of them with dropout."""
+        self.wait()
+        return None if self.job.dropout else torch.stack(losses).double().cpu().numpy()
+
     def optimizer(self, model):
         return torch.optim.Adam(
             model.parameters(), lr=OPTIMIZER.learning_rate, fused=True
@@ -95,7 +99,8 @@ class Score(_Base):
             batch = trimmed(batch)
         else:
             positions = self.tensor(batch.position_ids)
-            mask = self.tensor(branch_mask(batch))
+            branches = map(self.tensor, (batch.branch_ids, batch.branch_starts))
+            mask = branch_mask(*branches, positions)
         arrays = (batch.target_index, batch.targets, batch.target_mask)
         return self.tensor(batch.tokens), positions, *map(self.tensor, arrays), mask
 
@@ -126,15 +131,19 @@ class Train(Score):
 
     def run(self):
         self.model.train(self.job.dropout)
+        losses = []
         for parts in self.updates:
             self.adam.zero_grad(set_to_none=True)
             targets = sum(int(part.batch.target_mask.sum()) for part in parts)
+            loss = 0
             for batch, _ in parts:
                 with self.autocast():
                     nll = self.nll(*self.arguments(batch)).sum() / targets
                 nll.backward()
+                loss += nll.detach()
             self.adam.step()
-        self.wait()
+            losses.append(loss)
+        return self.fetched(losses)
 
 
 def by_instance(part: Part, nll: np.ndarray) -> dict[str, NLL]:
@@ -163,12 +172,10 @@ def target_nll(model, tokens, positions, index, targets, counted, mask):
     return torch.zeros(counted.shape, device=nll.device).masked_scatter(counted, nll)
 
 
-def branch_mask(batch: Batch) -> np.ndarray:
-    """bool [B, 1, T, T]: `ppg_jax.scoring.branch_mask` in numpy."""
-    branch = batch.branch_ids
-    length = branch.shape[1]
-    own = (branch[:, :, None] == branch[:, None, :]) & np.tri(length, dtype=bool)
-    before = batch.position_ids[:, None, :] < batch.branch_starts[:, :, None]
+def branch_mask(branch, starts, positions) -> torch.Tensor:
+    """bool [B, 1, T, T]: `ppg_jax.scoring.branch_mask` in PyTorch."""
+    own = (branch[:, :, None] == branch[:, None, :]).tril()
+    before = positions[:, None, :] < starts[:, :, None]
     trunk = branch // BRANCHES * BRANCHES
     return (own | (before & (branch[:, None, :] == trunk[:, :, None])))[:, None]
 
@@ -289,15 +296,16 @@ class Reinforce(_Base):
         self.nlls = [
             self.compile(functools.partial(target_nll, model)) for model in self.models
         ]
-        self.critic = self.load(
+        critic = self.load(
             transformers.DistilBertForSequenceClassification, job.critic
         ).eval()
+        self.judge = self.compile(functools.partial(pair_logits, critic))
         self.chosen = self.work.reinforced_instances()
         self.encode = self.work.pair_encoder()
 
     def check(self):
         chosen = self.chosen[: self.job.batch_size]
-        prompts, made, reward = self._judged(chosen, {"do_sample": False})
+        prompts, made, score = self._judged(chosen, {"do_sample": False})
         end_id, limits = self.work.prompts.end_id, self.work.prompts.config
         widths = (limits.max_persona_tokens, limits.max_response_tokens)
         tables, log_probs, lengths = [], [], []
@@ -314,7 +322,7 @@ class Reinforce(_Base):
             "response": tables[1].astype(np.int32),
             "log_prob": np.stack(log_probs),
             "lengths": np.array(lengths, np.int32),
-            "reward": reward,
+            "critic_score": score,
         }
 
     def run(self):
@@ -324,7 +332,8 @@ class Reinforce(_Base):
         sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
         for start in range(0, len(self.chosen), size):
             chosen = self.chosen[start : start + size]
-            prompts, made, reward = self._judged(chosen, sampling)
+            prompts, made, score = self._judged(chosen, sampling)
+            reward = rewards.reward(score)
             for i, adam in enumerate(self.adams):
                 rows = [(c + [end_id])[: widths[i]] for c in made[i]]
                 adam.zero_grad(set_to_none=True)
@@ -345,7 +354,7 @@ class Reinforce(_Base):
             loss.backward()
 
     def _judged(self, chosen, options):
-        """Prompts, completions (without end tokens) and rewards of a batch."""
+        """Prompts, completions (without end tokens) and critic scores of a batch."""
         prompts, limits = self.work.prompts, self.work.prompts.config
         first = [prompts.persona_prompt(i) for i in chosen]
         end_id = prompts.end_id
@@ -364,8 +373,8 @@ class Reinforce(_Base):
         rows = self.encode(
             [prompts.text(p) for p in personas], [prompts.text(r) for r in responses]
         )
-        score = probabilities(self, self.critic, rows)
-        return (first, second), (personas, responses), rewards.reward(score)
+        score = probabilities(self, self.judge, rows)
+        return (first, second), (personas, responses), score
 
     def _log_prob(self, i: int, prompts, completions) -> torch.Tensor:
         """log P of each completion under policy i, [B], with its graph."""
@@ -395,6 +404,7 @@ class CriticScore(_Base):
         self.model = self.load(
             transformers.DistilBertForSequenceClassification, job.critic
         ).eval()
+        self.logits = self.compile(functools.partial(pair_logits, self.model))
         self.encode = self.work.pair_encoder()
         self.texts = self.work.pair_texts()
 
@@ -405,12 +415,9 @@ class CriticScore(_Base):
         self._scores()
 
     def _scores(self):
-        return probabilities(
-            self,
-            self.model,
-            self.encode(*self.texts),
-            ordered=self.setting.form == "dialogue",
-        )
+        self.model.eval()
+        rows, ordered = self.encode(*self.texts), self.setting.form == "dialogue"
+        return probabilities(self, self.logits, rows, ordered)
 
 
 class CriticTrain(CriticScore):
@@ -419,35 +426,41 @@ class CriticTrain(CriticScore):
     def __init__(self, job: Job, setting: Setting):
         super().__init__(job, setting)
         self.adam = self.optimizer(self.model)
-        self.logits = self.compile(functools.partial(pair_logits, self.model))
         self.batches = self.work.pair_batches(mixed=setting.form == "instance")
 
     def run(self):
         self.model.train(self.job.dropout)
+        losses = []
         for batch in self.batches:
             self.adam.zero_grad(set_to_none=True)
             with self.autocast():
                 logits = self.logits(*pair_arguments(self, batch))
             labels = self.tensor(batch.labels)
-            torch.nn.functional.cross_entropy(logits.float(), labels).backward()
+            loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+            loss.backward()
             self.adam.step()
-        self.wait()
+            losses.append(loss.detach())
+        losses = self.fetched(losses)
+        return losses if self.setting.form == "dialogue" else None
 
 
 @torch.inference_mode()
-def probabilities(base: _Base, model, rows, ordered: bool = True) -> np.ndarray:
-    """P(related) of token rows; ordered: like lengths side by side."""
+def probabilities(base: _Base, logits, rows, ordered: bool = True) -> np.ndarray:
+    """P(related) of token rows; ordered: like lengths side by side.
+
+    logits: `pair_logits` of a model.
+    """
     order = np.arange(len(rows))
     if ordered:
         order = np.argsort([len(row) for row in rows], kind="stable")
     scores = np.zeros(len(rows), np.float32)
-    for start in range(0, len(order), 64):
-        chunk = order[start : start + 64]
+    for start in range(0, len(order), SCORED_AT_ONCE):
+        chunk = order[start : start + SCORED_AT_ONCE]
         picked = [rows[i] for i in chunk]
         batch = collate(picked, [UNRELATED] * len(picked), len(picked))
         with base.autocast():
-            logits = pair_logits(model, *pair_arguments(base, batch))
-        scores[chunk] = logits.float().softmax(-1)[:, RELATED].cpu().numpy()
+            found = logits(*pair_arguments(base, batch))
+        scores[chunk] = found.float().softmax(-1)[:, RELATED].cpu().numpy()
     return scores
 
 

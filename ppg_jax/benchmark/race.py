@@ -1,36 +1,44 @@
 """Programs that do the same work, each in a process of its own, timed in turn.
 
-A, B, C, A, B, C, ...: what disturbs a shared machine disturbs all of them, so a ratio
-within a round says more than two times of different hours. Contestants have their own
-processes so that each has its own memory, threads and libraries. They are set up side
-by side; then, while one works, the others wait for a message.
+A, B, C, B, C, A, C, ...: what disturbs a shared machine disturbs all of them, so a
+ratio within a round says more than two times of different hours, and nobody is always
+the first. Contestants have their own processes so that each has its own memory, threads
+and libraries. They are set up side by side; then, while one works, the others wait for
+a message.
 """
 
 import dataclasses
+import math
 import multiprocessing
 import os
 import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ppg_jax.errors import UserError
 
-RESAMPLES = 2000
+# The first compiles; PyTorch is still slow in the second, and fast from the third on.
+WARM_UP = 2
+CONFIDENCE = 0.95
 
 
 class Work(Protocol):
     """What a contestant has ready before it is timed."""
 
     def check(self) -> Mapping[str, np.ndarray]:
-        """Named results that must be equal among contestants."""
+        """Named results that must be equal among contestants; nothing is learned."""
 
-    def run(self) -> None:
-        """The work, once; returns when the results are there."""
+    def run(self) -> np.ndarray | None:
+        """The work, once; returns when the results are there.
+
+        Where the updates of all contestants are the same ones, their losses [updates].
+        """
 
 
 class Lap(NamedTuple):
@@ -51,6 +59,9 @@ class Result:
     peak_bytes: int  # resident, of the whole process, setup included
     checks: Mapping[str, np.ndarray]
     device_peak_bytes: int = 0  # of a GPU's memory
+    # Of the laps before those that are timed, [laps * updates]: from the second on they
+    # show what the updates before have changed.
+    losses: np.ndarray | None = None
 
     @property
     def median(self) -> float:
@@ -63,12 +74,14 @@ class Ratio(NamedTuple):
     value: float
     low: float
     high: float
+    confidence: float  # that the interval holds the median
 
 
 def race(
     contestants: Mapping[str, Callable[[], Work]], rounds: int, threads: int
 ) -> dict[str, Result]:
-    """Sets all up side by side, then lets them work in turn, `rounds` times.
+    """Sets all up side by side, then lets them work in turn: laps that are not timed,
+    and then `rounds` that are.
 
     contestants: name -> a picklable callable that builds the work in its own process.
     threads: cores each may use, the same ones for all; 0 leaves them all.
@@ -80,13 +93,19 @@ def race(
             runner.send("setup")
         setup = {name: runner.answer("setup") for name, runner in runners.items()}
         checks = {name: runner.ask("check") for name, runner in runners.items()}
-        first = {name: runner.ask("run") for name, runner in runners.items()}
         laps: dict[str, list[Lap]] = {name: [] for name in runners}
-        for number in range(rounds):
-            for name, runner in runners.items():
-                laps[name].append(runner.ask("run"))
+        losses: dict[str, list] = {name: [] for name in runners}
+        names = list(runners)
+        for number in range(WARM_UP + rounds):
+            for name in names:
+                lap, lost = runners[name].ask("run")
+                laps[name].append(lap)
+                losses[name].append(lost)
+            names.append(names.pop(0))
             told = ", ".join(f"{n} {lap[-1].seconds:.2f} s" for n, lap in laps.items())
-            print(f"round {number + 1}/{rounds}: {told}", file=sys.stderr)
+            count = number + 1 - WARM_UP
+            which = f"round {count}/{rounds}" if count > 0 else "warm-up"
+            print(f"{which}: {told}", file=sys.stderr)
         peaks = {name: runner.ask("peak") for name, runner in runners.items()}
     finally:
         for runner in runners.values():
@@ -95,47 +114,78 @@ def race(
         name: Result(
             name,
             setup[name],
-            first[name],
-            tuple(laps[name]),
+            laps[name][0],
+            tuple(laps[name][WARM_UP:]),
             peak_bytes=peaks[name][0],
             checks=checks[name],
             device_peak_bytes=peaks[name][1],
+            losses=joined(losses[name][:WARM_UP]),
         )
         for name in contestants
     }
 
 
+def joined(losses: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Those of several laps; None if they cannot be compared."""
+    known = [each for each in losses if each is not None]
+    return np.concatenate(known) if known else None
+
+
 def ratio(ours: Result, theirs: Result, cpu: bool = False) -> Ratio:
     """Their time over ours, round by round; above 1, ours is the faster one.
 
-    The interval has 95 % by bootstrap over rounds (percentiles of the median).
     cpu: of the processor's time, which a busy machine disturbs less.
     """
     field = int(cpu)
     pairs = zip(ours.laps, theirs.laps, strict=True)
-    ratios = np.array([b[field] / a[field] for a, b in pairs])
-    rng = np.random.default_rng(0)
-    drawn = ratios[rng.integers(len(ratios), size=(RESAMPLES, len(ratios)))]
-    low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
-    return Ratio(float(np.median(ratios)), float(low), float(high))
+    return median([b[field] / a[field] for a, b in pairs])
+
+
+def median(values: Sequence[float]) -> Ratio:
+    """The median, and the narrowest interval between two of the values, as many from
+    below as from above, that holds the true one with `CONFIDENCE`; their range if none
+    does.
+
+    Free of assumptions about their distribution (Conover, 1999, Practical Nonparametric
+    Statistics, section 3.2): six values or more reach 95 %, three 75 %.
+    """
+    ordered, number = sorted(values), len(values)
+
+    def confidence(left_out: int) -> float:
+        tail = sum(math.comb(number, k) for k in range(left_out + 1))
+        return 1 - 2 * tail / 2**number
+
+    left_out = 0
+    while confidence(left_out + 1) >= CONFIDENCE:
+        left_out += 1
+    return Ratio(
+        float(np.median(ordered)),
+        ordered[left_out],
+        ordered[-1 - left_out],
+        max(confidence(left_out), 0.0),
+    )
 
 
 def largest_difference(ours: Result, theirs: Result) -> dict[str, float]:
     """Name of a result -> how far the two are apart, relative to its size.
 
-    For whole numbers (tokens): the share of rows that are not identical.
+    For whole numbers (tokens): the share of rows that are not identical. What only one
+    of them has is infinitely far; but losses are those of the same updates, or absent.
     """
-    differences = {}
-    for name in sorted(ours.checks.keys() & theirs.checks.keys()):
-        a, b = np.asarray(ours.checks[name]), np.asarray(theirs.checks[name])
-        if a.shape != b.shape:
-            differences[name] = float("inf")
-        elif np.issubdtype(a.dtype, np.integer):
-            differences[name] = float(np.mean(np.any(a != b, axis=-1)))
-        else:
-            scale = max(float(np.abs(b).max()), 1e-30)
-            differences[name] = float(np.abs(a - b).max()) / scale
-    return differences
+    names = ours.checks.keys() | theirs.checks.keys()
+    found = {n: _difference(ours.checks.get(n), theirs.checks.get(n)) for n in names}
+    if ours.losses is not None and theirs.losses is not None:
+        found["loss"] = _difference(ours.losses, theirs.losses)
+    return dict(sorted(found.items()))
+
+
+def _difference(a: np.ndarray | None, b: np.ndarray | None) -> float:
+    if a is None or b is None or np.shape(a) != np.shape(b):
+        return float("inf")
+    if np.issubdtype(np.asarray(a).dtype, np.integer):
+        return float(np.mean(np.any(a != b, axis=-1)))
+    scale = max(float(np.abs(b).max()), 1e-30)
+    return float(np.abs(a - b).max()) / scale
 
 
 class _Runner:
@@ -174,6 +224,8 @@ class _Runner:
             kind, value = self._pipe.recv()
         except (EOFError, ConnectionResetError):
             raise self._ended(order) from None
+        if kind == "refused":
+            raise UserError(value)
         if kind == "failed":
             print(value, file=sys.stderr)
             last = value.strip().splitlines()[-1]
@@ -213,12 +265,22 @@ def _serve(pipe, make: Callable[[], Work], threads: int) -> None:
             elif order == "run":
                 value = _lap(work)
             else:
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                unit = 1 if sys.platform == "darwin" else 1024
-                value = peak * unit, _device_peak()
+                value = _peak(), _device_peak()
             pipe.send(("done", value))
+        except UserError as error:
+            pipe.send(("refused", str(error)))
         except BaseException:
             pipe.send(("failed", traceback.format_exc()))
+
+
+def _peak() -> int:
+    """Bytes that this process had resident at most."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # `ru_maxrss` would begin with what the parent had when it started this one.
+        lines = dict(x.split(":", 1) for x in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _device_peak() -> int:
@@ -230,7 +292,7 @@ def _device_peak() -> int:
     return (stats or {}).get("peak_bytes_in_use", 0)
 
 
-def _lap(work: Work) -> Lap:
+def _lap(work: Work) -> tuple[Lap, np.ndarray | None]:
     wall, cpu = time.perf_counter(), time.process_time()
-    work.run()
-    return Lap(time.perf_counter() - wall, time.process_time() - cpu)
+    losses = work.run()
+    return Lap(time.perf_counter() - wall, time.process_time() - cpu), losses

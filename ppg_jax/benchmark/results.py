@@ -1,6 +1,7 @@
 """What the races found: one JSON file, from which the table and the figure are made.
 
-A row that is run again replaces its old record, so suites can be run one by one.
+A row that is run again against the same peers replaces its old record, so suites can be
+run one by one.
 """
 
 import importlib.metadata
@@ -37,7 +38,7 @@ def record(
     contestant's own form needs (`flops.forward_flops`), shared prefixes once for ours
     and like for like. None where it is not known.
     """
-    ours, found, products = results[OURS], machine(), flops.products(_dtype(settings))
+    ours, found, products = results[OURS], machine(), _products(settings)
     contestants = {}
     for contestant, result in results.items():
         contestants[contestant] = {
@@ -73,15 +74,16 @@ def parity_record(name: str, contestants: Mapping[str, dict], settings) -> dict:
     return {
         "name": name,
         "settings": settings,
-        "products": flops.products(_dtype(settings)),
+        "products": _products(settings),
         "versions": versions(),
         "machine": machine(),
         "contestants": contestants,
     }
 
 
-def _dtype(settings: Mapping) -> str:
-    return settings.get("dtype", "float32")
+def _products(settings: Mapping) -> str:
+    kinds = (settings.get(name, "float32") for name in ("dtype", "weights"))
+    return flops.products(*kinds)
 
 
 def _use(name: str, result: Result, need: flops.Need | None, peak) -> dict:
@@ -139,9 +141,14 @@ def load(file: Path) -> list[dict]:
 
 
 def add(file: Path, new: dict) -> list[dict]:
-    """Adds a record to a file, or replaces the one of the same name."""
+    """Adds a record to a file, or replaces that of the same name and contestants."""
+
+    def same(old: dict) -> bool:
+        names = [{*each["contestants"]} for each in (old, new)]
+        return old["name"] == new["name"] and names[0] == names[1]
+
     records = load(file)
-    at = [i for i, old in enumerate(records) if old["name"] == new["name"]]
+    at = [i for i, old in enumerate(records) if same(old)]
     records = [r for i, r in enumerate(records) if i not in at]
     records.insert(at[0] if at else len(records), new)
     write_json(file, records)
@@ -157,12 +164,12 @@ def save(folder: Path, new: dict) -> list[dict]:
 
 
 def table(records: Sequence[dict]) -> str:
-    """The records as a Markdown table."""
+    """The records as a Markdown table; ratios with the interval of their median."""
     head = [
         "work",
         "contestant",
         "instances/s",
-        "times ours (95 %)",
+        "times ours",
         "CPU time",
         "first",
         "peak GiB",
@@ -175,8 +182,8 @@ def table(records: Sequence[dict]) -> str:
         for name, c in entry["contestants"].items():
             versus, cpu = "", ""
             if "ratio" in c:
-                value, low, high = c["ratio"]
-                versus = f"{value:.2f} ({low:.2f} to {high:.2f})"
+                value, low, high, confidence = c["ratio"]
+                versus = f"{value:.2f} ({low:.2f} to {high:.2f}, {confidence:.0%})"
                 cpu = f"{c['cpu_ratio'][0]:.2f}"
             rows.append(
                 [

@@ -20,12 +20,13 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts
 from ppg_jax.data.tokenization import load_tokenizer
+from ppg_jax.errors import UserError
 from ppg_jax.judge import PairBatch
 from ppg_jax.models import hub, pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
 from ppg_jax.reinforce import InstanceBatches
-from ppg_jax.train_state import initial_params
+from ppg_jax.train_state import OptimizerConfig, initial_params
 
 # Width, layers, heads; the tokenizer decides the vocabulary.
 GPT2_SIZES = {
@@ -41,6 +42,8 @@ DISTILBERT_SIZES = {
     "medium": (768, 6, 12),
 }
 PAIR_LENGTH = 128
+# So small that the work of later laps is that of the first.
+OPTIMIZER = OptimizerConfig(learning_rate=1e-5)
 WIDTHS = 8  # as `ppg_jax.supervised.Config` has it
 
 
@@ -154,6 +157,9 @@ class Workload:
     def pair_batches(self, mixed: bool = False) -> list[PairBatch]:
         """The critic's batches of like lengths; mixed: in the order of the pairs."""
         pairs, size = self._pairs(), self.job.batch_size
+        if size % critic.COUPLE:
+            told = f"--batch_size={size} of the critic is not a multiple of"
+            raise UserError(f"{told} {critic.COUPLE}.")
         if not mixed:
             batches = critic.PairBatches(self.pair_encoder(), pairs, size, 0)
             return [batches(step) for step in range(batches.steps_per_epoch)]
@@ -191,6 +197,19 @@ class Workload:
 
 def _part(examples: Sequence[Example], height: int = 0, widths=None) -> Part:
     return Part(collate(examples, height, widths=widths), [e.ids for e in examples])
+
+
+def in_order(scores) -> np.ndarray:
+    """Nats of each instance, in the order of the ids."""
+    return np.array([scores[name].nll for name in sorted(scores)])
+
+
+def padded(rows, width: int) -> np.ndarray:
+    """Token rows as int32 [N, width], -1 where there is no token."""
+    table = np.full((len(rows), width), -1, np.int32)
+    for i, row in enumerate(rows):
+        table[i, : len(row)] = row
+    return table
 
 
 def count(job: Job) -> int:
@@ -236,4 +255,6 @@ def _write(model, tokenizer, folder: Path) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "config.json").exists():
             pretrained.export(model, initial_params(model, 0), tokenizer, folder)
+    if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
+        raise UserError(f"{folder} has another tokenizer; give --models=ANOTHER.")
     return str(folder)

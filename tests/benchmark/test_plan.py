@@ -44,6 +44,18 @@ def test_each_outcome_is_written_before_the_next_begins(tmp_path):
     assert statuses(seen) == {"a": "done"}
 
 
+def test_what_was_done_is_not_lost_while_an_earlier_one_is_run_again(tmp_path):
+    path, seen = tmp_path / "plan.json", tmp_path / "seen.json"
+    copies = f"import shutil; shutil.copy({str(path)!r}, {str(seen)!r})"
+    first = [entry("a"), entry("b", "raise ValueError"), entry("c"), entry("d")]
+    plan.run_plan(first, 1000, path, {})
+    again = [entry("a"), entry("b"), entry("c"), entry("d", copies)]
+    plan.run_plan(again, 1000, path, {})
+    # d has another command, so it is run again, and is told until then.
+    assert statuses(seen) == dict.fromkeys("abcd", "done")
+    assert statuses(path) == dict.fromkeys("abcd", "done")
+
+
 def test_a_fault_is_told_and_not_fatal(tmp_path):
     path = tmp_path / "plan.json"
     entries = [entry("a", "raise ValueError('no such kernel')"), entry("b")]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ppg_jax.benchmark import ours, pytorch, results, suites, workload
+from ppg_jax.benchmark import ours, pytorch, race, results, suites, workload
 from ppg_jax.benchmark.race import Lap, Result, largest_difference
 from ppg_jax.data import tokenization
 from ppg_jax.data.prompts import PromptConfig
@@ -71,9 +71,33 @@ def test_pytorch_does_the_same_work(job, name):
         theirs = getattr(pytorch, row.work)(job, setting)
         differences = largest_difference(found, as_result(theirs))
         assert differences.keys() == found.checks.keys()
-        assert max(differences.values()) < 1e-5
+        assert max(differences.values()) < 1e-6
         theirs.run()
     mine.run()
+
+
+@pytest.mark.parametrize("name", ["train response", "train persona", "train critic"])
+def test_losses_show_that_all_take_the_same_updates(job, name):
+    row, job = of_row(job, name)
+    losses = {}
+    for form in row.forms:
+        work = getattr(pytorch, row.work)(job, pytorch.Setting(suites.FORMS[form]))
+        losses[form] = race.joined([work.run(), work.run()])
+    work = getattr(ours, row.work)(job)
+    mine = race.joined([work.run(), work.run()])
+    first, second = np.split(mine, 2)
+    assert np.abs(second / first - 1).min() > 5e-6  # an update shows
+    np.testing.assert_allclose(losses[suites.LIKE_FOR_LIKE], mine, rtol=1e-6)
+    if name == "train critic":  # its pairs come in other batches
+        assert losses[suites.USERS_WORK] is None
+    else:
+        np.testing.assert_allclose(losses[suites.USERS_WORK], mine, rtol=1e-6)
+
+
+def test_with_dropout_there_are_no_losses_to_compare(job):
+    row, job = of_row(dataclasses.replace(job, dropout=True), "train response")
+    assert getattr(ours, row.work)(job).run() is None
+    assert pytorch.Train(job, pytorch.Setting()).run() is None
 
 
 def test_ctranslate2_does_the_same_work(job):
@@ -116,7 +140,7 @@ def test_smaller_weights_are_raced_though_results_differ(job, monkeypatch):
     job = dataclasses.replace(job, weights="bfloat16")
     found = {}
 
-    def race(made, rounds, threads):
+    def raced(made, rounds, threads):
         works = {name: make() for name, make in made.items()}
         assert works[suites.OURS]._greedy.config.weights == "bfloat16"
         assert works["torch_eager, user's work"].model.dtype == torch.bfloat16
@@ -125,7 +149,7 @@ def test_smaller_weights_are_raced_though_results_differ(job, monkeypatch):
         found[suites.OURS].checks["persona"][:] = -1
         return found
 
-    monkeypatch.setattr(suites, "race", race)
+    monkeypatch.setattr(suites, "race", raced)
     assert suites.run_row(row, job, ["torch_eager"], 1, 0) is found
 
 
@@ -133,6 +157,14 @@ def test_a_peer_that_is_not_installed_is_told(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install -e \.\[peers\]"):
         suites._peer("pytorch", "torch")
+
+
+def test_a_peer_that_cannot_do_the_work_is_told(job):
+    row, job = of_row(job, "train response")
+    with pytest.raises(UserError, match="--peer=ctranslate2_int8 has no train resp"):
+        suites.contestants(row, job, ["ctranslate2_int8"], 0)
+    made = suites.contestants(row, job, ["ctranslate2_int8", "torch_eager"], 0)
+    assert len(made) == 3
 
 
 def record(name: str, seconds: float) -> dict:
@@ -150,8 +182,25 @@ def test_a_row_that_is_run_again_replaces_its_record(tmp_path):
     records = json.loads((tmp_path / "benchmark.json").read_text())
     assert [r["name"] for r in records] == ["a", "b"]
     table = (tmp_path / "benchmark.md").read_text()
-    assert "| a | torch_eager, user's work | 1 | 2.00 (2.00 to 2.00) | 2.00 |" in table
+    versus = "2.00 (2.00 to 2.00, 50%)"
+    assert f"| a | torch_eager, user's work | 1 | {versus} | 2.00 |" in table
     assert (tmp_path / "benchmark.png").stat().st_size > 5_000
+
+
+def test_other_contestants_have_a_record_of_their_own(tmp_path):
+    results.save(tmp_path, record("a", 1.0))
+    alone = record("a", 2.0)
+    alone["contestants"] = {suites.OURS: alone["contestants"][suites.OURS]}
+    records = results.save(tmp_path, alone)
+    assert [len(r["contestants"]) for r in records] == [2, 1]
+
+
+def test_models_of_another_tokenizer_are_told(job, folder, tmp_path):
+    tokenizer = small.tokenizer()
+    tokenizer.add_tokens(["<another>"])
+    tokenizer.save_pretrained(tmp_path / "other")
+    with pytest.raises(UserError, match="another tokenizer; give --models=ANOTHER"):
+        workload.write_generator("tiny", tmp_path / "other", folder / "g")
 
 
 def launch(*flags) -> subprocess.CompletedProcess:
