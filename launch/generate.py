@@ -15,7 +15,12 @@ from ppg_jax.launching import main
 
 _INPUT = flags.DEFINE_string("input", None, "JSON lines; - is stdin.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON lines; - is stdout.")
-_CHUNK = flags.DEFINE_integer("chunk", 64, "Lines to answer before writing them.", 1)
+_CHUNK = flags.DEFINE_integer(
+    "chunk",
+    None,
+    "Lines to answer before writing; by default 8 batches, 64 or more.",
+    1,
+)
 
 
 def program() -> int:

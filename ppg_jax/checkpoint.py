@@ -109,7 +109,7 @@ def claim(
     _lock(folder)
     ours = _fingerprint(config, inputs)
     path = folder / "fingerprint.json"
-    theirs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else ours
+    theirs = _read_fingerprint(path) if path.exists() else ours
     new = {_sum_of(name) for name in later} - theirs.keys()
     changed = [k for k in ours | theirs if ours.get(k) != theirs.get(k)]
     told = _differences(theirs, ours, [k for k in changed if k not in new])
@@ -130,7 +130,7 @@ def agree(folder: Path, config, inputs: dict[str, str], section: str = "") -> No
     """
     ours = _fingerprint(config, inputs)
     sums = {_sum_of(name) for name in inputs}
-    theirs = json.loads((folder / "fingerprint.json").read_text(encoding="utf-8"))
+    theirs = _read_fingerprint(folder / "fingerprint.json")
     shared = [
         k
         for k in ours.keys() & theirs.keys()
@@ -153,6 +153,20 @@ def _fingerprint(config, inputs: dict[str, str]) -> dict:
     if precision:  # of the environment, and what a run computes depends on it
         compared["JAX_DEFAULT_MATMUL_PRECISION"] = precision
     return compared | {_sum_of(name): value for name, value in inputs.items()}
+
+
+def _read_fingerprint(path: Path) -> dict:
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        theirs = None
+    if not isinstance(theirs, dict):
+        raise UserError(
+            f"{path} is missing or damaged, and what {path.parent} was made from is "
+            "not known. Delete that folder to start the stage again, or give another "
+            "--workdir."
+        )
+    return theirs
 
 
 def _sum_of(name: str) -> str:

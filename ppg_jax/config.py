@@ -6,6 +6,7 @@ this run changes: `--config.persona.batch_size=8`.
 
 import dataclasses
 import json
+from collections.abc import Collection
 from typing import Any, TypeVar, get_type_hints
 
 from ml_collections import ConfigDict
@@ -17,22 +18,24 @@ T = TypeVar("T")
 DTYPES = ("float32", "bfloat16")  # that a model may compute in
 
 
-def to_config_dict(config) -> ConfigDict:
+def to_config_dict(config, shared: Collection[str] = ()) -> ConfigDict:
     """A dataclass, nested ones included, as a `ConfigDict` with the same fields.
 
-    Nested dataclasses that are the same object become one shared `ConfigDict`, so that
-    a flag that overrides `data` does so for every stage that was given it.
+    shared: fields whose object other parts hold, too. It becomes one `ConfigDict` for
+    all of them, so that a flag that overrides `data` does so for every stage that was
+    given it. Whatever else is the same object is copied.
     """
-    shared: dict[int, ConfigDict] = {}
+    given = [getattr(config, name) for name in shared]
+    parts = {id(part): to_config_dict(part) for part in given}
 
     def convert(node):
         if not dataclasses.is_dataclass(node):
             return node
-        if id(node) not in shared:
-            fields = dataclasses.fields(node)
-            items = {f.name: convert(getattr(node, f.name)) for f in fields}
-            shared[id(node)] = ConfigDict(items, convert_dict=False)
-        return shared[id(node)]
+        if id(node) in parts:
+            return parts[id(node)]
+        fields = dataclasses.fields(node)
+        items = {f.name: convert(getattr(node, f.name)) for f in fields}
+        return ConfigDict(items, convert_dict=False)
 
     return convert(config)
 
@@ -59,10 +62,20 @@ def from_config_dict(cls: type[T], values) -> T:
 
 
 def require_positive(config, *names: str) -> None:
-    """Raises ValueError unless these fields are 1 or more."""
+    """Raises ValueError unless these fields are more than 0."""
     for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name}={getattr(config, name)} must be 1 or more.")
+        value = getattr(config, name)
+        if not value > 0:  # so that nan is refused, too
+            told = f"{name}={value} must be more than 0; give for example {name}=1."
+            raise ValueError(told)
+
+
+def require_one_of(config, **known: Collection) -> None:
+    """Raises ValueError unless each of these fields has one of its known values."""
+    for name, values in known.items():
+        if getattr(config, name) not in values:
+            told = f"{name}={getattr(config, name)!r} is none of {tuple(values)}."
+            raise ValueError(told)
 
 
 def flatten(config, prefix: str = "") -> dict[str, Any]:

@@ -25,7 +25,7 @@ import numpy as np
 
 from ppg_jax import training
 from ppg_jax.checkpoint import claim, write_json
-from ppg_jax.config import DTYPES, require_positive
+from ppg_jax.config import DTYPES, require_one_of, require_positive
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import epoch_order
 from ppg_jax.data.corpus import DataConfig
@@ -55,6 +55,7 @@ from ppg_jax.train_state import (
 
 KINDS = ("self", "partner")
 PERSONAS = (*KINDS, "both")
+LIMITS = ("max_instances", "validation_instances", "evaluate_instances")
 COUPLE = 4  # pairs: two responses, each with both profiles
 
 
@@ -68,7 +69,7 @@ class Config:
     with `model` and with `tokenizer`: "wordpiece:SIZE" or a folder. init_layers: how
     many layers of `init` to keep, evenly spaced, as DistilBERT came from BERT; 0: all.
     max_instances: of the training split, drawn by the seed; 0: all.
-    validation_instances: for the curve. evaluate_instances: of each split, for
+    validation_instances: for the curve; 0: all. evaluate_instances: of each split, for
     result.json; 0: all. batch_size: pairs, a multiple of 4.
     """
 
@@ -94,14 +95,15 @@ class Config:
     log_every: int = 20
 
     def __post_init__(self):
-        for field, known in [
-            ("persona", PERSONAS),
-            ("dtype", DTYPES),
-        ]:
-            if getattr(self, field) not in known:
-                told = f"{field}={getattr(self, field)!r} is none of {known}."
-                raise ValueError(told)
-        require_positive(self, "batch_size", "log_every")
+        require_one_of(self, persona=PERSONAS, dtype=DTYPES)
+        require_positive(self, "batch_size", "epochs", "log_every")
+        for field in LIMITS:
+            number = getattr(self, field)
+            if number < 0 or number == 1:
+                raise ValueError(
+                    f"{field}={number} must be 2 or more, for a response and a "
+                    "stranger's profile, or 0 for all."
+                )
         if self.batch_size % COUPLE:
             told = f"batch_size={self.batch_size} is not a multiple of {COUPLE}."
             raise ValueError(told)
@@ -213,7 +215,8 @@ def _strangers(turns: Sequence[_Turn], rng) -> dict[int, int]:
     if not solvable:
         raise UserError(
             f"{len(turns)} instances with {len({t.profile for t in turns})} different "
-            "profiles cannot be matched as strangers; give the critic more dialogues."
+            "profiles cannot be matched as strangers; give the critic more dialogues, "
+            f"or raise what limits their number: {', '.join(LIMITS)} (0 is no limit)."
         )
     return strangers
 
@@ -289,10 +292,13 @@ def run(config: Config, workdir: Path) -> dict:
     valid = pairs(
         splits["valid"], config.persona, config.seed, config.validation_instances
     )
+    parameters = sum(p.size for p in jax.tree.leaves(params))
+    first = [TrainState.create(params, tx)]
+    del params  # popped, so that nothing here keeps the first weights during training
     state = training.train(
         config.name,
         folder,
-        TrainState.create(params, tx),
+        first.pop(),
         lambda state, step: train_step(state, batches(step)),
         training.Schedule(
             steps, config.log_every, config.checkpoint_every, config.evaluate_every
@@ -304,7 +310,7 @@ def run(config: Config, workdir: Path) -> dict:
     table = accuracies(config, Critic(model, state.params, encoder), made, splits)
     result = {
         "steps": steps,
-        "parameters": sum(p.size for p in jax.tree.leaves(params)),
+        "parameters": parameters,
         "train_pairs": len(made),
         **headline(config, table),
         "accuracy": table,
@@ -381,7 +387,7 @@ def inputs(config: Config, splits, params, tokenizer) -> dict[str, str]:
     return read
 
 
-def mean_nll(model: DistilBert, params, batch: PairBatch, dropout_rng=None):
+def pair_loss(model: DistilBert, params, batch: PairBatch, dropout_rng=None):
     """Binary cross entropy and accuracy, means over the pairs: two scalars.
 
     dropout_rng: a key turns dropout on.
@@ -403,7 +409,7 @@ def make_train_step(
     model: DistilBert, tx, seed: int, dropout: bool
 ) -> Callable[[TrainState, PairBatch], tuple[TrainState, dict]]:
     """(state, batch) -> (state, metrics), jitted; the state is donated."""
-    loss_and_grads = jax.value_and_grad(mean_nll, argnums=1, has_aux=True)
+    loss_and_grads = jax.value_and_grad(pair_loss, argnums=1, has_aux=True)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: PairBatch):

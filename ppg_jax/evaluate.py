@@ -20,7 +20,7 @@ import numpy as np
 
 from ppg_jax import controls, report, training
 from ppg_jax.checkpoint import agree, claim, write_json
-from ppg_jax.config import DTYPES, require_positive
+from ppg_jax.config import DTYPES, require_one_of, require_positive
 from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
@@ -28,6 +28,7 @@ from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.generation import Completion, Generator
 from ppg_jax.judge import Critic
 from ppg_jax.models import pretrained
+from ppg_jax.models.gpt2 import GPT2
 from ppg_jax.sampling import Decoding
 from ppg_jax.scoring import Scorer
 from ppg_jax.train_state import params_sha256
@@ -57,8 +58,7 @@ class Config:
 
     def __post_init__(self):
         require_positive(self, "batch_size")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype={self.dtype!r} is none of {DTYPES}.")
+        require_one_of(self, dtype=DTYPES)
         Decoding(1, temperature=self.temperature, top_p=self.top_p)  # checks them
         if self.max_dialogues == 1:
             raise ValueError("max_dialogues=1: intervals need two dialogues or more.")
@@ -193,7 +193,10 @@ def persona_controls(asked: Sequence[Instance], texts: Sequence[str]) -> list[di
 
 
 class Bench:
-    """The instances, and the models that answer them; each is loaded once."""
+    """The instances, and the models that answer them; each is loaded once.
+
+    Systems with models of one form share their compiled programs.
+    """
 
     def __init__(self, config: Config, workdir: Path, asked: Sequence[Instance]):
         self._config, self._workdir, self._asked = config, workdir, asked
@@ -201,7 +204,8 @@ class Bench:
         self._inferred: dict[tuple[str, str], list[Completion]] = {}
         self._answered: dict[tuple, list[dict]] = {}
         self._first_with: dict[str, tuple[str, str]] = {}  # by SHA-256 of the weights
-        self._generators: list[Generator] = []
+        self._generators: dict[tuple, Generator] = {}
+        self._scorers: dict[GPT2, Scorer] = {}
         critic = workdir / "critic"
         finished = (critic / "result.json").exists()
         self._critic = Critic.load(critic / "model") if finished else None
@@ -209,7 +213,7 @@ class Bench:
     @property
     def compile_count(self) -> int:
         """How many shapes of generation were compiled."""
-        return sum(g.compile_count for g in self._generators)
+        return sum(g.compile_count for g in self._generators.values())
 
     def keep(self, kind: str, name: str, make) -> None:
         """Writes the records of one system, unless an earlier run did."""
@@ -227,9 +231,8 @@ class Bench:
     def personas(self, source) -> list[dict]:
         """What a persona generator writes, and how likely it finds the gold persona."""
         model, params, prompts = self._load(source)
-        scores = Scorer(model, self._config.batch_size)(
-            params, [prompts.persona_example(i) for i in self._asked]
-        )
+        examples = [prompts.persona_example(i) for i in self._asked]
+        scores = self._scorer(model)(params, examples)
         inferred = self._infer(source)
         return [
             {
@@ -254,11 +257,13 @@ class Bench:
         partners = self._partners(prompts, persona_source, told)
         pairs = list(zip(self._asked, partners, strict=True))
         examples = [prompts.response_example(i, p) for i, p in pairs]
-        scores = Scorer(model, self._config.batch_size)(params, examples)
+        scores = self._scorer(model)(params, examples)
         limit = self._config.prompts.max_response_tokens
         generator = self._generator(model, limit, prompts)
         rows = [prompts.response_prompt(i, p) for i, p in pairs]
-        answers = generator(params, rows, self._config.seed)
+        # Odd, where personas have even ones: the two must not share their randomness.
+        ids = 2 * np.arange(len(rows)) + 1
+        answers = generator(params, rows, self._config.seed, ids)
         texts = [prompts.text(a.tokens) for a in answers]
         known = [None if p is None else prompts.text(p) for p in partners]
         records = self.judged(texts, [k or "" for k in known])
@@ -307,17 +312,26 @@ class Bench:
             limit = self._config.prompts.max_persona_tokens
             generator = self._generator(model, limit, prompts)
             rows = [prompts.persona_prompt(i) for i in self._asked]
-            self._inferred[source] = generator(params, rows, self._config.seed)
+            ids = 2 * np.arange(len(rows))
+            self._inferred[source] = generator(params, rows, self._config.seed, ids)
         return self._inferred[source]
 
     def _generator(self, model, limit: int, prompts: Prompts) -> Generator:
-        config = self._config
-        decoding = Decoding(limit, temperature=config.temperature, top_p=config.top_p)
-        generator = Generator(
-            model, decoding, prompts.end_id, batch_size=config.batch_size, bucket=128
-        )
-        self._generators.append(generator)
-        return generator
+        config, key = self._config, (model, limit, prompts.end_id)
+        if key not in self._generators:
+            self._generators[key] = Generator(
+                model,
+                Decoding(limit, temperature=config.temperature, top_p=config.top_p),
+                prompts.end_id,
+                batch_size=config.batch_size,
+                bucket=128,
+            )
+        return self._generators[key]
+
+    def _scorer(self, model) -> Scorer:
+        if model not in self._scorers:
+            self._scorers[model] = Scorer(model, self._config.batch_size)
+        return self._scorers[model]
 
     def _load(self, source):
         """(model, params, prompts) of (stage, folder)."""

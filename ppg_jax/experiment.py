@@ -17,8 +17,8 @@ from ppg_jax.launching import one_line_errors
 class Experiment:
     """What the stages share, and the stages in the order in which they are launched.
 
-    Stages that were given the same `data` object share it: --config.data.source=DIR
-    reaches all of them.
+    Stages that were given this `data` or these `prompts` share them:
+    --config.data.source=DIR reaches all of them.
     """
 
     data: DataConfig
@@ -35,7 +35,7 @@ class Experiment:
 
 def config_dict(experiment: Experiment) -> ConfigDict:
     """What `get_config()` returns."""
-    return to_config_dict(experiment)
+    return to_config_dict(experiment, shared=("data", "prompts"))
 
 
 def define_flags(stage: str | None = None, *others: str) -> None:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ppg_jax.checkpoint import write_json
-from ppg_jax.config import flatten
+from ppg_jax.config import flatten, require_positive
 from ppg_jax.data.dialogue import DataError
 from ppg_jax.errors import UserError
 from ppg_jax.pipeline import Pipeline, PipelineConfig, Reply, Request
@@ -45,17 +45,22 @@ class Config:
     """input, output: files of JSON lines, or "-" for stdin and stdout.
 
     chunk: lines that are answered together, and then written: what a kill may cost, and
-    what a program that talks through pipes waits for.
+    what a program that talks through pipes waits for. None: 8 batches, at least 64.
     """
 
     input: str
     output: str
     pipeline: PipelineConfig = PipelineConfig()
-    chunk: int = 64
+    chunk: int | None = None
 
     def __post_init__(self):
-        if self.chunk < 1:
-            raise ValueError(f"chunk={self.chunk} must be >= 1.")
+        if self.chunk is not None:
+            require_positive(self, "chunk")
+
+    @property
+    def chunk_lines(self) -> int:
+        """Enough for full batches of like lengths, unless `chunk` says how many."""
+        return self.chunk or max(64, 8 * self.pipeline.batch_size)
 
 
 class Counts(NamedTuple):
@@ -101,7 +106,7 @@ def answer_file(config: Config, pipeline: Pipeline) -> Counts:
         _lock(file, part)
         kept, size = Counts(), 0
         if total is not None:
-            kept, size = _whole_lines(part, config.chunk)
+            kept, size = _whole_lines(part, config.chunk_lines)
         file.truncate(size)
         counts = _write(config, pipeline, file, kept, total)
         os.replace(part, output)
@@ -113,7 +118,7 @@ def _write(config, pipeline, file: BinaryIO, done: Counts, total) -> Counts:
     progress, durable = _Progress(done.lines, total), not _is_stream(config.output)
     with _open(config.input, "rb", sys.stdin) as lines:
         numbered = itertools.islice(enumerate(lines, 1), done.lines, None)
-        while chunk := list(itertools.islice(numbered, config.chunk)):
+        while chunk := list(itertools.islice(numbered, config.chunk_lines)):
             records = answer_lines(pipeline, chunk, _name(config.input, "stdin"))
             errors = sum("error" in record for record in records)
             done = Counts(done.lines + len(chunk), done.errors + errors)
@@ -269,7 +274,7 @@ def _settings(config: Config, pipeline: Pipeline) -> tuple[dict, int]:
     with open(config.input, "rb") as lines:
         for total, line in enumerate(lines, 1):  # noqa: B007
             digest.update(line)
-    settings = flatten(pipeline.config) | {"chunk": config.chunk}
+    settings = flatten(pipeline.config) | {"chunk": config.chunk_lines}
     settings |= flatten(pipeline.prompts.config, "prompts.")
     settings["sha256 of the input"] = digest.hexdigest()
     for name in ("persona", "response"):

@@ -155,7 +155,7 @@ def _complete(
     variables = {"params": params}
 
     def emit(loop: _Loop, logits) -> _Loop:
-        logits = sampling.filter_logits(logits, decoding, loop.step[None], end_id)
+        logits = sampling.filter_logits(logits, decoding)
         token = _choose(logits, rngs, loop.step, decoding)
         log_prob = token_log_probs(logits, token)
         running = ~loop.ended

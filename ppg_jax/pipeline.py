@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from absl import flags
 
-from ppg_jax.config import from_config_dict
+from ppg_jax.config import from_config_dict, require_one_of, require_positive
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import PromptConfig, Prompts, sentences
 from ppg_jax.errors import UserError
@@ -45,12 +45,8 @@ class PipelineConfig:
     weights: str = "float32"
 
     def __post_init__(self):
-        if self.stage not in STAGES:
-            raise ValueError(f"stage={self.stage!r} is none of {STAGES}.")
-        if self.weights not in WEIGHTS:
-            raise ValueError(f"weights={self.weights!r} is none of {WEIGHTS}.")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be >= 1.")
+        require_one_of(self, stage=STAGES, weights=WEIGHTS)
+        require_positive(self, "batch_size")
         self.decoding(max_new_tokens=1)  # says what is wrong with the others
 
     def decoding(self, max_new_tokens: int) -> Decoding:

@@ -26,13 +26,13 @@ import numpy as np
 
 from ppg_jax import rewards, training
 from ppg_jax.checkpoint import agree, claim, write_json
-from ppg_jax.config import DTYPES, require_positive
+from ppg_jax.config import DTYPES, require_one_of, require_positive
 from ppg_jax.data import corpus
 from ppg_jax.data.batching import bucket
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
-from ppg_jax.generation import Completion, Generator, completions_of, row_keys
+from ppg_jax.generation import Completion, Generator, Rollout, completions_of, row_keys
 from ppg_jax.judge import Critic
 from ppg_jax.losses import entropy, kl_divergence, reinforce_loss, token_log_probs
 from ppg_jax.metrics.distinct import distinct
@@ -65,13 +65,15 @@ class Config:
 
     persona, response, critic: stages of the same run directory, finished before.
     train_*: False freezes that policy (Table 7). *_reward_scale: factor of the reward
-    (section 5.7). temperature 0 trains on greedy completions. reduce: "sum" or "mean"
-    of the log-probs over tokens. batching: whether an update's instances are turns that
-    follow each other, whose common context is then read once, or drawn one by one.
-    micro_batches: parts that a gradient is summed over; cut are the packed rows.
-    updates: at most; 0 is one epoch. patience: how many
-    validations in a row may fail to improve the response perplexity. dtype: what both
-    policies compute in; their weights stay float32.
+    (section 5.7). reduce: "sum" or "mean" of the log-probs over tokens. temperature 0
+    trains on greedy completions; top_k 0 and top_p 1 are off. batching: whether an
+    update's instances are turns that follow each other, whose common context is then
+    read once, or drawn one by one. micro_batches: parts that a gradient is summed over,
+    at least; cut are the packed rows. updates: at most; 0 is one epoch. dtype: what
+    both policies compute in; their weights stay float32. validation_instances: how
+    many each validation measures, always the same ones, drawn by `seed`; 0 is all.
+    *_every: counted in updates. patience: after how many validations in a row without
+    a better response perplexity training stops.
     """
 
     name: str = "reinforce"
@@ -106,20 +108,28 @@ class Config:
     log_every: int = 5
 
     def __post_init__(self):
-        for field, known in [
-            ("reward", rewards.REWARDS),
-            ("baseline", rewards.BASELINES),
-            ("reduce", ("sum", "mean")),
-            ("batching", BATCHINGS),
-            ("dtype", DTYPES),
-        ]:
-            if getattr(self, field) not in known:
-                told = f"{field}={getattr(self, field)!r} is none of {known}."
-                raise ValueError(told)
+        require_one_of(
+            self,
+            reward=rewards.REWARDS,
+            baseline=rewards.BASELINES,
+            reduce=("sum", "mean"),
+            batching=BATCHINGS,
+            dtype=DTYPES,
+        )
+        # Without a validation after an update the best policies stay the first ones,
+        # and without patience there is no update.
         require_positive(self, "batch_size", "micro_batches", "log_every")
+        require_positive(self, "evaluate_every", "patience")
+        for field, zero in [("updates", "one epoch"), ("validation_instances", "all")]:
+            if getattr(self, field) < 0:
+                told = f"{field}={getattr(self, field)} must be >= 0; 0 is {zero}."
+                raise ValueError(told)
         self.decoding(1)  # says what is wrong with temperature, top_k and top_p
         if not (self.train_persona or self.train_response):
-            raise ValueError("train_persona and train_response are both off.")
+            raise ValueError(
+                "train_persona=False and train_response=False leave nothing to train; "
+                "set one of them to True."
+            )
 
     @property
     def decodings(self) -> tuple[Decoding, Decoding]:
@@ -152,88 +162,6 @@ class ReinforceState:
     last: dict  # those of the newest
 
 
-def run(config: Config, workdir: Path) -> dict:
-    """Trains both policies in `workdir`/`config.name`, goes on, or says it is done."""
-    workdir = Path(workdir)
-    folder = workdir / config.name
-    splits = corpus.load_splits(config.data)
-    persona_model, persona_params, tokenizer = load_stage(
-        config, workdir, config.persona
-    )
-    response_model, response_params, _ = load_stage(config, workdir, config.response)
-    critic = Critic.load(training.finished_stage(workdir, config.critic) / "model")
-    weights = {
-        "persona generator": persona_params,
-        "response generator": response_params,
-    }
-    sources = {name: params_sha256(params) for name, params in weights.items()}
-    sources["critic"] = params_sha256(critic.params)
-    data = {
-        "training data": corpus.fingerprint(splits["train"]),
-        "validation data": corpus.fingerprint(splits["valid"]),
-    }
-    for name in (config.persona, config.response, config.critic):
-        agree(workdir / name, config, data, "prompts")
-    claim(folder, config, sources | data)
-    if (folder / "result.json").exists():
-        return training.report_done(config.name, folder)
-    began = time.monotonic()
-    prompts = Prompts(tokenizer, config.prompts)
-    prompts.prime(splits["train"] + splits["valid"])
-    batches = InstanceBatches(
-        splits["train"], config.batch_size, config.seed, config.batching
-    )
-    updates = config.updates or batches.steps_per_epoch
-    tx = make_optimizer(config.optimizer, updates)
-    validator = Validator(
-        config, prompts, splits["valid"], persona_model, response_model
-    )
-    models = persona_model, response_model
-    sample = make_sampler(models, config.prompts, config.decodings, prompts.end_id)
-    policies = Policies(persona_model, response_model, persona_params, response_params)
-    update = make_update(config, policies, tx, prompts.end_id)
-
-    def take_step(state: ReinforceState, step: int):
-        chosen = batches(step)
-        keys = row_keys(config.seed, step * config.batch_size + np.arange(len(chosen)))
-        prompted = prompts_of(prompts, chosen)
-        rollouts = jax.device_get(
-            sample(state.persona.params, state.response.params, prompted, keys)
-        )
-        judged = judge(config, critic, prompts, rollouts)
-        watch = (step + 1) % config.log_every == 0 or step + 1 == updates
-        state, metrics = update(state, prompted, rollouts, judged.advantages, watch)
-        return state, judged.metrics | metrics
-
-    start = initial_state(policies, tx)
-    schedule = training.Schedule(
-        updates, config.log_every, config.checkpoint_every, config.evaluate_every
-    )
-    state = training.train(
-        config.name, folder, start, take_step, schedule, validator, finished(config)
-    )
-    best = state.best
-    for policy, model in [("persona", persona_model), ("response", response_model)]:
-        pretrained.export(model, best[policy], tokenizer, folder / f"model_{policy}")
-    result = {
-        "updates": int(state.step),
-        "best_update": int(best["step"]),
-        "stopped_because": finished(config)(state) or "all updates done",
-        "valid_response_ppl_before": float(np.exp(state.first["response_nll"])),
-        "valid_response_ppl": float(np.exp(best["nll"])),
-        "seconds_of_last_process": time.monotonic() - began,
-        "params_sha256": params_sha256([best["persona"], best["response"]]),
-    }
-    write_json(folder / "result.json", result)
-    return training.report_done(config.name, folder)
-
-
-def load_stage(config: Config, workdir: Path, name: str):
-    """(model, params, tokenizer) of a finished stage."""
-    folder = training.finished_stage(workdir, name) / "model"
-    return pretrained.load(folder, dtype=jnp.dtype(config.dtype))
-
-
 @dataclasses.dataclass(frozen=True)
 class Policies:
     """The two models and their supervised weights, the reference of the KL."""
@@ -242,6 +170,132 @@ class Policies:
     response_model: object
     persona_params: dict
     response_params: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a run reads: the data, and what three stages have trained."""
+
+    splits: dict[str, Sequence[Dialogue]]
+    policies: Policies
+    tokenizer: object
+    critic: Critic
+
+
+def run(config: Config, workdir: Path) -> dict:
+    """Trains both policies in `workdir`/`config.name`, goes on, or says it is done."""
+    workdir = Path(workdir)
+    folder = workdir / config.name
+    inputs = _load(config, workdir)
+    _claim(config, workdir, inputs)
+    if not (folder / "result.json").exists():
+        began = time.monotonic()
+        state = _train(config, folder, inputs)
+        _export(inputs, state.best, folder)
+        result = _result(config, state, time.monotonic() - began)
+        write_json(folder / "result.json", result)
+    return training.report_done(config.name, folder)
+
+
+def _load(config: Config, workdir: Path) -> Inputs:
+    splits = corpus.load_splits(config.data)
+    persona_model, persona, tokenizer = load_stage(config, workdir, config.persona)
+    response_model, response, _ = load_stage(config, workdir, config.response)
+    critic = Critic.load(training.finished_stage(workdir, config.critic) / "model")
+    policies = Policies(persona_model, response_model, persona, response)
+    return Inputs(splits, policies, tokenizer, critic)
+
+
+def load_stage(config: Config, workdir: Path, name: str):
+    """(model, params, tokenizer) of a finished stage."""
+    folder = training.finished_stage(workdir, name) / "model"
+    return pretrained.load(folder, dtype=jnp.dtype(config.dtype))
+
+
+def _claim(config: Config, workdir: Path, inputs: Inputs) -> None:
+    """Refuses stages of other data or prompts, and a folder of another run."""
+    weights = {
+        "persona generator": inputs.policies.persona_params,
+        "response generator": inputs.policies.response_params,
+        "critic": inputs.critic.params,
+    }
+    sources = {name: params_sha256(params) for name, params in weights.items()}
+    data = {
+        "training data": corpus.fingerprint(inputs.splits["train"]),
+        "validation data": corpus.fingerprint(inputs.splits["valid"]),
+    }
+    for name in (config.persona, config.response, config.critic):
+        agree(workdir / name, config, data, "prompts")
+    claim(workdir / config.name, config, sources | data)
+
+
+def _train(config: Config, folder: Path, inputs: Inputs) -> ReinforceState:
+    policies, splits = inputs.policies, inputs.splits
+    prompts = Prompts(inputs.tokenizer, config.prompts)
+    prompts.prime(splits["train"] + splits["valid"])
+    batches = InstanceBatches(
+        splits["train"], config.batch_size, config.seed, config.batching
+    )
+    updates = config.updates or batches.steps_per_epoch
+    tx = make_optimizer(config.optimizer, updates)
+    models = policies.persona_model, policies.response_model
+    return training.train(
+        config.name,
+        folder,
+        initial_state(policies, tx),  # named nowhere: a checkpoint's takes its place
+        _make_step(config, inputs, prompts, batches, tx, updates),
+        training.Schedule(
+            updates, config.log_every, config.checkpoint_every, config.evaluate_every
+        ),
+        Validator(config, prompts, splits["valid"], *models),
+        finished(config),
+    )
+
+
+def _make_step(config: Config, inputs: Inputs, prompts: Prompts, batches, tx, updates):
+    """(state, step) -> (state, metrics): sample, judge, update."""
+    policies, end_id = inputs.policies, prompts.end_id
+    models = policies.persona_model, policies.response_model
+    sample = make_sampler(models, config.prompts, config.decodings, end_id)
+    update = make_update(config, policies, tx)
+
+    def take_step(state: ReinforceState, step: int):
+        chosen = batches(step)
+        keys = row_keys(config.seed, step * config.batch_size + np.arange(len(chosen)))
+        prompted = prompts_of(prompts, chosen)
+        rollouts = jax.device_get(
+            sample(state.persona.params, state.response.params, prompted, keys)
+        )
+        judged = judge(config, inputs.critic, prompts, rollouts)
+        watch = (step + 1) % config.log_every == 0 or step + 1 == updates
+        state, metrics = update(state, prompted, rollouts, judged.advantages, watch)
+        return state, judged.metrics | metrics
+
+    return take_step
+
+
+def _export(inputs: Inputs, best: dict, folder: Path) -> None:
+    models = {
+        "persona": inputs.policies.persona_model,
+        "response": inputs.policies.response_model,
+    }
+    for name, model in models.items():
+        target = folder / f"model_{name}"
+        pretrained.export(model, best[name], inputs.tokenizer, target)
+
+
+def _result(config: Config, state: ReinforceState, seconds: float) -> dict:
+    """The content of result.json."""
+    best = state.best
+    return {
+        "updates": int(state.step),
+        "best_update": int(best["step"]),
+        "stopped_because": finished(config)(state) or "all updates done",
+        "valid_response_ppl_before": float(np.exp(state.first["response_nll"])),
+        "valid_response_ppl": float(np.exp(best["nll"])),
+        "seconds_of_last_process": seconds,
+        "params_sha256": params_sha256([best["persona"], best["response"]]),
+    }
 
 
 class InstanceBatches:
@@ -315,62 +369,80 @@ def _describe(name: str, completions: Sequence[Completion], texts) -> dict[str, 
     }
 
 
-def _make_loss(config: Config, end_id: int):
+def _paid(config: Config) -> dict[str, float]:
+    """The terms of the loss beside the reward, with their coefficients."""
+    terms = {"kl": config.kl_coefficient, "entropy": -config.entropy_coefficient}
+    return {name: factor for name, factor in terms.items() if factor}
+
+
+def _terms(names, logits, model, reference, batch, tokens) -> dict[str, jax.Array]:
+    """KL to the reference and entropy, those named: sums over a part of an update, per
+    target token of the whole.
+    """
+    values = {}
+    if "kl" in names:
+        # Of the whole distributions: two truncated ones may share no support.
+        values["kl"] = kl_divergence(logits, target_logits(model, reference, batch))
+    if "entropy" in names:
+        values["entropy"] = entropy(logits)
+    mask = batch.target_mask
+    return {name: jnp.sum(v, where=mask) / tokens for name, v in values.items()}
+
+
+def _make_loss(config: Config):
     """(params, part, model, reference) -> (loss, metrics) of a part of an update.
 
-    part: a batch, each target's advantage, whether KL and entropy are measured, and the
-    completions and target tokens of the whole update.
+    part: a batch, each target's advantage, and the target tokens of the whole update.
     """
-    # Of the filters only those that are the same at every step are options here.
-    decoding, step = config.decoding(1), jnp.zeros((), jnp.int32)
+    decoding, paid = config.decoding(1), _paid(config)
 
     def loss(params, part, model, reference):
-        batch, advantage, watch, completions, tokens = part
+        batch, advantage, tokens = part
         logits = target_logits(model, params, batch)
-        sampled = filter_logits(logits, decoding, step, end_id)
+        sampled = filter_logits(logits, decoding, batch.targets)
         log_probs = token_log_probs(sampled, batch.targets)
-        mask = batch.target_mask
-
-        def spread(logits):
-            return jnp.sum(entropy(logits), where=mask) / tokens
-
-        def divergence(logits):
-            # Of the whole distributions: two truncated ones may share no support.
-            other = target_logits(model, reference, batch)
-            return jnp.sum(kl_divergence(logits, other), where=mask) / tokens
-
-        def term(measure, coefficient):
-            if coefficient:
-                return measure(logits)
-            # A gradient times a coefficient of 0 would be computed all the same.
-            still = jax.lax.stop_gradient(logits)
-            return jax.lax.cond(watch, measure, lambda _: 0.0, still)
-
-        kl = term(divergence, config.kl_coefficient)
-        uncertainty = term(spread, config.entropy_coefficient)
-        value = reinforce_loss(log_probs, mask, advantage, completions)
-        value += config.kl_coefficient * kl - config.entropy_coefficient * uncertainty
-        return value, {"loss": value, "kl": kl, "entropy": uncertainty}
+        value = reinforce_loss(
+            log_probs, batch.target_mask, advantage, config.batch_size
+        )
+        terms = _terms(paid, logits, model, reference, batch, tokens)
+        value += sum(paid[name] * term for name, term in terms.items())
+        return value, {"loss": value} | terms
 
     return loss
 
 
-def make_update(config: Config, policies: Policies, tx, end_id: int):
-    """(state, prompts, fetched rollouts, advantages, watch) -> (state, metrics), for
-    both policies.
+def _make_measure(names: Sequence[str]):
+    """(model, params, batch, reference) -> the `_terms` named; jitted.
 
-    advantages: float32 [B] for each policy. A jit each: in one, XLA runs them side by
-    side and needs twice the memory. watch: bool, whether KL to the supervised models,
-    one forward pass more each, and entropy are measured; they are 0 elsewhere.
+    A program of its own, row by row: within that of the gradient they would take its
+    memory at every update, and few are watched.
     """
-    loss = _make_loss(config, end_id)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def measure(model, params, batch, reference):
+        tokens = jnp.sum(batch.target_mask)
+
+        def terms(part, _):
+            logits = target_logits(model, params, part)
+            return _terms(names, logits, model, reference, part, tokens)
+
+        return accumulate(terms, batch, jax.random.key(0), len(batch.tokens))
+
+    return measure
+
+
+def _make_improve(config: Config, tx):
+    """(model, parts, state, batch, advantage, reference) -> (state, metrics); jitted,
+    the state is donated.
+    """
+    loss = _make_loss(config)
 
     @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
-    def improve(model, parts, state: TrainState, batch, advantage, watch, reference):
+    def improve(model, parts, state: TrainState, batch, advantage, reference):
         tokens = jnp.sum(batch.target_mask)
 
         def gradient(rows, _):
-            part = (*rows, watch, config.batch_size, tokens)
+            part = (*rows, tokens)
             return jax.grad(loss, has_aux=True)(state.params, part, model, reference)
 
         grads, metrics = accumulate(
@@ -378,6 +450,20 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
         )
         return state.apply_gradients(grads, tx), metrics
 
+    return improve
+
+
+def make_update(config: Config, policies: Policies, tx):
+    """(state, prompts, fetched rollouts, advantages, watch) -> (state, metrics), for
+    both policies.
+
+    advantages: float32 [B] for each policy. A jit each: in one, XLA runs them side by
+    side and needs twice the memory. watch: bool, whether KL to the supervised models
+    and entropy are measured, before the update, where the loss does not hold them
+    anyway; they are 0 elsewhere.
+    """
+    free = [name for name in ("entropy", "kl") if name not in _paid(config)]
+    measure, improve = _make_measure(free), _make_improve(config, tx)
     policy = {
         "persona": (policies.persona_model, policies.persona_params),
         "response": (policies.response_model, policies.response_params),
@@ -391,23 +477,32 @@ def make_update(config: Config, policies: Policies, tx, end_id: int):
             states[name] = getattr(state, name)
             if trained[name]:
                 model, reference = policy[name]
-                values = advantages[i]
-                if config.reduce == "mean":
-                    values = values / rollouts[i].completion_mask.sum(axis=1)
-                batch, shares = update_batch(
-                    examples[i],
-                    values.astype(np.float32),
-                    bucket(config.prompts.max_length),
-                    config.micro_batches,
+                batch, shares, parts = _scored(
+                    config, examples[i], rollouts[i], advantages[i]
                 )
-                parts = min(config.micro_batches, len(batch.tokens))
-                states[name], told = improve(
-                    model, parts, states[name], batch, shares, watch, reference
+                told = dict.fromkeys(free, 0.0)
+                if watch and free:
+                    told = measure(model, states[name].params, batch, reference)
+                states[name], learned = improve(
+                    model, parts, states[name], batch, shares, reference
                 )
+                told |= learned
                 metrics |= {f"{name}_{k}": v for k, v in told.items()}
         return state.replace(step=state.step + 1, **states), metrics
 
     return update
+
+
+def _scored(config: Config, examples, rollout: Rollout, advantage: np.ndarray):
+    """What the gradient of one policy is taken of; see `update_batch`."""
+    if config.reduce == "mean":
+        advantage = advantage / rollout.completion_mask.sum(axis=1)
+    return update_batch(
+        examples,
+        advantage.astype(np.float32),
+        bucket(config.prompts.max_length),
+        config.micro_batches,
+    )
 
 
 class Validator:

@@ -180,20 +180,21 @@ def _said(rollout: Rollout) -> list[list[int]]:
 
 def update_batch(
     examples: Sequence[Example], values: np.ndarray, width: int, parts: int
-) -> tuple[Batch, np.ndarray]:
+) -> tuple[Batch, np.ndarray, int]:
     """Examples packed into rows of `width` tokens, or of as many as the longest needs,
     and each target's share of `values`.
 
-    values: float32 [B], one for each completion; parts: how many the rows are cut into;
-    with fewer rows, as many as there are -> a batch, float32 [R, M].
+    values: float32 [B], one for each completion; parts: how many the rows are to be cut
+    into at least -> a batch, float32 [R, M], how many equal parts they are cut into.
     """
     longest = max(map(len, examples))
     width = max(width, -(-longest // BUCKET) * BUCKET)
     rows = pack(examples, width)
-    step = min(parts, len(rows))
-    if parts == 1 and len(rows) > MANY_ROWS:
-        step = ROW_STEP
-    height = -(-len(rows) // step) * step
+    height = len(rows)
+    if parts == 1 and height > MANY_ROWS:
+        height = -(-height // ROW_STEP) * ROW_STEP
+    parts = _parts(height, parts)
+    height = -(-height // parts) * parts
     # Few of an update's tokens are targets, so they are padded finer than elsewhere.
     batch = collate(
         rows, height, widths=np.array([width]), target_step=width // TARGET_STEPS
@@ -202,4 +203,14 @@ def update_batch(
     for i, row in enumerate(rows):
         owners = np.array(row.ids, int)[batch.target_of[i]]
         shares[i] = np.where(batch.target_mask[i], values[owners], 0)
-    return batch, shares
+    return batch, shares, parts
+
+
+def _parts(rows: int, least: int) -> int:
+    """How many equal parts: `least`, or a row each if there are fewer rows.
+
+    Up to twice as many where that leaves fewer rows empty: an empty row costs what a
+    full one does. A function of the number of rows, so that few programs compile.
+    """
+    least = min(least, rows)
+    return min(range(least, 2 * least + 1), key=lambda parts: (-rows % parts, parts))

@@ -18,11 +18,10 @@ EXCLUDED = jnp.finfo(jnp.float32).min
 class Decoding:
     """How a completion is drawn.  temperature 0 is greedy; top_k 0 and top_p 1 are off.
 
-    Filters apply in this order: temperature, min_new_tokens, top_k, top_p.
+    Filters apply in this order: temperature, top_k, top_p.
     """
 
     max_new_tokens: int
-    min_new_tokens: int = 0
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
@@ -30,7 +29,6 @@ class Decoding:
     def __post_init__(self):
         for name, ok, want in [
             ("max_new_tokens", self.max_new_tokens >= 1, ">= 1"),
-            ("min_new_tokens", self.min_new_tokens >= 0, ">= 0"),
             ("temperature", self.temperature >= 0, ">= 0; 0 is greedy"),
             ("top_k", self.top_k >= 0, ">= 0; 0 is off"),
             ("top_p", 0 < self.top_p <= 1, "in (0, 1]; 1 is off"),
@@ -70,28 +68,27 @@ def keep_top_p(logits: jax.Array, p: float, iterations: int = 32) -> jax.Array:
 
 
 def filter_logits(
-    logits: jax.Array, decoding: Decoding, step: jax.Array, end_id: int
+    logits: jax.Array, decoding: Decoding, drawn: jax.Array | None = None
 ) -> jax.Array:
-    """The logits of the sampling distribution at completion positions `step`.
+    """The logits of the sampling distribution.  float32 [..., V] -> float32 [..., V].
 
-    float32 [..., V], int [...] (broadcastable) -> float32 [..., V]. A greedy `decoding`
-    leaves the temperature at 1, so that its log-probs are the model's own.
+    drawn: int [...], the tokens that were sampled, where they are scored again: those
+    stay in. A greedy `decoding` leaves the temperature at 1, so that its log-probs are
+    the model's own.
     """
-    if not decoding.greedy:
-        # Before anything is excluded: the lowest float over 0.5 would be -infinity.
-        logits = logits / decoding.temperature
-    if decoding.min_new_tokens:
-        too_early = jnp.asarray(step < decoding.min_new_tokens)[..., None]
-        is_end = jnp.arange(logits.shape[-1]) == end_id
-        is_end = is_end.reshape((1,) * (logits.ndim - 1) + (-1,))
-        logits = jnp.where(too_early & is_end, EXCLUDED, logits)
     if decoding.greedy:
         return logits
+    # Before anything is excluded: the lowest float over 0.5 would be -infinity.
+    scaled = kept = logits / decoding.temperature
     if decoding.top_k:
-        logits = keep_top_k(logits, decoding.top_k)
+        kept = keep_top_k(kept, decoding.top_k)
     if decoding.top_p < 1:
-        logits = keep_top_p(logits, decoding.top_p)
-    return logits
+        kept = keep_top_p(kept, decoding.top_p)
+    if drawn is None:
+        return kept
+    # Another program rounds otherwise, and may put a token that was just above a
+    # threshold below it: its log-prob would be the lowest float, and the loss infinite.
+    return jnp.where(jax.nn.one_hot(drawn, logits.shape[-1], dtype=bool), scaled, kept)
 
 
 BLOCK = 128

@@ -81,12 +81,13 @@ class Scorer:
         """Instance id -> `Score`, for every instance of every example."""
         scores: dict[str, Score] = {}
         order = sorted(examples, key=len)
-        starts = range(0, len(order), self._batch_size)
-        longest = [len(order[start : start + self._batch_size][-1]) for start in starts]
-        fit = order and self._widths
+        # The first chunk is the one that is not full: its padding is the cheapest.
+        starts = range(-(-len(order) % self._batch_size), len(order), self._batch_size)
+        chunks = [order[max(at, 0) : at + self._batch_size] for at in starts]
+        fit = chunks and self._widths
+        longest = [len(chunk[-1]) for chunk in chunks]
         widths = best_widths(longest, self._widths) if fit else None
-        for start in starts:
-            chunk = order[start : start + self._batch_size]
+        for chunk in chunks:
             batch = collate(chunk, self._batch_size, widths=widths)
             log_probs = np.asarray(self._log_probs(params, batch), np.float64)
             for row, example in enumerate(chunk):

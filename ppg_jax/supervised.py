@@ -23,7 +23,7 @@ import numpy as np
 
 from ppg_jax import training
 from ppg_jax.checkpoint import claim, write_json
-from ppg_jax.config import DTYPES, require_positive
+from ppg_jax.config import DTYPES, require_one_of, require_positive
 from ppg_jax.controls import top_k_sentences
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import Batches
@@ -87,16 +87,15 @@ class Config:
     log_every: int = 20
 
     def __post_init__(self):
-        for field, known in [
-            ("task", TASKS),
-            ("partner_persona", PARTNER_PERSONAS),
-            ("batching", BATCHINGS),
-            ("dtype", DTYPES),
-        ]:
-            if getattr(self, field) not in known:
-                told = f"{field}={getattr(self, field)!r} is none of {known}."
-                raise ValueError(told)
+        require_one_of(
+            self,
+            task=TASKS,
+            partner_persona=PARTNER_PERSONAS,
+            batching=BATCHINGS,
+            dtype=DTYPES,
+        )
         require_positive(self, "batch_size", "micro_batches", "widths", "log_every")
+        require_positive(self, "epochs")
         if not (self.tokenizer or self.init):
             raise ValueError(
                 'tokenizer="" takes that of init, and init is empty, too; give '
@@ -150,10 +149,14 @@ def run(config: Config, workdir: Path) -> dict:
         print(f"{config.name}: valid perplexity {np.exp(nll):.3f}", file=sys.stderr)
         return state, {"valid_nll": nll, "valid_ppl": np.exp(nll)}
 
+    parameters = sum(p.size for p in jax.tree.leaves(params))
+    first = [TrainState.create(params, tx)]
+    # Popped, so that nothing here keeps the first weights while others are trained.
+    del start, params
     state = training.train(
         config.name,
         folder,
-        TrainState.create(params, tx),
+        first.pop(),
         lambda state, step: train_step(state, batches(step)),
         training.Schedule(
             steps, config.log_every, config.checkpoint_every, config.evaluate_every
@@ -163,7 +166,7 @@ def run(config: Config, workdir: Path) -> dict:
     pretrained.export(model, state.params, tokenizer, folder / "model")
     result = {
         "steps": steps,
-        "parameters": sum(p.size for p in jax.tree.leaves(params)),
+        "parameters": parameters,
         "valid_ppl": float(evaluate(state)[1]["valid_ppl"]),
         "seconds_of_last_process": time.monotonic() - began,
         "params_sha256": params_sha256(state.params),

@@ -113,7 +113,8 @@ def params_sha256(params) -> str:
         array = np.asarray(leaf)
         header = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n"
         digest.update(header.encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        # A view: `tobytes` would copy each leaf. hashlib knows no bfloat16.
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return digest.hexdigest()
 
 

@@ -25,6 +25,17 @@ class State(Protocol):
 
 Metrics = Mapping[str, Any]
 
+# What trains the stages that others start from, by the names that they have unless a
+# config gives them another.
+PROGRAMS = {
+    "dialogue": "launch.train_dialogue",
+    "persona": "launch.train_persona",
+    "response": "launch.train_response",
+    "response_without": "launch.train_response --stage=response_without",
+    "critic": "launch.train_critic",
+    "critic_scratch": "launch.train_critic --stage=critic_scratch",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
@@ -47,9 +58,11 @@ def train(
 ) -> State:
     """Trains from the newest checkpoint in `folder`, or from `state`, to the end.
 
-    take_step(state, step) must be a function of its arguments alone: then a resumed run
-    repeats the original. finished(state), asked after each validation, gives the reason
-    to stop early. Ctrl-C and SIGTERM save a checkpoint and exit with 130 and 143.
+    state: let nothing else refer to it, so that a checkpoint's takes its place in
+    memory. take_step(state, step) must be a function of its arguments alone: then a
+    resumed run repeats the original. finished(state), asked after each validation,
+    gives the reason to stop early. Ctrl-C and SIGTERM save a checkpoint and exit with
+    130 and 143.
     """
     checkpoints = Checkpoints(folder)
     state = checkpoints.restore(state)
@@ -122,9 +135,10 @@ def _leave(name: str, number: int, step: int) -> None:
 def finished_stage(workdir: Path, name: str) -> Path:
     """The folder of a stage that has its model; UserError if it has none yet."""
     if not (workdir / name / "result.json").exists():
+        program = PROGRAMS.get(name, f"the program of the stage with name={name!r}")
         raise UserError(
-            f"{workdir / name} is not finished; first run the stage that trains it "
-            f"(launch.train_{name.split('_')[0]}) with the same --workdir."
+            f"{workdir / name} is not finished; first run {program} with the same "
+            "--workdir."
         )
     return workdir / name
 

@@ -6,6 +6,7 @@ import functools
 import itertools
 import os
 import signal
+import weakref
 from collections import Counter
 
 import jax
@@ -149,6 +150,23 @@ def test_too_few_strangers_are_refused(profiles):
     told = f"{len(profiles)} instances.*more dialogues"
     with pytest.raises(UserError, match=told):
         critic.pairs(likes(*profiles), "self", seed=0)
+
+
+def test_too_few_drawn_instances_are_refused_with_the_fields_that_draw_them():
+    (one_conversation,) = many_dialogues(3)[2:]
+    told = "2 instances.*raise .*max_instances, validation_instances, evaluate_instan"
+    with pytest.raises(UserError, match=told):
+        critic.pairs([one_conversation], "self", seed=0, max_instances=2)
+    for field in critic.LIMITS:
+        for number in (1, -1):
+            with pytest.raises(ValueError, match=f"{field}={number} must be 2 or more"):
+                critic.Config(**{field: number})
+
+
+@pytest.mark.parametrize("epochs", [0.0, -1.0])
+def test_a_training_of_no_epochs_is_refused(epochs):
+    with pytest.raises(ValueError, match=f"epochs={epochs} must be more than 0"):
+        critic.Config(epochs=epochs)
 
 
 def test_a_dialogue_without_the_profile_makes_no_pair():
@@ -316,7 +334,7 @@ def test_the_loss_is_binary_cross_entropy_and_rows_of_padding_do_not_count():
     profiles, responses, labels, _ = zip(*made, strict=True)
     p, y = judge.score(profiles, responses), np.array(labels)
     expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
-    nll, accuracy = jax.jit(critic.mean_nll, static_argnums=0)(
+    nll, accuracy = jax.jit(critic.pair_loss, static_argnums=0)(
         judge.model, judge.params, batch
     )
     np.testing.assert_allclose(nll, expected, rtol=1e-5)
@@ -489,8 +507,23 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(woof, tmp_path, monkeypatch
     assert stopped.value.code == 128 + signal.SIGTERM
     assert not (tmp_path / "critic" / "result.json").exists()
     monkeypatch.undo()
+    initial, next_batch, first, kept = critic.initial, PairBatches.__call__, [], []
+
+    def begin(*arguments):
+        model, params, tokenizer = initial(*arguments)
+        first.extend(map(weakref.ref, jax.tree.leaves(params)))
+        return model, params, tokenizer
+
+    def watch(self, step):
+        kept.append(sum(leaf() is not None for leaf in first))
+        return next_batch(self, step)
+
+    monkeypatch.setattr(critic, "initial", begin)
+    monkeypatch.setattr(PairBatches, "__call__", watch)
     resumed = critic.run(config, tmp_path)
     assert resumed["params_sha256"] == uninterrupted["params_sha256"]
+    # Nor does it keep the weights it would have started from.
+    assert first and kept and not any(kept)
 
 
 def test_a_finished_run_is_left_alone(woof, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 from ppg_jax import generate
 from ppg_jax.errors import UserError
 from ppg_jax.generate import Config, answer_file
-from ppg_jax.pipeline import Request
+from ppg_jax.pipeline import PipelineConfig, Request
 from tests import models_for_tests as small
 from tests import run_for_tests as runs
 
@@ -167,6 +167,15 @@ def test_whole_chunks_are_not_answered_again(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "answer_lines", watch)
     assert resumed(whole, tmp_path, b"".join(lines[:8]) + b'{"id"') == answered
     assert seen == [7, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize(("batch_size", "lines"), [(1, 64), (8, 64), (100, 800)])
+def test_a_chunk_holds_full_batches_unless_it_is_given(batch_size, lines):
+    pipeline = PipelineConfig(batch_size=batch_size)
+    assert Config("in", "out", pipeline).chunk_lines == lines
+    assert Config("in", "out", pipeline, chunk=2).chunk_lines == 2
+    with pytest.raises(ValueError, match="chunk=0 must be more than 0"):
+        Config("in", "out", pipeline, chunk=0)
 
 
 def test_a_finished_output_is_left_alone(whole, capsys, monkeypatch):

@@ -75,15 +75,6 @@ def test_decoding_stops_when_all_rows_have_ended():
     assert len(steps) == 3
 
 
-def test_no_end_before_min_new_tokens():
-    always_end = small.Counting(following=(END,) * 8)
-    for least in (0, 3):
-        rollout = count([[4], [5]], always_end, min_new_tokens=least)
-        assert rollout.completion_mask.sum(axis=1).tolist() == [least + 1] * 2
-        assert (rollout.completion[:, least] == END).all()
-        assert (rollout.completion[:, :least] != END).all()
-
-
 def test_a_generator_keeps_the_order_and_says_who_ended():
     counting = small.Counting()
     generator = Generator(counting, Decoding(4), END, batch_size=4, bucket=32)

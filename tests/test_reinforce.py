@@ -44,9 +44,12 @@ def world():
     return config, prompts, policies, prompted, jax.device_get(rollouts)
 
 
-def updated(world, advantages, watch=True, **options):
-    """The parameters of both policies after one SGD step, and the metrics."""
-    config, prompts, policies, prompted, rollouts = world
+def updated(world, advantages, watch=True, reference=None, **options):
+    """The parameters of both policies after one SGD step, and the metrics.
+
+    reference: the policies that KL is to; None: those that start.
+    """
+    config, _, policies, prompted, rollouts = world
     config = dataclasses.replace(config, **options)
     copy = lambda tree: jax.tree.map(jnp.array, tree)  # noqa: E731
     state = reinforce.ReinforceState(
@@ -58,7 +61,7 @@ def updated(world, advantages, watch=True, **options):
         first={},
         last={},
     )
-    update = reinforce.make_update(config, policies, TX, prompts.end_id)
+    update = reinforce.make_update(config, reference or policies, TX)
     state, metrics = update(state, prompted, rollouts, advantages, watch)
     return state.persona.params, state.response.params, metrics
 
@@ -107,7 +110,8 @@ def test_the_longest_prompts_fit_a_model_of_just_so_many_positions():
     )
 
 
-def test_updates_of_any_lengths_have_few_shapes():
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_updates_of_any_lengths_have_few_shapes(parts):
     rng = np.random.default_rng(0)
     shapes = set()
     for _ in range(200):
@@ -117,23 +121,41 @@ def test_updates_of_any_lengths_have_few_shapes():
             )
             for i, n in enumerate(rng.integers(2, 33, 20))
         ]
-        batch, _ = update_batch(made, np.ones(20, np.float32), width=448, parts=1)
-        shapes.add((batch.tokens.shape, batch.targets.shape))
+        batch, _, cut = update_batch(made, np.ones(20, np.float32), 448, parts)
+        shapes.add((batch.tokens.shape, batch.targets.shape, cut))
     assert len(shapes) <= 10
 
 
-def log_probs_of(config, prompts, model, params, batch):
+@pytest.mark.parametrize(
+    ("rows", "parts", "cut", "height"),
+    [
+        (3, 1, 1, 3),
+        (5, 1, 1, 6),
+        (1, 2, 1, 1),
+        (3, 2, 3, 3),
+        (5, 2, 2, 6),
+        (9, 2, 3, 9),
+        (5, 4, 5, 5),
+        (8, 4, 4, 8),
+        (9, 4, 5, 10),
+    ],
+)
+def test_an_update_is_cut_where_fewest_rows_are_empty(rows, parts, cut, height):
+    made = [example([([1] * 60, 0), ([2] * 4, 1)], [], (str(i),)) for i in range(rows)]
+    batch, _, number = update_batch(made, np.ones(rows, np.float32), 64, parts)
+    assert (number, len(batch.tokens)) == (cut, height)
+    assert batch.target_mask.any(axis=1).sum() == rows
+
+
+def log_probs_of(config, model, params, batch):
     """[R, M] of the sampling distribution."""
-    logits = target_logits(model, params, batch)
-    logits = filter_logits(
-        logits, config.decoding(1), jnp.zeros((), int), prompts.end_id
-    )
+    logits = filter_logits(target_logits(model, params, batch), config.decoding(1))
     return token_log_probs(logits, batch.targets)
 
 
 @pytest.mark.parametrize("policy", [0, 1])
 def test_the_update_scores_what_was_sampled_as_it_was_sampled(world, policy):
-    config, prompts, policies, prompted, rollouts = world
+    config, _, policies, prompted, rollouts = world
     rollout = rollouts[policy]
     examples = completed(rollout) if policy else branched(prompted, rollout)
     model, params = [
@@ -141,8 +163,8 @@ def test_the_update_scores_what_was_sampled_as_it_was_sampled(world, policy):
         (policies.response_model, policies.response_params),
     ][policy]
     whose = np.arange(4, dtype=np.float32)
-    batch, owner = update_batch(examples, whose, width=200, parts=1)
-    again = np.asarray(log_probs_of(config, prompts, model, params, batch))
+    batch, owner, _ = update_batch(examples, whose, width=200, parts=1)
+    again = np.asarray(log_probs_of(config, model, params, batch))
     for row in range(4):
         mine = batch.target_mask & (owner == row)
         said = rollout.completion_mask[row]
@@ -156,13 +178,13 @@ def test_the_update_scores_what_was_sampled_as_it_was_sampled(world, policy):
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
 def test_the_update_is_minus_reward_times_the_gradient_of_log_p(world, reduce):
     """The paper's two formulas, by autodiff of each completion's own log-probs."""
-    config, prompts, policies, _, rollouts = world
+    config, _, policies, _, rollouts = world
     advantage = signs(1, -1, -1, 1)
     persona, response, _ = updated(world, (advantage, advantage), reduce=reduce)
 
     def objective(params, model, rollout):
         batch = collate(completed(rollout))
-        log_p = log_probs_of(config, prompts, model, params, batch)
+        log_p = log_probs_of(config, model, params, batch)
         log_p = jnp.sum(log_p, 1, where=batch.target_mask)[:4]
         if reduce == "mean":
             log_p = log_p / rollout.completion_mask.sum(1)
@@ -202,18 +224,19 @@ def test_a_frozen_policy_keeps_its_bits(world, frozen):
 
 
 @pytest.mark.parametrize(
-    "terms", [{}, {"entropy_coefficient": 0.3, "kl_coefficient": 0.1}]
+    ("number", "terms"),
+    [(2, {}), (4, {"entropy_coefficient": 0.3, "kl_coefficient": 0.1})],
 )
-def test_micro_batches_change_no_update(world, terms):
+def test_micro_batches_change_no_update(world, number, terms):
     advantages = (signs(1, -1, 1, 1), signs(1, -1, 1, 1))
     # Narrow rows, so that there are several to cut apart.
     terms = terms | {"prompts": dataclasses.replace(LIMITS, max_length=64)}
     *_, prompted, (persona, response) = world
     for examples in (branched(prompted, persona), completed(response)):
-        batch, _ = update_batch(examples, signs(1, 1, 1, 1), 64, parts=4)
-        assert batch.target_mask.any(axis=1).sum() >= 2
+        batch, _, cut = update_batch(examples, signs(1, 1, 1, 1), 64, number)
+        assert batch.target_mask.any(axis=1).sum() >= cut > 1
     whole = updated(world, advantages, **terms)
-    parts = updated(world, advantages, micro_batches=4, **terms)
+    parts = updated(world, advantages, micro_batches=number, **terms)
     for name in ("persona_entropy", "response_entropy"):
         np.testing.assert_allclose(whole[2][name], parts[2][name], rtol=1e-5)
     for a, b in zip(whole[:2], parts[:2], strict=True):
@@ -241,10 +264,49 @@ def test_what_is_not_watched_is_not_measured_and_changes_nothing(world):
     assert float(without["response_kl"]) == 0
     *_, paid = updated(world, advantages, watch=False, entropy_coefficient=0.1)
     assert float(paid["persona_entropy"]) > 1
+    assert float(paid["persona_kl"]) == 0
+
+
+def test_what_is_measured_apart_is_what_the_loss_would_hold(world):
+    _, _, policies, *_ = world
+    swapped = reinforce.Policies(
+        policies.persona_model,
+        policies.response_model,
+        policies.response_params,
+        policies.persona_params,
+    )
+    advantages = (signs(1, -1, 1, 1), signs(1, -1, 1, 1))
+    options = {"reference": swapped, "micro_batches": 2}
+    *_, apart = updated(world, advantages, **options)
+    tiny = {"kl_coefficient": 1e-9, "entropy_coefficient": 1e-9}
+    *_, within = updated(world, advantages, watch=False, **options, **tiny)
+    assert apart.keys() == within.keys()
+    assert float(apart["persona_kl"]) > 0.1
+    for name in apart:
+        np.testing.assert_allclose(apart[name], within[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"evaluate_every": 0}, "evaluate_every=0 must be"),
+        ({"patience": 0}, "patience=0 must be"),
+        ({"updates": -1}, "updates=-1 must be >= 0; 0 is one epoch"),
+        ({"validation_instances": -5}, "must be >= 0; 0 is all"),
+        (
+            {"train_persona": False, "train_response": False},
+            "set one of them to True",
+        ),
+    ],
+)
+def test_a_run_that_would_train_nothing_is_refused_with_what_to_type(wrong, told):
+    with pytest.raises(ValueError, match=told) as error:
+        reinforce.Config(**wrong)
+    assert str(error.value).startswith(next(iter(wrong)))
 
 
 def test_kl_to_the_supervised_model_starts_at_zero_and_pulls_back(world):
-    config, prompts, policies, prompted, rollouts = world
+    config, _, policies, prompted, rollouts = world
     ones = signs(1, 1, 1, 1)
     persona, _, metrics = updated(world, (ones, ones))
     assert abs(float(metrics["persona_kl"])) < 1e-5
@@ -254,7 +316,7 @@ def test_kl_to_the_supervised_model_starts_at_zero_and_pulls_back(world):
     state = TrainState.create(jax.tree.map(jnp.array, persona), TX)
     zeros = signs(0, 0, 0, 0)
     values = []
-    update = reinforce.make_update(config, policies, TX, prompts.end_id)
+    update = reinforce.make_update(config, policies, TX)
     response = TrainState.create(jax.tree.map(jnp.array, moved.response_params), TX)
     whole = reinforce.ReinforceState(0, state, response, {}, 0, {}, {})
     for _ in range(3):

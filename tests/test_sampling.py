@@ -75,22 +75,17 @@ def test_top_p_works_on_a_vocabulary_of_gpt2s_size():
         {"temperature": 1.0},
         {"temperature": 0.5, "top_k": 4},
         {"temperature": 2.0, "top_p": 0.8},
-        {"temperature": 0.7, "top_k": 6, "top_p": 0.9, "min_new_tokens": 1},
+        {"temperature": 0.7, "top_k": 6, "top_p": 0.9},
     ],
 )
 def test_sampling_frequencies_match_the_distribution(options):
     """Chi-square of 20,000 draws against numpy's distribution, 1 in 1,000 by chance."""
-    logits, draws, end_id = LOGITS["random"][0, :10], 20_000, 3
+    logits, draws = LOGITS["random"][0, :10], 20_000
     decoding = Decoding(max_new_tokens=1, **options)
-    filtered = filter_logits(
-        jnp.asarray(logits, jnp.float32)[None],
-        decoding,
-        jnp.zeros(1, jnp.int32),
-        end_id,
-    )[0]
+    filtered = filter_logits(jnp.asarray(logits, jnp.float32)[None], decoding)[0]
     tokens = jax.random.categorical(jax.random.key(1), filtered, shape=(draws,))
     observed = np.bincount(tokens, minlength=10)
-    expected = draws * reference_distribution(logits, decoding, end_id)
+    expected = draws * reference_distribution(logits, decoding)
     assert observed[expected == 0].sum() == 0
     positive = expected > 0
     difference = (observed - expected)[positive] ** 2 / expected[positive]
@@ -99,10 +94,8 @@ def test_sampling_frequencies_match_the_distribution(options):
     assert difference.sum() < limits[positive.sum() - 1]
 
 
-def reference_distribution(logits, decoding: Decoding, end_id) -> np.ndarray:
+def reference_distribution(logits, decoding: Decoding) -> np.ndarray:
     probs = np.exp(np.asarray(logits) / decoding.temperature)
-    if decoding.min_new_tokens:
-        probs[end_id] = 0
     if decoding.top_k:
         probs[probs < -np.sort(-probs)[decoding.top_k - 1]] = 0
     probs /= probs.sum()
@@ -116,10 +109,9 @@ def reference_distribution(logits, decoding: Decoding, end_id) -> np.ndarray:
 @pytest.mark.parametrize("filters", [{}, {"top_k": 7}, {"top_k": 9, "top_p": 0.8}])
 @pytest.mark.parametrize("temperature", [0.3, 3.0])
 def test_log_probs_are_those_of_the_truncated_distribution(temperature, filters):
-    decoding = Decoding(4, min_new_tokens=2, temperature=temperature, **filters)
+    decoding = Decoding(4, temperature=temperature, **filters)
     logits = jnp.asarray(LOGITS["random"], jnp.float32)
-    step = jnp.zeros(8, jnp.int32)
-    filtered = jax.jit(filter_logits, static_argnums=(1, 3))(logits, decoding, step, 0)
+    filtered = jax.jit(filter_logits, static_argnums=1)(logits, decoding)
     every = jnp.broadcast_to(jnp.arange(V), (8, V))
     log_probs = token_log_probs(filtered[:, None], every)
     assert np.isfinite(log_probs).all()
@@ -129,18 +121,37 @@ def test_log_probs_are_those_of_the_truncated_distribution(temperature, filters)
     assert np.isfinite(entropy(filtered)).all()
 
 
-def test_the_end_is_excluded_before_min_new_tokens_and_never_after():
-    decoding = Decoding(max_new_tokens=4, min_new_tokens=2, temperature=0.5)
-    logits, steps = jnp.zeros((1, 4, 5)), jnp.arange(4)[None]
-    filtered = filter_logits(logits, decoding, steps, end_id=1)
-    assert kept(filtered)[0, :, 1].tolist() == [False, False, True, True]
-    assert kept(filtered)[0][:, [0, 2, 3, 4]].all()
+@pytest.mark.parametrize("filters", [{"top_k": 2}, {"top_p": 0.85}])
+def test_a_drawn_token_that_rounding_put_outside_is_scored_as_it_was_drawn(filters):
+    """Sampling and training round differently: the last one kept is another."""
+    decoding = Decoding(4, temperature=0.5, **filters)
+    # Probabilities 0.79, 0.11, 0.11 and 0.
+    sampled, swapped = [2.0, 1.000001, 1.0, -9.0], [2.0, 1.0, 1.000001, -9.0]
+    drawn = jnp.array([1])
+
+    def log_prob(logits, **options):
+        return token_log_probs(filter_logits(logits, decoding, **options), drawn)[0]
+
+    before, after = jnp.array([sampled]), jnp.array([swapped])
+    assert log_prob(after) < -1e38  # what is to be avoided
+    again, gradient = jax.value_and_grad(log_prob)(after, drawn=drawn)
+    # A third token, which rounding let in, has its share now; that is all.
+    assert abs(again - log_prob(before)) < 0.15
+    assert np.isfinite(gradient).all() and gradient[0, 1] > 0
+
+
+def test_scoring_again_changes_nothing_for_tokens_that_are_inside():
+    decoding = Decoding(4, temperature=0.7, top_k=7, top_p=0.9)
+    logits = jnp.asarray(LOGITS["random"], jnp.float32)
+    filtered = filter_logits(logits, decoding)
+    drawn = jnp.argmax(logits, axis=-1)
+    np.testing.assert_array_equal(filter_logits(logits, decoding, drawn), filtered)
 
 
 def test_greedy_log_probs_are_the_models_own():
     logits = jnp.asarray(LOGITS["random"], jnp.float32)
     decoding = Decoding(max_new_tokens=4, top_k=1, top_p=0.1)
-    filtered = filter_logits(logits, decoding, jnp.zeros(8, jnp.int32), end_id=0)
+    filtered = filter_logits(logits, decoding)
     np.testing.assert_array_equal(filtered, logits)
 
 
@@ -148,7 +159,6 @@ def test_greedy_log_probs_are_the_models_own():
     "wrong",
     [
         {"max_new_tokens": 0},
-        {"min_new_tokens": -1},
         {"temperature": -0.1},
         {"top_k": -1},
         {"top_p": 0.0},

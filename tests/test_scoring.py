@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppg_jax import scoring
 from ppg_jax.data.batching import collate
 from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import Example
@@ -86,6 +87,28 @@ def test_a_packed_dialogue_is_smaller_than_its_instances():
     assert sum(map(len, packed)) < 0.7 * sum(map(len, single))
 
 
+def test_the_rows_of_padding_are_the_shortest(monkeypatch):
+    model, params = small.gpt2(16)
+    lengths = [100, 10, 90, 110, 20]
+    columns = (np.zeros(110, int), np.arange(110), *[np.zeros(110, int)] * 2)
+    target = np.arange(110) == 5
+    examples = [
+        Example(*(c[:n] for c in (*columns, target)), ids=(str(n),)) for n in lengths
+    ]
+    shapes = []
+
+    def record(*arguments, **options):
+        batch = collate(*arguments, **options)
+        shapes.append(batch.tokens.shape)
+        return batch
+
+    monkeypatch.setattr(scoring, "collate", record)
+    scorer = Scorer(model, batch_size=4, widths=0)
+    assert scorer(params, examples).keys() == set(map(str, lengths))
+    assert shapes == [(4, 64), (4, 128)]  # 10, three rows of padding; the others
+    assert scorer(params, []) == {}
+
+
 def test_the_branch_mask_is_the_picture_in_the_docstring():
     a_b_c_x_y = Example(
         tokens=np.arange(5),
@@ -112,7 +135,7 @@ def test_the_branch_mask_is_the_picture_in_the_docstring():
         {"temperature": 0.0},
         {"temperature": 1.0},
         {"temperature": 0.7, "top_k": 9},
-        {"temperature": 1.3, "top_p": 0.6, "min_new_tokens": 4},
+        {"temperature": 1.3, "top_p": 0.6},
     ],
 )
 @pytest.mark.parametrize("nested", [False, True], ids=["whole", "branches"])
@@ -137,9 +160,7 @@ def test_sampled_log_probs_equal_a_teacher_forced_rescore(options, nested):
         rollout = generate(model, params, *pad_left(rows, 128, 0), *rest)
     batch = collate(completed(jax.device_get(rollout)))
     logits = target_logits(model, params, batch)
-    filtered = filter_logits(
-        logits, decoding, jnp.arange(batch.targets.shape[1])[None], end_id=0
-    )
+    filtered = filter_logits(logits, decoding, batch.targets)
     again = token_log_probs(filtered, batch.targets)
     mask = rollout.completion_mask
     np.testing.assert_allclose(

@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import signal
+import weakref
 
 import jax
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from ppg_jax import supervised
+from ppg_jax import checkpoint, supervised
 from ppg_jax.data.batching import Batches, collate
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances, write_jsonl
@@ -209,9 +210,24 @@ def test_a_stopped_run_ends_with_the_same_weights_dropout_and_order_included(
             supervised.run(config(source, **RESUMED), tmp_path)
     assert stopped.value.code == 143
     assert not (tmp_path / "response" / "result.json").exists()
+    initial, first, kept = supervised.initial, [], []
+
+    def begin(*arguments):
+        model, params = initial(*arguments)
+        first.extend(map(weakref.ref, jax.tree.leaves(params)))
+        return model, params
+
+    def watch(self, step):
+        kept.append(sum(leaf() is not None for leaf in first))
+        return call(self, step)
+
+    monkeypatch.setattr(supervised, "initial", begin)
+    monkeypatch.setattr(Batches, "__call__", watch)
     result = supervised.run(config(source, **RESUMED), tmp_path)
     assert result["steps"] == 6
     assert result["params_sha256"] == finished[1]["params_sha256"]
+    # Nor does it keep the weights it would have started from.
+    assert first and kept and not any(kept)
 
 
 def test_a_finished_run_is_reported_and_not_repeated(
@@ -238,6 +254,17 @@ def test_another_config_in_the_same_folder_is_refused_by_name(
 ):
     with pytest.raises(UserError, match=told):
         supervised.run(config(source, **RESUMED | changed), finished[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"seed": 0', b"\xff"])
+def test_a_damaged_fingerprint_is_told_with_what_to_do(content, tmp_path):
+    (tmp_path / "fingerprint.json").write_bytes(content)
+    told = r"fingerprint.json is missing or damaged.* Delete that folder"
+    with pytest.raises(UserError, match=told):
+        checkpoint.claim(tmp_path, OptimizerConfig(), {})
+    with pytest.raises(UserError, match=told):
+        checkpoint.agree(tmp_path, OptimizerConfig(), {})
+    assert (tmp_path / "fingerprint.json").read_bytes() == content
 
 
 @pytest.mark.parametrize(
@@ -286,6 +313,8 @@ def test_what_a_response_generator_is_told_of_its_partner(source):
         {"batching": "word"},
         {"dtype": "float8"},
         {"micro_batches": 3},
+        {"epochs": 0.0},
+        {"epochs": -1.0},
         {"partner_persona": "top3"},
         {"tokenizer": ""},
         {"init": "folder", "init_stage": "dialogue"},

@@ -136,7 +136,19 @@ def test_the_name_of_weights_knows_nothing_but_the_weights():
     params = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(2, "f4")}
     same = {"b": jnp.ones(2), "a": np.asfortranarray(params["a"])}
     assert params_sha256(same) == params_sha256(params)
-    assert len(params_sha256(params)) == 64
+
+
+def test_the_name_of_weights_is_the_same_in_every_version():
+    """Runs and published results are known by it."""
+    params = {
+        "bfloat16": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3),
+        "bool": np.array([True, False]),
+        "none": np.zeros((0, 3), np.float32),
+        "scalar": jnp.int32(7),
+        "strided": np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2],
+    }
+    name = "07adde5a02c564b5e3725e3232d23d9aa6032674bd4e14855bb862d63657812a"
+    assert params_sha256(params) == name
 
 
 def test_accumulating_parts_sums_them_and_gives_each_its_own_key():

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import jax
@@ -28,7 +29,7 @@ from ppg_jax.train_state import (
     make_optimizer,
     params_sha256,
 )
-from ppg_jax.training import Schedule, train
+from ppg_jax.training import PROGRAMS, Schedule, finished_stage, train
 
 STEPS = 14
 SCHEDULE = Schedule(STEPS, log_every=1, checkpoint_every=3, evaluate_every=4)
@@ -161,6 +162,44 @@ def test_a_finished_run_takes_no_step_again(whole, tmp_path):
     state = regress(tmp_path, taken.append)
     assert taken == []
     assert_same_run(tmp_path, state, whole)
+
+
+def test_a_resumed_run_holds_no_state_but_its_own(whole, tmp_path):
+    """The one it would have started from is gone when the first step is taken."""
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    started, alive = [], []
+
+    def start():
+        state = TrainState.create({"w": jnp.zeros(4)}, optimizer())
+        started.extend(weakref.ref(leaf) for leaf in jax.tree.leaves(state))
+        return state
+
+    def take_step(state, step):
+        alive.extend(ref for ref in started if ref() is not None)
+        return state.replace(step=state.step + 1), {"loss": 0.0}
+
+    schedule = dataclasses.replace(SCHEDULE, steps=STEPS + 2)
+    state = train("test", tmp_path, start(), take_step, schedule)
+    assert state.step == STEPS + 2
+    assert started and not alive
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_stage_that_is_missing_is_told_with_the_program_that_trains_it(
+    name, tmp_path
+):
+    with pytest.raises(UserError) as error:
+        finished_stage(tmp_path, name)
+    told = str(error.value).partition("first run ")[2].split()
+    program = ROOT / f"{told[0].replace('.', '/')}.py"
+    text = program.read_text(encoding="utf-8")
+    assert f'"{name}"' in text if told[1].startswith("--stage=") else name in text
+
+
+def test_of_a_stage_with_another_name_no_program_is_made_up(tmp_path):
+    with pytest.raises(UserError, match="the stage with name='foo'") as error:
+        finished_stage(tmp_path, "foo")
+    assert "launch." not in str(error.value)
 
 
 def test_the_reason_to_finish_is_asked_after_each_validation(tmp_path, capsys):

@@ -84,14 +84,14 @@ class Generate:
         self._requests = [
             Request(i.self_persona, i.context) for i in work.first_instances()
         ]
-        self._greedy = pipeline()
-        self._pipeline = self._greedy
+        self._make = pipeline
+        self._pipeline = pipeline()
         if job.top_p:
             self._pipeline = pipeline(temperature=1.0, top_p=job.top_p)
         self._limits = work.prompts.config
 
     def check(self):
-        replies = self._greedy.replies(self._requests)
+        replies = self._make().replies(self._requests)
         # As the persona generator wrote it: without an end token if it found no end.
         personas = [r.partner_persona.tokens for r in replies]
         limits = self._limits
@@ -127,7 +127,7 @@ class Reinforce:
         policies, end_id = self._policies, self._prompts.end_id
         models = policies.persona_model, policies.response_model
         sample = make_sampler(models, config.prompts, config.decodings, end_id)
-        return sample, reinforce.make_update(config, policies, self._tx, end_id)
+        return sample, reinforce.make_update(config, policies, self._tx)
 
     def check(self):
         # Of a sign no score could be told.

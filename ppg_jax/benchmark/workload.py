@@ -125,7 +125,8 @@ class Workload:
             return self._micro_batches(self.dialogue_examples())
         size = self.job.batch_size
         order = sorted(self.dialogue_examples(), key=len)
-        chunks = [order[at : at + size] for at in range(0, len(order), size)]
+        starts = range(-(-len(order) % size), len(order), size)
+        chunks = [order[max(at, 0) : at + size] for at in starts]
         widths = best_widths([len(chunk[-1]) for chunk in chunks], WIDTHS)
         return [_part(chunk, size, widths) for chunk in chunks]
 

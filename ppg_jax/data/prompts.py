@@ -25,6 +25,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ppg_jax.config import require_one_of, require_positive
 from ppg_jax.data.dialogue import Dialogue, Instance, profile_text
 from ppg_jax.errors import UserError
 
@@ -57,10 +58,10 @@ class PromptConfig:
     max_response_tokens: int = 32
 
     def __post_init__(self):
-        for name, known in [("order", ORDERS), ("style", CUES), ("joint", JOINTS)]:
-            if getattr(self, name) not in known:
-                told = f"{name}={getattr(self, name)!r} is none of {tuple(known)}."
-                raise ValueError(told)
+        require_one_of(self, order=ORDERS, style=CUES, joint=JOINTS)
+        require_positive(
+            self, "max_length", "max_persona_tokens", "max_response_tokens"
+        )
 
     @property
     def special_tokens(self) -> tuple[str, ...]:

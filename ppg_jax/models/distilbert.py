@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ppg_jax.models.attention import attend
-from ppg_jax.models.dense import Dense
+from ppg_jax.models.dense import Dense, gelu
 
 # Fixed in DistilBERT's code and equal in the BERT encoders that load into it.
 LAYER_NORM_EPSILON = 1e-12
@@ -115,7 +115,7 @@ class FeedForward(nn.Module):
 
     def __call__(self, x, deterministic):
         """[B, T, D] -> [B, T, D]."""
-        y = self.lin2(nn.gelu(self.lin1(x), approximate=False))
+        y = self.lin2(gelu(self.lin1(x), approximate=False))
         return self.drop(y, deterministic=deterministic)
 
 

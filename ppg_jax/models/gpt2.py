@@ -25,7 +25,7 @@ from ppg_jax.models.attention import (
     attend_cached,
     attend_shared,
 )
-from ppg_jax.models.dense import Dense
+from ppg_jax.models.dense import Dense, gelu
 from ppg_jax.models.product import einsum
 from ppg_jax.models.quantize import linear, lookup
 
@@ -175,7 +175,7 @@ class MLP(nn.Module):
         """[B, T, D] -> [B, T, D]."""
         width = self.config.n_embd
         h = Dense(4 * width, self.dtype, name="c_fc")(x)
-        y = Dense(width, self.dtype, name="c_proj")(nn.gelu(h))
+        y = Dense(width, self.dtype, name="c_proj")(gelu(h, approximate=True))
         return nn.Dropout(self.config.resid_pdrop, deterministic=deterministic)(y)
 
 

@@ -142,7 +142,7 @@ def test_smaller_weights_are_raced_though_results_differ(job, monkeypatch):
 
     def raced(made, rounds, threads):
         works = {name: make() for name, make in made.items()}
-        assert works[suites.OURS]._greedy.config.weights == "bfloat16"
+        assert works[suites.OURS]._pipeline.config.weights == "bfloat16"
         assert works["torch_eager, user's work"].model.dtype == torch.bfloat16
         found.update({n: as_result(work, n) for n, work in works.items()})
         # As far apart as rounding may make them.

@@ -287,7 +287,17 @@ def test_dialogues_at_the_edges():
     assert prompts.response_prompt(instance, None) == [prompts.end_id]
 
 
-@pytest.mark.parametrize("wrong", [{"order": "a"}, {"style": "b"}, {"joint": "c"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"order": "a"},
+        {"style": "b"},
+        {"joint": "c"},
+        {"max_length": 0},
+        {"max_persona_tokens": 0},
+        {"max_response_tokens": -1},
+    ],
+)
 def test_a_wrong_form_is_refused_by_name(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=name):

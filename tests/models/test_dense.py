@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.models.dense import Dense
+from ppg_jax.models.dense import Dense, gelu
 
 
 @pytest.mark.parametrize("shape", [(6,), (4, 6), (2, 3, 6)])
@@ -34,3 +34,15 @@ def test_it_is_the_dense_layer_of_flax(shape, dtype, tolerance):
         np.testing.assert_allclose(
             np.float32(a), np.float32(b), rtol=tolerance, atol=tolerance
         )
+
+
+@pytest.mark.parametrize("approximate", [True, False])
+def test_gelu_is_that_of_flax_and_keeps_its_input_alone(approximate):
+    x = jax.random.normal(jax.random.key(0), (50,)) * 3
+    y, back = jax.vjp(lambda x: gelu(x, approximate), x)
+    expected, plainly = jax.vjp(lambda x: nn.gelu(x, approximate), x)
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(back(x), plainly(x), rtol=1e-5, atol=1e-6)
+    kept = [leaf for leaf in jax.tree.leaves(back) if jnp.shape(leaf) == x.shape]
+    assert len(kept) == 1
+    assert sum(jnp.shape(a) == x.shape for a in jax.tree.leaves(plainly)) > 1
