@@ -40,7 +40,9 @@ INSTANCES = flags.DEFINE_integer("instances", 64, "Of one lap; 0 is all.", 0)
 BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 4, "Dialogues (train, score), contexts or pairs at once.", 1
 )
-MICRO_BATCH = flags.DEFINE_integer("micro_batch", 8, "Instances at once; PyTorch.", 1)
+MICRO_BATCH = flags.DEFINE_integer(
+    "micro_batch", 8, "Instances at once; PyTorch's, and contexts of CTranslate2.", 1
+)
 PARTS = flags.DEFINE_integer("parts", 1, "Of a gradient, one after the other; ours.", 1)
 DTYPE = flags.DEFINE_enum(
     "dtype", "float32", ["float32", "bfloat16"], "Compute type; on CPU, of products."

@@ -55,7 +55,8 @@ class Job:
     the split: the first ones to answer; the first updates of training on the whole
     split, where dialogues are trained or scored, and of reinforce; of critic drawn by
     the seed. batch_size: dialogues, contexts or pairs computed at once. micro_batch:
-    instances that PyTorch computes at once. parts: that we sum a gradient over. top_p:
+    instances that PyTorch learns or scores at once, contexts that CTranslate2 answers
+    at once. parts: that we sum a gradient over. top_p:
     0 is greedy. weights: of `generate`, as in `ppg_jax.pipeline.PipelineConfig`.
     """
 
