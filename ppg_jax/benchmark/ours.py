@@ -117,7 +117,7 @@ class Reinforce:
             optimizer=OPTIMIZER,
         )
         model, params = _load(job.generator, job)
-        self._critic = Critic.load(job.critic)
+        self._critic = Critic(*pretrained.load(job.critic)[:2], work.pair_encoder())
         self._policies = reinforce.Policies(model, model, params, params)
         self._tx = make_optimizer(OPTIMIZER, 1)
         self._state = reinforce.initial_state(self._policies, self._tx)
