@@ -144,7 +144,7 @@ def add(file: Path, new: dict) -> list[dict]:
     """Adds a record to a file, or replaces that of the same name and contestants."""
 
     def same(old: dict) -> bool:
-        names = [{*each["contestants"]} for each in (old, new)]
+        names = [{*each.get("contestants", ())} for each in (old, new)]
         return old["name"] == new["name"] and names[0] == names[1]
 
     records = load(file)

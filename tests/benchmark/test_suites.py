@@ -195,6 +195,14 @@ def test_other_contestants_have_a_record_of_their_own(tmp_path):
     assert [len(r["contestants"]) for r in records] == [2, 1]
 
 
+def test_a_record_without_contestants_is_replaced_by_name(tmp_path):
+    file = tmp_path / "attention.json"
+    for milliseconds in (3, 2):
+        records = results.add(file, {"name": "a", "milliseconds": milliseconds})
+    assert records == [{"name": "a", "milliseconds": 2}]
+    assert len(results.add(file, {"name": "b"})) == 2
+
+
 def test_models_of_another_tokenizer_are_told(job, folder, tmp_path):
     tokenizer = small.tokenizer()
     tokenizer.add_tokens(["<another>"])
