@@ -21,8 +21,8 @@ OURS = "ppg_jax"
 LIKE_FOR_LIKE, USERS_WORK = "like for like", "user's work"
 FORMS = {LIKE_FOR_LIKE: "dialogue", USERS_WORK: "instance"}
 
-# Relative to the largest; float32 sums in another order, over hundreds of tokens. One
-# token of a context hidden moves a log-likelihood by 1e-5 or more.
+# Relative to the largest; float32 sums in another order, over hundreds of tokens. With
+# 124 M parameters it is 3e-8 to 4e-7 (docs/results/performance_cpu/float32).
 TOLERANCE = 1e-6
 # Greedy tokens may part where two logits are equal but for rounding.
 ROWS_THAT_MAY_DIFFER = 0.02
@@ -63,7 +63,7 @@ def run_row(
     """
     results = race(contestants(row, job, peers, threads), rounds, threads)
     for name, result in results.items():
-        if is_exact(job, name):
+        if name != OURS and is_exact(job, name):
             _check_equal(row, results[OURS], result)
     return results
 
