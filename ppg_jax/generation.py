@@ -8,7 +8,9 @@ V vocabulary; G branches of one trunk.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import flax.struct
@@ -245,6 +247,7 @@ def pad_left(
 # Behind the turns that contexts of a dialogue have in common, a persona prompt has the
 # cue of the partner, a few tokens; this leaves room, and costs little to read.
 TAIL = 16
+BATCHES_AT_WORK = 2  # on a CPU
 
 
 class Completion(NamedTuple):
@@ -335,21 +338,27 @@ class Generator:
         """
         ids = np.arange(len(prompts)) if ids is None else np.asarray(ids)
         completions: list[Completion | None] = [None] * len(prompts)
-        for part in self._batches(prompts):
-            rows = [i for family in part for i, _ in family.members]
+
+        def dispatch(part: list[Family]) -> Rollout:
+            rows = _rows(part)
             fill = _power_of_two(len(rows)) - len(rows)
             keys = row_keys(seed, np.concatenate([ids[rows], ids[rows[:1] * fill]]))
             read = self._branched if self._pays(prompts, part) else self._whole
-            rollout = read(params, prompts, part, fill, keys)
-            done = completions_of(jax.device_get(rollout), self.end_id)
-            for i, completion in zip(rows, done, strict=False):
+            return read(params, prompts, part, fill, keys)
+
+        parts = list(self._batches(prompts))
+        for part, rollout in zip(parts, _fetch_each(dispatch, parts), strict=True):
+            done = completions_of(rollout, self.end_id)
+            for i, completion in zip(_rows(part), done, strict=False):
                 completions[i] = completion
         return completions
 
     def _batches(self, prompts) -> Iterator[list[Family]]:
-        """Families of like lengths, together `batch_size` prompts at most."""
+        """Families of like lengths, together `batch_size` prompts at most; the longest
+        first, so that what is left for the end, when a core may idle, is short.
+        """
         batch, left = [], self.batch_size
-        order = sorted(families(prompts), key=lambda f: len(prompts[f.trunk]))
+        order = sorted(families(prompts), key=lambda f: -len(prompts[f.trunk]))
         for family in order:
             members = family.members
             while members:
@@ -373,7 +382,7 @@ class Generator:
         return _trunks(len(part)) * _power_of_two(largest) <= 4 * rows
 
     def _whole(self, params, prompts, part, fill, keys) -> Rollout:
-        rows = [prompts[i] for family in part for i, _ in family.members]
+        rows = [prompts[i] for i in _rows(part)]
         rows += rows[:1] * fill
         return self._generate(params, *self._padded(rows, self._room), keys)
 
@@ -397,6 +406,35 @@ class Generator:
         longest = max(1, *map(len, rows))
         width = min(-(-longest // self.bucket) * self.bucket, max(room, longest))
         return pad_left(rows, width, self.end_id)
+
+
+def _fetch_each(dispatch: Callable, batches: Iterable) -> Iterator:
+    """`jax.device_get(dispatch(batch))` for each; on a CPU two are at work at a time.
+
+    Small operations, and the ends of large ones, leave cores of a CPU idle, which a
+    second batch fills. It has to come from another thread: what one thread dispatches,
+    XLA runs one after the other.
+    """
+    if jax.default_backend() != "cpu":
+        yield from (jax.device_get(dispatch(batch)) for batch in batches)
+        return
+    alone = threading.Lock()
+    # `with jax.default_matmul_precision(...)` holds in its own thread only.
+    precision = jax.config.jax_default_matmul_precision
+
+    def fetch(batch):
+        # One after the other, so that no program is compiled twice.
+        with alone, jax.default_matmul_precision(precision):
+            dispatched = dispatch(batch)
+        return jax.device_get(dispatched)
+
+    with ThreadPoolExecutor(BATCHES_AT_WORK) as pool:
+        yield from pool.map(fetch, batches)
+
+
+def _rows(part: Sequence[Family]) -> list[int]:
+    """The prompts of a batch."""
+    return [i for family in part for i, _ in family.members]
 
 
 def _power_of_two(number: int) -> int:

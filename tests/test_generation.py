@@ -2,12 +2,14 @@
 
 import functools
 import re
+import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppg_jax import generation
 from ppg_jax.data.dialogue import instances
 from ppg_jax.generation import (
     Generator,
@@ -87,6 +89,27 @@ def test_a_generator_keeps_the_order_and_says_who_ended():
         assert completion.ended == (last > 3)
         assert completion.log_prob == pytest.approx(0, abs=1e-5)
     assert generator({}, []) == []
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU takes one at a time")
+def test_two_batches_are_at_work_at_a_time_on_a_cpu():
+    met = threading.Barrier(2, timeout=60)
+
+    class Pending(int):
+        def __array__(self, **_):
+            met.wait()
+            return np.array(self + 1)
+
+    assert list(generation._fetch_each(Pending, range(4))) == [1, 2, 3, 4]
+
+
+def test_batches_are_computed_with_the_settings_of_the_caller():
+    def rounds(x):
+        return jax.config.jax_default_matmul_precision == "bfloat16" or x
+
+    with jax.default_matmul_precision("bfloat16"):
+        assert list(generation._fetch_each(rounds, range(3))) == [True] * 3
+    assert list(generation._fetch_each(rounds, range(3))) == [0, 1, 2]
 
 
 def test_the_number_of_compiled_shapes_is_bounded_by_the_buckets():
