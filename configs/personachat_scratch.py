@@ -2,6 +2,7 @@
 
 The result is in docs/results/personachat_scratch/: about four hours.
 
+python -m launch.prepare_data --download --data=data
 bash launch/personachat_scratch.sh
 """
 
@@ -17,7 +18,7 @@ from ppg_jax.train_state import OptimizerConfig
 
 
 def get_config():
-    data = DataConfig(source="../shared/data/personachat")
+    data = DataConfig(source="data/personachat")
     prompts = PromptConfig()
     persona = supervised.Config(
         name="persona",

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . launch/environment.sh
 environment_with_minilm
 
-data=${1:-../shared/data/personachat}
+data=${1:-data/personachat}
 run=${2:-runs/personachat_scratch}
 stage() {
   "$python" -m "launch.$1" --config=configs/personachat_scratch.py \

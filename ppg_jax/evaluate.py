@@ -12,7 +12,8 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -39,8 +40,8 @@ class Config:
     """What is evaluated, and how completions are drawn (greedy: temperature 0).
 
     max_dialogues: only so many test dialogues, chosen by seed; 0 is all. paper: whether
-    the report shows the paper's numbers, which are of PersonaChat. dtype: what the
-    generators compute in.
+    the report shows the paper's numbers, which are of PersonaChat. batch_size: as
+    `ppg_jax.generation.Generator` has it. dtype: what the generators compute in.
     """
 
     name: str = "evaluate"
@@ -103,34 +104,8 @@ def run(config: Config, workdir: Path) -> dict:
     asked = chosen(config, splits[config.split])
     write_references(folder, asked, splits["train"])
     bench = Bench(config, workdir, asked)
-    for name in controls.PERSONA_CONTROLS:
-        bench.keep(
-            "personas",
-            name,
-            lambda n=name: persona_controls(
-                asked, controls.infer_persona(n, splits["train"], asked, config.seed)
-            ),
-        )
-    gold = [bench.gold_text(instance) for instance in asked]
-    bench.keep("personas", "gold", lambda: persona_controls(asked, gold))
-    for name in controls.RESPONSE_CONTROLS:
-        bench.keep(
-            "responses",
-            name,
-            lambda n=name: bench.judged(
-                controls.respond(n, splits["train"], asked, config.seed), gold
-            ),
-        )
-    for name, source in PERSONA_SYSTEMS.items():
-        if source[0] in stages:
-            bench.keep("personas", name, lambda source=source: bench.personas(source))
-    for name, (persona, response, told) in SYSTEMS.items():
-        if response[0] in stages and (persona is None or persona[0] in stages):
-            bench.keep(
-                "responses",
-                name,
-                lambda p=persona, r=response, t=told: bench.responses(p, r, t),
-            )
+    for kind, name, make in bench.rows(splits["train"], stages):
+        bench.keep(kind, name, make)
     report.write_report(workdir, config.title, config.paper)
     result = {
         "instances": len(asked),
@@ -145,12 +120,11 @@ def run(config: Config, workdir: Path) -> dict:
 def finished_stages(workdir: Path) -> dict[str, dict]:
     """The result.json of each stage that has a model."""
     names = {s for _, (s, _), _ in SYSTEMS.values()} | {"persona", "critic"}
-    found = {}
-    for name in sorted(names):
-        path = workdir / name / "result.json"
-        if path.exists():
-            found[name] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return {
+        name: training.result_of(workdir / name)
+        for name in sorted(names)
+        if (workdir / name / "result.json").exists()
+    }
 
 
 def chosen(config: Config, dialogues: Sequence[Dialogue]) -> tuple[Instance, ...]:
@@ -214,6 +188,30 @@ class Bench:
     def compile_count(self) -> int:
         """How many shapes of generation were compiled."""
         return sum(g.compile_count for g in self._generators.values())
+
+    def rows(
+        self, train: Sequence[Dialogue], stages: Collection[str]
+    ) -> Iterator[tuple[str, str, Callable[[], list[dict]]]]:
+        """(kind, name, what makes its records) of every system that can be asked.
+
+        train: what the controls know. stages: those that are finished.
+        """
+        asked, seed = self._asked, self._config.seed
+        for name in controls.PERSONA_CONTROLS:
+            write = partial(controls.infer_persona, name, train, asked, seed)
+            yield "personas", name, lambda write=write: persona_controls(asked, write())
+        gold = [self.gold_text(instance) for instance in asked]
+        yield "personas", "gold", partial(persona_controls, asked, gold)
+        for name in controls.RESPONSE_CONTROLS:
+            write = partial(controls.respond, name, train, asked, seed)
+            yield "responses", name, lambda write=write: self.judged(write(), gold)
+        for name, source in PERSONA_SYSTEMS.items():
+            if source[0] in stages:
+                yield "personas", name, partial(self.personas, source)
+        for name, (persona, response, told) in SYSTEMS.items():
+            if response[0] in stages and (persona is None or persona[0] in stages):
+                make = partial(self.responses, persona, response, told)
+                yield "responses", name, make
 
     def keep(self, kind: str, name: str, make) -> None:
         """Writes the records of one system, unless an earlier run did."""

@@ -247,7 +247,6 @@ def pad_left(
 # Behind the turns that contexts of a dialogue have in common, a persona prompt has the
 # cue of the partner, a few tokens; this leaves room, and costs little to read.
 TAIL = 16
-BATCHES_AT_WORK = 2  # on a CPU
 
 
 class Completion(NamedTuple):
@@ -300,6 +299,8 @@ class Generator:
     the longest is read and the others branch off. Prompts are padded to a multiple of
     `bucket` tokens, rows and the branches of a trunk to a power of two and trunks
     nearly so, so the number of compiled programs is bounded: for each bucket a few.
+
+    batch_size: prompts at once; on a CPU two such batches are at work at a time.
     """
 
     def __init__(
@@ -354,10 +355,9 @@ class Generator:
         return completions
 
     def _batches(self, prompts) -> Iterator[list[Family]]:
-        """Families of like lengths, together `batch_size` prompts at most; the longest
-        first, so that what is left for the end, when a core may idle, is short.
-        """
+        """Families of like lengths, together `batch_size` prompts at most."""
         batch, left = [], self.batch_size
+        # The longest first: what is alone at work at the end is short.
         order = sorted(families(prompts), key=lambda f: -len(prompts[f.trunk]))
         for family in order:
             members = family.members
@@ -408,6 +408,10 @@ class Generator:
         return pad_left(rows, width, self.end_id)
 
 
+# Of a CPU. Measured on two cores; each needs a cache of its own.
+BATCHES_AT_WORK = 2
+
+
 def _fetch_each(dispatch: Callable, batches: Iterable) -> Iterator:
     """`jax.device_get(dispatch(batch))` for each; on a CPU two are at work at a time.
 
@@ -418,18 +422,23 @@ def _fetch_each(dispatch: Callable, batches: Iterable) -> Iterator:
     if jax.default_backend() != "cpu":
         yield from (jax.device_get(dispatch(batch)) for batch in batches)
         return
-    alone = threading.Lock()
-    # `with jax.default_matmul_precision(...)` holds in its own thread only.
+    alone, stopped = threading.Lock(), threading.Event()
+    # Of the settings that `with` makes in one thread, this is what the models read.
     precision = jax.config.jax_default_matmul_precision
 
     def fetch(batch):
         # One after the other, so that no program is compiled twice.
         with alone, jax.default_matmul_precision(precision):
+            if stopped.is_set():
+                return None
             dispatched = dispatch(batch)
         return jax.device_get(dispatched)
 
     with ThreadPoolExecutor(BATCHES_AT_WORK) as pool:
-        yield from pool.map(fetch, batches)
+        try:
+            yield from pool.map(fetch, batches)
+        finally:
+            stopped.set()
 
 
 def _rows(part: Sequence[Family]) -> list[int]:

@@ -31,9 +31,10 @@ class PipelineConfig:
     """Which models of a run are used, and how they choose their words.
 
     stage: "auto" takes the reinforced models if that stage has finished, else the
-    supervised ones. temperature 0 is greedy; top_k 0 and top_p 1 are off. weights: the
-    type of the generators' linear layers; less than float32 needs a CPU with AMX, or a
-    GPU for bfloat16, which then is the type of activations, too.
+    supervised ones. temperature 0 is greedy; top_k 0 and top_p 1 are off. batch_size:
+    contexts at once; on a CPU two such batches are at work at a time. weights: the type
+    of the generators' linear layers; less than float32 needs a CPU with AMX, or a GPU
+    for bfloat16, which then is the type of activations, too.
     """
 
     stage: str = "auto"
@@ -381,7 +382,12 @@ def define_flags() -> None:
     flags.DEFINE_integer("top_k", default.top_k, "Likeliest tokens; 0 is off.", 0)
     flags.DEFINE_float("top_p", default.top_p, "Likeliest mass; 1 is off.", 0, 1)
     flags.DEFINE_integer("seed", default.seed, "Of the sampling.", 0, 2**31 - 1)
-    flags.DEFINE_integer("batch_size", default.batch_size, "Generated at once.", 1)
+    flags.DEFINE_integer(
+        "batch_size",
+        default.batch_size,
+        "At once; on a CPU two such batches are at work.",
+        1,
+    )
     flags.DEFINE_enum("weights", default.weights, WEIGHTS, "Their type; CPUs with AMX.")
 
 

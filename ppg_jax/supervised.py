@@ -136,19 +136,13 @@ def run(config: Config, workdir: Path) -> dict:
     model, params = initial(config, tokenizer, start)
     train = checked_examples(config, prompts, splits, "train")
     batches = Batches(train, config.batch_size, config.seed, config.widths)
-    valid = checked_examples(config, prompts, splits, "valid")
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     tx = make_optimizer(config.optimizer, steps)
     train_step = make_train_step(
         model, tx, config.micro_batches, config.seed, config.dropout
     )
-    scorer = Scorer(model, widths=config.widths)
-
-    def evaluate(state):
-        nll = mean_nll(scorer(state.params, valid).values())
-        print(f"{config.name}: valid perplexity {np.exp(nll):.3f}", file=sys.stderr)
-        return state, {"valid_nll": nll, "valid_ppl": np.exp(nll)}
-
+    valid = checked_examples(config, prompts, splits, "valid")
+    evaluate = make_evaluate(config, model, valid)
     parameters = sum(p.size for p in jax.tree.leaves(params))
     first = [TrainState.create(params, tx)]
     # Popped, so that nothing here keeps the first weights while others are trained.
@@ -173,6 +167,18 @@ def run(config: Config, workdir: Path) -> dict:
     }
     write_json(folder / "result.json", result)
     return training.report_done(config.name, folder)
+
+
+def make_evaluate(config: Config, model, valid: Sequence[Example]):
+    """state -> (state, metrics): the perplexity of `valid`."""
+    scorer = Scorer(model, widths=config.widths)
+
+    def evaluate(state: TrainState):
+        nll = mean_nll(scorer(state.params, valid).values())
+        print(f"{config.name}: valid perplexity {np.exp(nll):.3f}", file=sys.stderr)
+        return state, {"valid_nll": nll, "valid_ppl": np.exp(nll)}
+
+    return evaluate
 
 
 def inputs(splits, tokenizer) -> dict[str, str]:

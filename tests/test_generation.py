@@ -94,13 +94,36 @@ def test_a_generator_keeps_the_order_and_says_who_ended():
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU takes one at a time")
 def test_two_batches_are_at_work_at_a_time_on_a_cpu():
     met = threading.Barrier(2, timeout=60)
+    at_work = []
 
     class Pending(int):
         def __array__(self, **_):
+            at_work.append(self)
             met.wait()
+            assert len(at_work) <= 2
+            met.wait()
+            at_work.remove(self)
             return np.array(self + 1)
 
-    assert list(generation._fetch_each(Pending, range(4))) == [1, 2, 3, 4]
+    assert list(generation._fetch_each(Pending, range(6))) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU takes one at a time")
+def test_no_batch_is_begun_when_the_rest_is_not_wanted():
+    begun, last = [], threading.Event()
+
+    def dispatch(batch):
+        begun.append(batch)
+        if batch:
+            assert last.wait(60)
+        return batch
+
+    found = generation._fetch_each(dispatch, range(100))
+    assert next(found) == 0
+    # The second is at work by then, and the third's thread waits for it.
+    threading.Timer(0.5, last.set).start()
+    found.close()
+    assert begun in ([0], [0, 1])
 
 
 def test_batches_are_computed_with_the_settings_of_the_caller():

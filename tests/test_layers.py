@@ -30,6 +30,7 @@ LAYERS = (
     "benchmark.ctranslate2 benchmark.pytorch",
     "benchmark.suites",
     "benchmark.parity benchmark.results",
+    "benchmark.gpu_plan benchmark.measure",
 )
 LEVELS = {
     f"ppg_jax.{name}": level

@@ -56,8 +56,8 @@ class Job:
     split, where dialogues are trained or scored, and of reinforce; of critic drawn by
     the seed. batch_size: dialogues, contexts or pairs computed at once. micro_batch:
     instances that PyTorch learns or scores at once, contexts that CTranslate2 answers
-    at once. parts: that we sum a gradient over. top_p:
-    0 is greedy. weights: of `generate`, as in `ppg_jax.pipeline.PipelineConfig`.
+    at once. parts: that we sum a gradient over. top_p: 0 is greedy. weights: of
+    `generate`, as in `ppg_jax.pipeline.PipelineConfig`.
     """
 
     suite: str
