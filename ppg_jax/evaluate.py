@@ -26,6 +26,7 @@ from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.errors import UserError
 from ppg_jax.generation import Completion, Generator
 from ppg_jax.judge import Critic
 from ppg_jax.models import pretrained
@@ -294,7 +295,12 @@ class Bench:
             return [None] * len(self._asked)
         if told == "gold":
             return [prompts.persona_target(i.partner_persona) for i in self._asked]
-        return [prompts.generated_persona(p.tokens) for p in self._infer(source)]
+        if told == "generated":
+            return [prompts.generated_persona(p.tokens) for p in self._infer(source)]
+        raise UserError(
+            f"a row of {self._config.name} is told {told!r}, expected none, gold or "
+            "generated."
+        )
 
     def _same(self, source):
         """The source that was asked first among those with the same weights."""

@@ -62,6 +62,17 @@ def gpt2(vocab_size: int, seed: int = 0, **sizes):
     return model, jax.tree_util.tree_map_with_path(draw, shapes)
 
 
+def insisting(params, token: int):
+    """The parameters of a GPT-2 that says `token` most of the time, whatever it reads.
+
+    Other tokens keep some probability, so that it can unlearn it.
+    """
+    table = params["wte"]["embedding"]
+    said = 4 * table[token] / jnp.linalg.norm(table[token])
+    last = {"scale": 0.1 * params["ln_f"]["scale"], "bias": said}
+    return params | {"wte": {"embedding": table.at[token].set(said)}, "ln_f": last}
+
+
 class Counting(nn.Module):
     """Says after token n what `following[n]` is, and is sure of it.
 

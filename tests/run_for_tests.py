@@ -12,11 +12,22 @@ import tempfile
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
+from ppg_jax import critic, supervised
+from ppg_jax.checkpoint import claim, write_json
 from ppg_jax.config import flatten
-from ppg_jax.data.prompts import PromptConfig
+from ppg_jax.data import corpus, tokenization
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.dialogue import Dialogue, write_jsonl
+from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.generation import Generator
 from ppg_jax.models import pretrained
+from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.pipeline import Pipeline
+from ppg_jax.sampling import Decoding
+from ppg_jax.scoring import Scorer
+from ppg_jax.train_state import params_sha256
 from tests import models_for_tests as small
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,12 +35,40 @@ ROOT = Path(__file__).resolve().parents[1]
 PROMPTS = PromptConfig(max_length=64, max_persona_tokens=10, max_response_tokens=8)
 
 
-def export_generator(folder: Path, seed: int, **sizes) -> None:
-    """A random model, as training leaves it behind."""
+def export_generator(folder: Path, seed: int, says: str = "", **sizes) -> dict:
+    """A random model, as training leaves it behind; its parameters.
+
+    says: a word of one token, with the space before it, that it says most of the time.
+    """
     tokenizer = small.tokenizer()
     sizes = {"n_positions": 64, "n_layer": 1} | sizes
     model, params = small.gpt2(len(tokenizer), seed, **sizes)
+    if says:
+        (token,) = tokenizer.encode(says)
+        params = small.insisting(params, token)
     pretrained.export(model, params, tokenizer, folder)
+    return params
+
+
+def export_critic(folder: Path) -> dict:
+    """As `export_generator`: a critic that has learned nothing."""
+    texts = [u for d in small.DIALOGUES for u in d.utterances]
+    tokenizer = tokenization.train_wordpiece(texts, 100)
+    model = DistilBert(
+        DistilBertConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=64,
+            dim=16,
+            n_layers=1,
+            n_heads=2,
+            hidden_dim=16,
+        )
+    )
+    tokens = jnp.zeros((1, 4), jnp.int32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
+    params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.1), shapes)
+    pretrained.export(model, params, tokenizer, folder)
+    return params
 
 
 def write_run(folder: Path, **prompts) -> Path:
@@ -40,6 +79,94 @@ def write_run(folder: Path, **prompts) -> Path:
         fields = json.dumps(flatten(config, "prompts."))
         (folder / name / "fingerprint.json").write_text(fields)
     return folder
+
+
+# What partners do, and what is answered: no two dialogues of a split have the same.
+THINGS = (
+    "i sing.",
+    "i run.",
+    "i paint.",
+    "i love tea.",
+    "i have a car.",
+    "i need two.",
+)
+
+
+def dialogues(split: str, number: int) -> tuple[Dialogue, ...]:
+    """So many short ones of two responses; of no speaker are both personas one."""
+    return tuple(
+        Dialogue(
+            id=f"{split}:{n}",
+            self_persona=(THINGS[n - 1],),
+            partner_persona=(THINGS[n], "i am nice."),
+            utterances=("hi", f"hello {n}", "are you ?", THINGS[n - 1]),
+        )
+        for n in range(number)
+    )
+
+
+def write_stages(workdir: Path, **says: str) -> DataConfig:
+    """Data, both generators and the critic in `workdir`, as REINFORCE reads them.
+
+    says: stage -> what `export_generator` has it say; further stages are response
+    generators of their own.
+    """
+    for split, number in {"train": 6, "valid": 3, "test": 5}.items():
+        write_jsonl(dialogues(split, number), workdir / "data" / f"{split}.jsonl")
+    data = DataConfig(source=str(workdir / "data"))
+    read = {"training data": corpus.fingerprint(corpus.load_splits(data)["train"])}
+    names = dict.fromkeys(("persona", "response", *says))
+    for seed, name in enumerate(names):
+        params = export_generator(workdir / name / "model", seed, says.get(name, ""))
+        task = "persona" if name == "persona" else "response"
+        config = supervised.Config(name=name, task=task, data=data, prompts=PROMPTS)
+        _finish(workdir / name, config, read, params)
+    params = export_critic(workdir / "critic" / "model")
+    _finish(workdir / "critic", critic.Config(data=data), read, params)
+    return data
+
+
+def _finish(folder: Path, config, read: dict, params) -> None:
+    claim(folder, config, read)
+    write_json(folder / "result.json", {"params_sha256": params_sha256(params)})
+
+
+def load_generator(folder: Path) -> tuple:
+    """(model, params, prompts) of a folder that `export_generator` or a stage wrote."""
+    model, params, tokenizer = pretrained.load(folder)
+    return model, params, Prompts(tokenizer, PROMPTS)
+
+
+def inferred(generator: tuple, asked) -> list[list[int]]:
+    """The likeliest partner persona of each instance, as a response generator reads it.
+
+    With nothing of the stages but the generator itself, as in `scored`.
+    """
+    model, params, prompts = generator
+    rows = [prompts.persona_prompt(instance) for instance in asked]
+    written = _likeliest(model, prompts.end_id)(params, rows)
+    return [prompts.generated_persona(persona.tokens) for persona in written]
+
+
+@functools.cache
+def _likeliest(model, end_id: int) -> Generator:
+    greedy = Decoding(PROMPTS.max_persona_tokens)
+    return Generator(model, greedy, end_id, bucket=64)
+
+
+def gold(prompts: Prompts, asked) -> list[list[int]]:
+    """The partner persona of each instance as the data have it, in the same form."""
+    return [prompts.persona_target(i.partner_persona) for i in asked]
+
+
+def scored(generator: tuple, asked, partners) -> dict:
+    """Instance id -> `Score` of its gold response, the partner's persona being told."""
+    model, params, prompts = generator
+    pairs = zip(asked, partners, strict=True)
+    return _scorer(model)(params, [prompts.response_example(*p) for p in pairs])
+
+
+_scorer = functools.cache(functools.partial(Scorer, batch_size=4, widths=0))
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import pytest
 
 from ppg_jax import evaluate, generation
 from ppg_jax.data.dialogue import instances
+from ppg_jax.errors import UserError
 from tests import models_for_tests as small
 from tests import run_for_tests as runs
 
@@ -59,3 +60,10 @@ def test_systems_with_models_of_one_form_share_their_programs(tmp_path):
     alone = bench(tmp_path)
     assert alone.responses(None, ("response_without", "model"), "none") == second
     assert first != second
+
+
+def test_a_row_that_is_told_something_unknown_is_refused_by_name():
+    with pytest.raises(UserError, match="told 'golden', expected none, gold or gen"):
+        bench(runs.finished_run()).responses(
+            ("persona", "model"), ("response", "model"), "golden"
+        )

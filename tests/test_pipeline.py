@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ppg_jax
-from ppg_jax import export
+from ppg_jax import export, generation
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.errors import UserError
 from ppg_jax.generation import Completion
@@ -60,6 +60,21 @@ def test_the_seed_and_the_number_of_a_request_change_what_is_sampled(monkeypatch
     reseeded = dataclasses.replace(pipeline.config, seed=1)
     monkeypatch.setattr(pipeline, "config", reseeded)
     assert not set(texts(pipeline.replies(same))) & set(replies)
+
+
+def test_a_persona_and_its_response_share_no_randomness(monkeypatch):
+    pipeline = runs.pipeline()
+    drawn, row_keys = [], generation.row_keys
+
+    def record(seed, ids):
+        drawn.append({(seed, int(i)) for i in ids})
+        return row_keys(seed, ids)
+
+    monkeypatch.setattr(generation, "row_keys", record)
+    pipeline.replies([Request(SELF, CONTEXT), Request(["i paint."], ["hello"])])
+    personas, responses = drawn
+    assert len(personas) == len(responses) == 2
+    assert not personas & responses
 
 
 class Spy:
