@@ -142,16 +142,29 @@ def inferred(generator: tuple, asked) -> list[list[int]]:
 
     With nothing of the stages but the generator itself, as in `scored`.
     """
-    model, params, prompts = generator
+    prompts = generator[2]
     rows = [prompts.persona_prompt(instance) for instance in asked]
-    written = _likeliest(model, prompts.end_id)(params, rows)
+    written = _likeliest(generator, rows, PROMPTS.max_persona_tokens)
     return [prompts.generated_persona(persona.tokens) for persona in written]
 
 
+def answered(generator: tuple, asked, partners) -> list[str]:
+    """The likeliest response to each instance, the partner's persona being told."""
+    prompts = generator[2]
+    pairs = zip(asked, partners, strict=True)
+    rows = [prompts.response_prompt(*pair) for pair in pairs]
+    said = _likeliest(generator, rows, PROMPTS.max_response_tokens)
+    return [prompts.text(response.tokens) for response in said]
+
+
+def _likeliest(generator: tuple, rows, limit: int) -> list:
+    model, params, prompts = generator
+    return _greedy(model, limit, prompts.end_id)(params, rows)
+
+
 @functools.cache
-def _likeliest(model, end_id: int) -> Generator:
-    greedy = Decoding(PROMPTS.max_persona_tokens)
-    return Generator(model, greedy, end_id, bucket=64)
+def _greedy(model, limit: int, end_id: int) -> Generator:
+    return Generator(model, Decoding(limit), end_id, bucket=64)
 
 
 def gold(prompts: Prompts, asked) -> list[list[int]]:

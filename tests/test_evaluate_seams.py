@@ -94,6 +94,16 @@ def test_the_perplexity_of_a_row_is_that_given_what_the_row_is_told(run, name):
         assert (np.abs(seen - [wrong[i.id].nll for i in ASKED]) > 1e-2).all()
 
 
+@pytest.mark.parametrize("name", TOLD)
+def test_the_answers_of_a_row_are_the_likeliest_given_what_the_row_is_told(run, name):
+    stage, told = TOLD[name]
+    generator = run.generator(stage)
+    seen = [r["response"] for r in run.rows("responses", name)]
+    assert seen == runs.answered(generator, ASKED, run.partners(told))
+    for other in {"nothing", "gold", "generated"} - {told}:
+        assert seen != runs.answered(generator, ASKED, run.partners(other))
+
+
 @pytest.mark.parametrize("name", ["without", "training_only"])
 def test_a_row_without_partner_persona_is_told_none(run, name):
     for row in run.rows("responses", name):
