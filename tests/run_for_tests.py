@@ -93,7 +93,7 @@ THINGS = (
 
 
 def dialogues(split: str, number: int) -> tuple[Dialogue, ...]:
-    """So many short ones of two responses; of no speaker are both personas one."""
+    """So many, of two responses each; self and partner share no sentence."""
     return tuple(
         Dialogue(
             id=f"{split}:{n}",
@@ -119,7 +119,13 @@ def write_stages(workdir: Path, **says: str) -> DataConfig:
     for seed, name in enumerate(names):
         params = export_generator(workdir / name / "model", seed, says.get(name, ""))
         task = "persona" if name == "persona" else "response"
-        config = supervised.Config(name=name, task=task, data=data, prompts=PROMPTS)
+        config = supervised.Config(
+            name=name,
+            task=task,
+            data=data,
+            prompts=PROMPTS,
+            partner_persona="none" if name == "response_without" else "gold",
+        )
         _finish(workdir / name, config, read, params)
     params = export_critic(workdir / "critic" / "model")
     _finish(workdir / "critic", critic.Config(data=data), read, params)
