@@ -23,14 +23,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax import training
-from ppg_jax.checkpoint import claim, write_json
+from ppg_jax import run_dir, training
 from ppg_jax.config import DTYPES, require_one_of, require_positive
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import epoch_order
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, profile_text
 from ppg_jax.errors import UserError
+from ppg_jax.files import write_json
 from ppg_jax.judge import (
     RELATED,
     UNRELATED,
@@ -45,6 +45,7 @@ from ppg_jax.metrics import overlap
 from ppg_jax.metrics.significance import wilson
 from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
+from ppg_jax.run_dir import claim
 from ppg_jax.train_state import (
     OptimizerConfig,
     TrainState,
@@ -282,7 +283,7 @@ def run(config: Config, workdir: Path) -> dict:
     encoder = PairEncoder(tokenizer, config.max_length)
     claim(folder, config, inputs(config, splits, params, tokenizer))
     if (folder / "result.json").exists():
-        return training.report_done(config.name, folder)
+        return run_dir.report_done(config.name, folder)
     began = time.monotonic()
     made = pairs(splits["train"], config.persona, config.seed, config.max_instances)
     batches = PairBatches(encoder, made, config.batch_size, config.seed)
@@ -318,7 +319,7 @@ def run(config: Config, workdir: Path) -> dict:
         "params_sha256": params_sha256(state.params),
     }
     write_json(folder / "result.json", result)
-    return training.report_done(config.name, folder)
+    return run_dir.report_done(config.name, folder)
 
 
 def initial(config: Config, workdir: Path, train: Sequence[Dialogue]):
@@ -377,7 +378,7 @@ def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
 
 
 def inputs(config: Config, splits, params, tokenizer) -> dict[str, str]:
-    """What the stage reads, by SHA-256, for `ppg_jax.checkpoint.claim`."""
+    """What the stage reads, by SHA-256, for `ppg_jax.run_dir.claim`."""
     vocabulary = tokenizer.backend_tokenizer.to_str().encode()
     names = {"train": "training", "valid": "validation", "test": "test"}
     read = {f"{n} data": corpus.fingerprint(splits[s]) for s, n in names.items()}

@@ -9,28 +9,28 @@ A model of one's own becomes one more row by writing its answers, in the same fo
 """
 
 import dataclasses
-import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax import controls, report, training
-from ppg_jax.checkpoint import agree, claim, write_json
+from ppg_jax import controls, report, run_dir
 from ppg_jax.config import DTYPES, require_one_of, require_positive
 from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.errors import UserError
+from ppg_jax.files import write_json, write_jsonl
 from ppg_jax.generation import Completion, Generator
 from ppg_jax.judge import Critic
 from ppg_jax.models import pretrained
 from ppg_jax.models.gpt2 import GPT2
+from ppg_jax.run_dir import agree, claim
 from ppg_jax.sampling import Decoding
 from ppg_jax.scoring import Scorer
 from ppg_jax.train_state import params_sha256
@@ -115,14 +115,14 @@ def run(config: Config, workdir: Path) -> dict:
         "report": str(workdir / "report.md"),
     }
     write_json(folder / "result.json", result)
-    return training.report_done(config.name, folder)
+    return run_dir.report_done(config.name, folder)
 
 
 def finished_stages(workdir: Path) -> dict[str, dict]:
     """The result.json of each stage that has a model."""
     names = {s for _, (s, _), _ in SYSTEMS.values()} | {"persona", "critic"}
     return {
-        name: training.result_of(workdir / name)
+        name: run_dir.result_of(workdir / name)
         for name in sorted(names)
         if (workdir / name / "result.json").exists()
     }
@@ -147,16 +147,6 @@ def write_references(folder: Path, asked, train: Sequence[Dialogue]) -> None:
     write_jsonl(folder / "instances.jsonl", records)
     known = {s for d in train for s in d.self_persona + d.partner_persona}
     write_json(folder / "training_sentences.json", sorted(known))
-
-
-def write_jsonl(path: Path, records: Iterable[dict]) -> None:
-    """Atomic: the file is there whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    temporary.replace(path)
 
 
 def persona_controls(asked: Sequence[Instance], texts: Sequence[str]) -> list[dict]:

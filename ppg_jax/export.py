@@ -7,9 +7,9 @@ DIR/pipeline.json is what `Pipeline.load(DIR)` needs beside them.
 import dataclasses
 from pathlib import Path
 
-from ppg_jax.checkpoint import write_json
+from ppg_jax.files import write_json
 from ppg_jax.models import pretrained
-from ppg_jax.pipeline import EXPORTED, find_models
+from ppg_jax.run_dir import EXPORTED, find_models
 
 
 @dataclasses.dataclass(frozen=True)

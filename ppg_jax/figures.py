@@ -13,8 +13,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ppg_jax.files import read_metrics
 from ppg_jax.results import STAGES, TURNS
-from ppg_jax.run_log import read_metrics
 
 _STYLE = {
     "font.size": 10,

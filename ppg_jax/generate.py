@@ -19,7 +19,6 @@ whole chunk: then the batches, and so the last digits, are those of a run in one
 import dataclasses
 import datetime
 import difflib
-import fcntl
 import hashlib
 import itertools
 import json
@@ -30,10 +29,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ppg_jax.checkpoint import write_json
 from ppg_jax.config import flatten, require_positive
 from ppg_jax.data.dialogue import DataError
 from ppg_jax.errors import UserError
+from ppg_jax.files import hold, write_json
 from ppg_jax.pipeline import Pipeline, PipelineConfig, Reply, Request
 from ppg_jax.train_state import params_sha256
 
@@ -103,7 +102,7 @@ def answer_file(config: Config, pipeline: Pipeline) -> Counts:
         if output.exists():
             return _report(config, "done already", _whole_lines(output)[0])
     with part.open("ab") as file:
-        _lock(file, part)
+        hold(file, f"{part} is being written by another process.")
         kept, size = Counts(), 0
         if total is not None:
             kept, size = _whole_lines(part, config.chunk_lines)
@@ -301,13 +300,6 @@ def _whole_lines(path: Path, chunk: int = 1) -> tuple[Counts, int]:
             if lines % chunk == 0:
                 kept, size = Counts(lines, errors), end
     return kept, size
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{path} is being written by another process.") from None
 
 
 def _report(config: Config, state: str, counts: Counts) -> Counts:

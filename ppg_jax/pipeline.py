@@ -5,10 +5,8 @@ differently, and the response would then answer another persona than the one sco
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from absl import flags
 
@@ -20,10 +18,10 @@ from ppg_jax.generation import Completion, Generator
 from ppg_jax.models import pretrained
 from ppg_jax.models.gpt2 import GPT2
 from ppg_jax.models.quantize import WEIGHTS, for_inference
+from ppg_jax.run_dir import find_models
 from ppg_jax.sampling import Decoding
 
 STAGES = ("auto", "supervised")
-EXPORTED = "pipeline.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,93 +269,6 @@ class Pipeline:
 
 def _numbers(requests, numbers) -> Sequence[int]:
     return range(len(requests)) if numbers is None else numbers
-
-
-class Found(NamedTuple):
-    """The model folders of a run, and the form of their prompts."""
-
-    stage: str  # "supervised" or "reinforced"
-    prompts: PromptConfig
-    persona: Path
-    response: Path
-    critic: Path | None
-
-
-def find_models(run_dir, stage: str = "auto") -> Found:
-    """Where a run directory or an exported folder has what `Pipeline` needs.
-
-    Raises UserError that names the command to run first.
-    """
-    run_dir = Path(run_dir)
-    if (run_dir / EXPORTED).exists():
-        return _find_exported(run_dir, stage)
-    reinforced = run_dir / "reinforce"
-    if stage == "auto" and (reinforced / "result.json").exists():
-        kind = "reinforced"
-        folders = reinforced / "model_persona", reinforced / "model_response"
-    else:
-        kind = "supervised"
-        folders = _trained(run_dir, "persona"), _trained(run_dir, "response")
-    prompts = _trained_prompts(run_dir)
-    critic = run_dir / "critic" / "model"
-    return Found(kind, prompts, *folders, critic if critic.is_dir() else None)
-
-
-def _find_exported(folder: Path, stage: str) -> Found:
-    values = _read_json(folder / EXPORTED)
-    kind = values.get("stage")
-    if stage == "supervised" and kind != stage:
-        raise UserError(
-            f"{folder} holds the {kind} models only; export again with --stage={stage}."
-        )
-    prompts = from_config_dict(PromptConfig, values.get("prompts", {}))
-    critic = folder / "critic"
-    models = folder / "persona", folder / "response"
-    return Found(kind, prompts, *models, critic if critic.is_dir() else None)
-
-
-def _trained(run_dir: Path, name: str) -> Path:
-    folder = run_dir / name / "model"
-    if not (folder / "config.json").exists():
-        raise UserError(
-            f"{run_dir} has no finished {name} generator; make it with: "
-            f"python -m launch.train_{name} --config=CONFIG --workdir={run_dir}"
-        )
-    return folder
-
-
-def _trained_prompts(run_dir: Path) -> PromptConfig:
-    """The form that both generators were trained on, from their fingerprints."""
-    forms = []
-    for name in ("persona", "response"):
-        fields = _read_json(run_dir / name / "fingerprint.json")
-        form = {
-            k.removeprefix("prompts."): v
-            for k, v in fields.items()
-            if k.startswith("prompts.")
-        }
-        forms.append(from_config_dict(PromptConfig, form))
-    for field in dataclasses.fields(PromptConfig):
-        first, second = (getattr(form, field.name) for form in forms)
-        if first != second:
-            raise UserError(
-                f"{run_dir}: prompts.{field.name} was {first!r} for the persona "
-                f"generator and {second!r} for the response generator; train both "
-                "with one setting."
-            )
-    return forms[0]
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; the run is incomplete.") from None
-    except ValueError:
-        raise UserError(f"{path}: not JSON; the file is damaged.") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object; the file is damaged.")
-    return values
 
 
 def _load(folder: Path, prompts: PromptConfig) -> tuple:

@@ -24,14 +24,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax import rewards, training
-from ppg_jax.checkpoint import agree, claim, write_json
+from ppg_jax import rewards, run_dir, training
 from ppg_jax.config import DTYPES, require_one_of, require_positive
 from ppg_jax.data import corpus
 from ppg_jax.data.batching import bucket
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.files import write_json
 from ppg_jax.generation import Completion, Generator, Rollout, completions_of, row_keys
 from ppg_jax.judge import Critic
 from ppg_jax.losses import entropy, kl_divergence, reinforce_loss, token_log_probs
@@ -44,6 +44,7 @@ from ppg_jax.rollouts import (
     prompts_of,
     update_batch,
 )
+from ppg_jax.run_dir import agree, claim
 from ppg_jax.sampling import Decoding, filter_logits
 from ppg_jax.scoring import Scorer, mean_nll, target_logits
 from ppg_jax.train_state import (
@@ -194,21 +195,21 @@ def run(config: Config, workdir: Path) -> dict:
         _export(inputs, state.best, folder)
         result = _result(config, state, time.monotonic() - began)
         write_json(folder / "result.json", result)
-    return training.report_done(config.name, folder)
+    return run_dir.report_done(config.name, folder)
 
 
 def _load(config: Config, workdir: Path) -> Inputs:
     splits = corpus.load_splits(config.data)
     persona_model, persona, tokenizer = load_stage(config, workdir, config.persona)
     response_model, response, _ = load_stage(config, workdir, config.response)
-    critic = Critic.load(training.finished_stage(workdir, config.critic) / "model")
+    critic = Critic.load(run_dir.finished_stage(workdir, config.critic) / "model")
     policies = Policies(persona_model, response_model, persona, response)
     return Inputs(splits, policies, tokenizer, critic)
 
 
 def load_stage(config: Config, workdir: Path, name: str):
     """(model, params, tokenizer) of a finished stage."""
-    folder = training.finished_stage(workdir, name) / "model"
+    folder = run_dir.finished_stage(workdir, name) / "model"
     return pretrained.load(folder, dtype=jnp.dtype(config.dtype))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ppg_jax import figures, results
-from ppg_jax.checkpoint import write_json
+from ppg_jax.files import write_json
 from ppg_jax.results import METRICS
 
 SHOWN_CONVERSATIONS = 3

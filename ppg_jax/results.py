@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ppg_jax.errors import UserError
+from ppg_jax.files import read_jsonl, read_metrics
 from ppg_jax.metrics import bleu_rouge, distinct, ppl, significance
 from ppg_jax.metrics.significance import Interval
-from ppg_jax.run_log import read_metrics
 
 SEED = 0
 RESAMPLES = 1000
@@ -277,19 +277,7 @@ def is_control(name: str) -> bool:
 
 def _read_jsonl(path: Path) -> list[dict]:
     records = []
-    # Not splitlines(): a text may hold a character that it takes for a line's end.
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{path}:{number}: not JSON ({error.msg}), expected one object a line."
-            ) from None
-        if not isinstance(record, dict):
-            raise UserError(f"{path}:{number}: no object, expected one object a line.")
+    for number, record in read_jsonl(path):
         if record.get("nll") is not None and not record.get("tokens"):
             raise UserError(
                 f"{path}:{number}: nll without tokens; give the number of tokens that "

@@ -1,13 +1,14 @@
 """What a long run tells while it runs: metrics.jsonl, TensorBoard, a progress line."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
+
+from ppg_jax.files import read_metrics, write_jsonl
 
 
 class RunLog:
@@ -64,21 +65,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a metrics.jsonl; one that a kill cut short is left out."""
-    records = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-    return records
-
-
 def _drop_after(path: Path, step: int) -> None:
     # A run that begins again at 0 validates there again.
     kept = [r for r in read_metrics(path) if r["step"] <= step] if step else []
-    whole = path.with_name(path.name + ".tmp")
-    whole.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-    os.replace(whole, path)
+    write_jsonl(path, kept)

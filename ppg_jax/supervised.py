@@ -21,8 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax import training
-from ppg_jax.checkpoint import claim, write_json
+from ppg_jax import run_dir, training
 from ppg_jax.config import DTYPES, require_one_of, require_positive
 from ppg_jax.controls import top_k_sentences
 from ppg_jax.data import corpus, tokenization
@@ -31,8 +30,10 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, instances
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts
 from ppg_jax.errors import UserError
+from ppg_jax.files import write_json
 from ppg_jax.models import hub, pretrained
 from ppg_jax.models.gpt2 import GPT2, GPT2Config, resize_vocabulary
+from ppg_jax.run_dir import claim
 from ppg_jax.scoring import Scorer, mean_nll, target_log_probs
 from ppg_jax.train_state import (
     OptimizerConfig,
@@ -131,7 +132,7 @@ def run(config: Config, workdir: Path) -> dict:
         read["initial weights"] = params_sha256(start[1])
     claim(folder, config, read)
     if (folder / "result.json").exists():
-        return training.report_done(config.name, folder)
+        return run_dir.report_done(config.name, folder)
     began = time.monotonic()
     model, params = initial(config, tokenizer, start)
     train = checked_examples(config, prompts, splits, "train")
@@ -166,7 +167,7 @@ def run(config: Config, workdir: Path) -> dict:
         "params_sha256": params_sha256(state.params),
     }
     write_json(folder / "result.json", result)
-    return training.report_done(config.name, folder)
+    return run_dir.report_done(config.name, folder)
 
 
 def make_evaluate(config: Config, model, valid: Sequence[Example]):
@@ -182,7 +183,7 @@ def make_evaluate(config: Config, model, valid: Sequence[Example]):
 
 
 def inputs(splits, tokenizer) -> dict[str, str]:
-    """What a stage reads, by SHA-256, for `ppg_jax.checkpoint.claim`."""
+    """What a stage reads, by SHA-256, for `ppg_jax.run_dir.claim`."""
     vocabulary = tokenizer.backend_tokenizer.to_str().encode()
     return {
         "training data": corpus.fingerprint(splits["train"]),
@@ -213,7 +214,7 @@ def start_of(config: Config, workdir: Path):
     """(model, params) that training starts from; None to start from scratch."""
     source = config.init
     if config.init_stage:
-        source = str(training.finished_stage(workdir, config.init_stage) / "model")
+        source = str(run_dir.finished_stage(workdir, config.init_stage) / "model")
     if not source:
         return None
     model, params, _ = pretrained.load(source)

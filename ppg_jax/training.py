@@ -1,7 +1,6 @@
 """The loop that every training stage shares: step, log, validate, save, stop."""
 
 import dataclasses
-import json
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -24,17 +23,6 @@ class State(Protocol):
 
 
 Metrics = Mapping[str, Any]
-
-# What trains the stages that others start from, by the names that they have unless a
-# config gives them another.
-PROGRAMS = {
-    "dialogue": "launch.train_dialogue",
-    "persona": "launch.train_persona",
-    "response": "launch.train_response",
-    "response_without": "launch.train_response --stage=response_without",
-    "critic": "launch.train_critic",
-    "critic_scratch": "launch.train_critic --stage=critic_scratch",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,31 +118,3 @@ def _leave(name: str, number: int, step: int) -> None:
     told = f"{name}: stopped at step {step} and saved; the same command goes on there."
     print(told, file=sys.stderr)
     sys.exit(128 + number)
-
-
-def finished_stage(workdir: Path, name: str) -> Path:
-    """The folder of a stage that has its model; UserError if it has none yet."""
-    if not (workdir / name / "result.json").exists():
-        program = PROGRAMS.get(name, f"the program of the stage with name={name!r}")
-        raise UserError(
-            f"{workdir / name} is not finished; first run {program} with the same "
-            "--workdir."
-        )
-    return workdir / name
-
-
-def result_of(folder: Path) -> dict:
-    """The result.json of a finished stage."""
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-
-
-def report_done(name: str, folder: Path) -> dict:
-    """Prints one line about a finished stage; returns its result.json."""
-    result = result_of(folder)
-    told = "  ".join(
-        f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
-        for k, v in result.items()
-        if isinstance(v, int | float | str)
-    )
-    print(f"{name}: done  {told}", flush=True)
-    return result

@@ -15,16 +15,17 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax import critic, supervised
-from ppg_jax.checkpoint import claim, write_json
 from ppg_jax.config import flatten
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, write_jsonl
 from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.files import write_json
 from ppg_jax.generation import Generator
 from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.pipeline import Pipeline
+from ppg_jax.run_dir import claim
 from ppg_jax.sampling import Decoding
 from ppg_jax.scoring import Scorer
 from ppg_jax.train_state import params_sha256

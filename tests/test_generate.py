@@ -13,6 +13,7 @@ import pytest
 
 from ppg_jax import generate
 from ppg_jax.errors import UserError
+from ppg_jax.files import hold
 from ppg_jax.generate import Config, answer_file
 from ppg_jax.pipeline import PipelineConfig, Request
 from tests import models_for_tests as small
@@ -212,7 +213,7 @@ def test_a_pipe_that_has_a_name_is_written_to_and_not_replaced(whole, tmp_path):
 def test_two_processes_do_not_write_one_output(whole, tmp_path):
     part = tmp_path / "out.jsonl.part"
     with part.open("ab") as file:
-        generate._lock(file, part)
+        hold(file, "held")
         with pytest.raises(UserError, match="being written by another process"):
             resumed(whole, tmp_path, b"")
 

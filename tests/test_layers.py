@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module imports only from lines above its own. A new module needs a place here.
 LAYERS = (
     "errors models.product",
+    "files",
     "assets config data.dialogue data.persona_world_traits data.tokenization launching "
     "losses metrics.bleu_rouge metrics.distinct metrics.overlap metrics.ppl "
     "metrics.significance models.quantize models.weight_map rewards run_log sampling "
@@ -19,7 +20,7 @@ LAYERS = (
     "controls data.audit data.persona_world data.personachat data.prompts "
     "models.attention models.dense models.hub",
     "models.distilbert models.gpt2",
-    "checkpoint data.batching data.corpus generation models.pretrained",
+    "checkpoint data.batching data.corpus generation models.pretrained run_dir",
     "judge rollouts scoring results training",
     "figures pipeline",
     "report",

@@ -17,9 +17,9 @@ import pytest
 
 from ppg_jax import reinforce
 from ppg_jax.data.dialogue import instances
+from ppg_jax.files import read_metrics
 from ppg_jax.judge import Critic
 from ppg_jax.models import pretrained
-from ppg_jax.run_log import read_metrics
 from ppg_jax.scoring import mean_nll
 from ppg_jax.train_state import OptimizerConfig
 from tests import run_for_tests as runs

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from ppg_jax import checkpoint, supervised
+from ppg_jax import run_dir, supervised
 from ppg_jax.data.batching import Batches, collate
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances, write_jsonl
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.errors import UserError
+from ppg_jax.files import read_metrics
 from ppg_jax.generation import Generator
 from ppg_jax.models import pretrained
 from ppg_jax.models.gpt2 import GPT2Config
-from ppg_jax.run_log import read_metrics
 from ppg_jax.sampling import Decoding
 from ppg_jax.scoring import Scorer, mean_nll
 from ppg_jax.supervised import Config
@@ -261,9 +261,9 @@ def test_a_damaged_fingerprint_is_told_with_what_to_do(content, tmp_path):
     (tmp_path / "fingerprint.json").write_bytes(content)
     told = r"fingerprint.json is missing or damaged.* Delete that folder"
     with pytest.raises(UserError, match=told):
-        checkpoint.claim(tmp_path, OptimizerConfig(), {})
+        run_dir.claim(tmp_path, OptimizerConfig(), {})
     with pytest.raises(UserError, match=told):
-        checkpoint.agree(tmp_path, OptimizerConfig(), {})
+        run_dir.agree(tmp_path, OptimizerConfig(), {})
     assert (tmp_path / "fingerprint.json").read_bytes() == content
 
 

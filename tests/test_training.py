@@ -20,16 +20,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.checkpoint import Checkpoints, agree, claim
+from ppg_jax.checkpoint import Checkpoints
 from ppg_jax.errors import UserError
-from ppg_jax.run_log import duration, read_metrics
+from ppg_jax.files import read_metrics
+from ppg_jax.run_dir import PROGRAMS, agree, claim, finished_stage
+from ppg_jax.run_log import duration
 from ppg_jax.train_state import (
     OptimizerConfig,
     TrainState,
     make_optimizer,
     params_sha256,
 )
-from ppg_jax.training import PROGRAMS, Schedule, finished_stage, train
+from ppg_jax.training import Schedule, train
 
 STEPS = 14
 SCHEDULE = Schedule(STEPS, log_every=1, checkpoint_every=3, evaluate_every=4)
@@ -384,8 +386,8 @@ def test_a_stage_made_of_other_data_or_settings_is_refused(tmp_path):
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path):
     hold = (
-        "import sys, pathlib; from ppg_jax import checkpoint; "
-        "checkpoint._lock(pathlib.Path(sys.argv[1])); print('held', flush=True); "
+        "import sys, pathlib; from ppg_jax import run_dir; "
+        "run_dir._lock(pathlib.Path(sys.argv[1])); print('held', flush=True); "
         "sys.stdin.read()"
     )
     other = subprocess.Popen(

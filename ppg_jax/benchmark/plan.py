@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ppg_jax.checkpoint import write_json
+from ppg_jax.files import write_json
 
 LOOK_EVERY = 0.05  # seconds
 

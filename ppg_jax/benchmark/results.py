@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from ppg_jax.benchmark import flops
 from ppg_jax.benchmark.race import Result, largest_difference, ratio
 from ppg_jax.benchmark.suites import FORMS, LIKE_FOR_LIKE, OURS
-from ppg_jax.checkpoint import write_json
+from ppg_jax.files import write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "ctranslate2", "numpy")
 

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ppg_jax import files
 from ppg_jax.errors import UserError
 
 
@@ -79,12 +80,7 @@ def instances(dialogues: Iterable[Dialogue]) -> tuple[Instance, ...]:
 
 def write_jsonl(dialogues: Iterable[Dialogue], path) -> None:
     """One JSON object a line, the form `read_jsonl` reads; parents are made."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        for dialogue in dialogues:
-            record = dataclasses.asdict(dialogue)
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    files.write_jsonl(Path(path), map(dataclasses.asdict, dialogues))
 
 
 def read_jsonl(path) -> tuple[Dialogue, ...]:

@@ -23,6 +23,7 @@ from flax import traverse_util
 
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.errors import UserError
+from ppg_jax.files import read_json
 from ppg_jax.models import hub
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
@@ -166,25 +167,11 @@ def _misshapen(tensor: _Tensor, expected: list) -> UserError:
     )
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} is missing; a model folder holds config.json, model.safetensors "
-            "and tokenizer files."
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({error}); get it again.") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object.")
-    return values
+_FOLDER = "a model folder holds config.json, model.safetensors and tokenizer files."
 
 
 def _read_config(path: Path) -> tuple[str, GPT2Config | DistilBertConfig]:
-    values = _read_json(path)
+    values = read_json(path, _FOLDER)
     kind = values.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         known = ", ".join(f'"{name}"' for name in FAMILIES)
@@ -248,7 +235,7 @@ def _read_tensors(folder: Path, family: Family) -> tuple[Path, dict[str, _Tensor
 
 def _read_index(index: Path) -> dict[Path, set[str]]:
     """The shards, each with the names of the tensors that it should hold."""
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = read_json(index, _FOLDER).get("weight_map")
     if not isinstance(weight_map, dict):
         raise UserError(f'{index}: expected a "weight_map" of tensor and file names.')
     shards: dict[Path, set[str]] = {}
