@@ -2,8 +2,9 @@
 
 from absl import flags
 
-from ppg_jax import chat, pipeline
+from ppg_jax import chat
 from ppg_jax.launching import main
+from ppg_jax.serve import flags as serve_flags
 
 _PERSONA = flags.DEFINE_string(
     "self_persona", chat.Config.self_persona, "Who the model is; | between sentences."
@@ -12,10 +13,10 @@ _AS_TYPED = flags.DEFINE_bool("as_typed", False, "Not turned into PersonaChat's 
 
 
 def program() -> None:
-    config, workdir = pipeline.from_flags()
+    config, workdir = serve_flags.parsed()
     chat.run(chat.Config(_PERSONA.value, _AS_TYPED.value, config), workdir)
 
 
 if __name__ == "__main__":
-    pipeline.define_flags()
+    serve_flags.define()
     main(program)

@@ -10,8 +10,9 @@ the details). Exit code 1: all is written, and some lines are error records.
 
 from absl import flags
 
-from ppg_jax import generate, pipeline
+from ppg_jax import generate
 from ppg_jax.launching import main
+from ppg_jax.serve import flags as serve_flags
 
 _INPUT = flags.DEFINE_string("input", None, "JSON lines; - is stdin.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON lines; - is stdout.")
@@ -24,12 +25,12 @@ _CHUNK = flags.DEFINE_integer(
 
 
 def program() -> int:
-    config, workdir = pipeline.from_flags()
+    config, workdir = serve_flags.parsed()
     asked = generate.Config(_INPUT.value, _OUTPUT.value, config, _CHUNK.value)
     return 1 if generate.run(asked, workdir).errors else 0
 
 
 if __name__ == "__main__":
-    pipeline.define_flags()
+    serve_flags.define()
     flags.mark_flags_as_required(["input", "output"])
     main(program)

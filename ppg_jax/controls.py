@@ -2,20 +2,17 @@
 
 On PersonaChat one and the same reply to everything has ROUGE-L 17.9, where the
 paper's systems have 16.4 to 18.1, and a constant persona 22.2, where its persona
-generator has 22.5; so every table shows these beside the models. `top_k_sentences` is
-the paper's "Top-3 relevant partner personas using BM25".
+generator has 22.5; so every table shows these beside the models.
 """
 
-import functools
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-import bm25s
 import numpy as np
 
 from ppg_jax.data.dialogue import Dialogue, Instance, instances, profile_text
+from ppg_jax.data.retrieval import most_similar
 from ppg_jax.metrics.bleu_rouge import normalize_answer, parlai_bleu, token_f1
 
 RESPONSE_CONTROLS = (
@@ -26,9 +23,6 @@ RESPONSE_CONTROLS = (
     "retrieval",
 )
 PERSONA_CONTROLS = ("constant", "random", "retrieval")
-
-_K1, _B = 1.5, 0.75
-_WORDS = re.compile(r"\w+")
 
 
 def respond(
@@ -54,7 +48,7 @@ def respond(
         chosen = np.random.default_rng(seed).integers(len(known), size=len(asked))
     else:
         documents = [_last_utterance(instance) for instance in known]
-        chosen = _most_similar(documents, [_last_utterance(i) for i in asked])
+        chosen = most_similar(documents, [_last_utterance(i) for i in asked])
     return [known[i].response for i in chosen]
 
 
@@ -75,7 +69,7 @@ def infer_persona(
         return [profile_text(train[i].partner_persona) for i in chosen]
     profiles = list(dict.fromkeys(profile_text(d.partner_persona) for d in train))
     said = [" ".join(instance.context[::-2]) for instance in asked]
-    return [profiles[i] for i in _most_similar(profiles, said)]
+    return [profiles[i] for i in most_similar(profiles, said)]
 
 
 def constant_persona(train: Sequence[Dialogue]) -> str:
@@ -143,50 +137,6 @@ def constant_for_f1(
         return token_f1([response] * len(responses), responses).mean()
 
     return max([responses[i] for i in best], key=mean_f1)
-
-
-def top_k_sentences(query: str, sentences: Sequence[str], k: int) -> tuple[str, ...]:
-    """The k sentences most relevant to the query by BM25, in their original order.
-
-    Okapi with k1 = 1.5 and b = 0.75. The one inside the logarithm keeps a weight
-    positive: among four or five sentences the classic one makes a word that half of
-    them have count against. Ties go to the earlier sentence (our choice).
-    """
-    documents = [Counter(_bm25_words(sentence)) for sentence in sentences]
-    scores = [_bm25(_bm25_words(query), d, documents) for d in documents]
-    best = sorted(range(len(sentences)), key=lambda i: (-scores[i], i))[:k]
-    return tuple(sentences[i] for i in sorted(best))
-
-
-def _bm25(query: Sequence[str], document: Counter, documents: list[Counter]) -> float:
-    """The document's score; a word asked twice counts twice."""
-    mean_length = sum(d.total() for d in documents) / len(documents)
-    score = 0.0
-    for word in query:
-        if word in document:
-            having = sum(word in d for d in documents)
-            idf = math.log(1 + (len(documents) - having + 0.5) / (having + 0.5))
-            length = 1 - _B + _B * document.total() / mean_length
-            score += idf * document[word] * (_K1 + 1) / (document[word] + _K1 * length)
-    return score
-
-
-def _most_similar(documents: Sequence[str], queries: Sequence[str]) -> list[int]:
-    """Index of each query's best document by BM25; the first if none has its words."""
-    index = bm25s.BM25(method="lucene", k1=_K1, b=_B)
-    index.index([_bm25_words(d) or [""] for d in documents], show_progress=False)
-    known = index.vocab_dict
-
-    @functools.cache
-    def best(query: str) -> int:
-        words = [word for word in _bm25_words(query) if word in known]
-        return int(np.argmax(index.get_scores(words))) if words else 0
-
-    return [best(query) for query in queries]
-
-
-def _bm25_words(text: str) -> list[str]:
-    return _WORDS.findall(text.lower())
 
 
 def _last_utterance(instance: Instance) -> str:

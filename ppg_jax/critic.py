@@ -12,12 +12,9 @@ Axes: B pairs, T tokens, N pairs of any number.
 
 import dataclasses
 import functools
-import hashlib
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,26 +23,26 @@ import numpy as np
 from ppg_jax import run_dir, training
 from ppg_jax.config import DTYPES, require_one_of, require_positive
 from ppg_jax.data import corpus, tokenization
-from ppg_jax.data.batching import epoch_order
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.dialogue import Dialogue, profile_text
-from ppg_jax.errors import UserError
-from ppg_jax.files import write_json
-from ppg_jax.judge import (
+from ppg_jax.data.dialogue import Dialogue
+from ppg_jax.data.pairs import (
+    COUPLE,
+    KINDS,
+    LIMITS,
     RELATED,
-    UNRELATED,
-    Critic,
+    Pair,
     PairBatch,
+    PairBatches,
     PairEncoder,
-    check_classifier,
-    collate,
+    pairs,
 )
+from ppg_jax.errors import UserError
+from ppg_jax.judge import Critic, check_classifier
 from ppg_jax.losses import token_log_probs
 from ppg_jax.metrics import overlap
 from ppg_jax.metrics.significance import wilson
 from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
-from ppg_jax.run_dir import claim
 from ppg_jax.train_state import (
     OptimizerConfig,
     TrainState,
@@ -54,10 +51,7 @@ from ppg_jax.train_state import (
     params_sha256,
 )
 
-KINDS = ("self", "partner")
 PERSONAS = (*KINDS, "both")
-LIMITS = ("max_instances", "validation_instances", "evaluate_instances")
-COUPLE = 4  # pairs: two responses, each with both profiles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,172 +113,34 @@ class Config:
         return KINDS if self.persona == "both" else (self.persona,)
 
 
-class Pair(NamedTuple):
-    """A profile and a response, and whether they belong together."""
-
-    profile_text: str
-    response: str
-    label: int  # RELATED or UNRELATED
-    instance_id: str  # whose response it is
-
-
-class _Turn(NamedTuple):
-    """An instance as the matching sees it."""
-
-    conversation: int  # equal for both sides of one conversation
-    profile: str
-    response: str
-    instance_id: str
-
-
-def pairs(
-    dialogues: Sequence[Dialogue], persona: str, seed: int, max_instances: int = 0
-) -> list[Pair]:
-    """Each instance's response with its own profile, and with a stranger's.
-
-    A seeded perfect matching couples instances of different conversations and different
-    profiles; the two profiles of a couple change places in its unrelated pairs. With an
-    odd number the last response gets the profile of any earlier instance. So the labels
-    are balanced exactly, and no response (with an even number, no profile) alone tells
-    them. persona: "self", "partner", or "both", the union. Instances without a profile
-    are left out. max_instances: how many, drawn by the seed; 0 is all. The four pairs
-    of a couple follow each other.
-
-    Raises:
-      UserError: too few different profiles to match.
-    """
-    kinds = KINDS if persona == "both" else (persona,)
-    made = [_pairs(dialogues, kind, seed, max_instances) for kind in kinds]
-    # An odd instance's two pairs, which are no couple, go to the end.
-    couples = [pairs[: len(pairs) // COUPLE * COUPLE] for pairs in made]
-    rest = [pairs[len(pairs) // COUPLE * COUPLE :] for pairs in made]
-    return [pair for pairs in couples + rest for pair in pairs]
-
-
-def _pairs(dialogues, kind: str, seed: int, max_instances: int) -> list[Pair]:
-    turns = _turns(dialogues, kind)
-    rng = np.random.default_rng([seed, KINDS.index(kind)])
-    order = rng.permutation(len(turns))[: max_instances or None]
-    drawn = [turns[i] for i in order]
-    made = []
-    for own, stranger in _strangers(drawn, rng).items():
-        turn = drawn[own]
-        response, name = turn.response, turn.instance_id
-        made.append(Pair(turn.profile, response, RELATED, name))
-        made.append(Pair(drawn[stranger].profile, response, UNRELATED, name))
-    return made
-
-
-def _turns(dialogues: Sequence[Dialogue], kind: str) -> list[_Turn]:
-    conversations: dict[tuple[str, ...], int] = {}
-    turns = []
-    for dialogue in dialogues:
-        number = conversations.setdefault(dialogue.utterances, len(conversations))
-        own = kind == "self"
-        profile = profile_text(
-            dialogue.self_persona if own else dialogue.partner_persona
-        )
-        if profile:
-            turns += [
-                _Turn(number, profile, instance.response, instance.id)
-                for instance in dialogue.instances()
-            ]
-    return turns
-
-
-def _strangers(turns: Sequence[_Turn], rng) -> dict[int, int]:
-    """For each turn, in random order already, the one whose profile it gets.
-
-    The members of a couple follow each other.
-    """
-
-    def unlike(i: int, j: int) -> bool:
-        a, b = turns[i], turns[j]
-        return a.conversation != b.conversation and a.profile != b.profile
-
-    couples = [[i, i + 1] for i in range(0, len(turns) - 1, 2)]
-    # One instance alone is unlike nobody.
-    solvable = bool(couples)
-    for couple in couples:
-        solvable &= unlike(*couple) or _exchange(couple, couples, unlike, rng)
-    strangers = {i: j for couple in couples for i, j in (couple, couple[::-1])}
-    if len(turns) % 2:
-        last = len(turns) - 1
-        possible = [i for i in range(last) if unlike(i, last)]
-        strangers[last] = int(rng.choice(possible)) if possible else last
-        solvable &= bool(possible)
-    if not solvable:
-        raise UserError(
-            f"{len(turns)} instances with {len({t.profile for t in turns})} different "
-            "profiles cannot be matched as strangers; give the critic more dialogues, "
-            f"or raise what limits their number: {', '.join(LIMITS)} (0 is no limit)."
-        )
-    return strangers
-
-
-def _exchange(couple: list[int], couples: list[list[int]], unlike, rng) -> bool:
-    """Mends a couple of likes by exchanging a member with another couple, if it can."""
-    start = int(rng.integers(len(couples)))
-    for number in range(len(couples)):
-        other = couples[(start + number) % len(couples)]
-        for i in (0, 1):
-            if unlike(couple[0], other[i]) and unlike(couple[1], other[1 - i]):
-                couple[1], other[i] = other[i], couple[1]
-                return True
-    return False
-
-
-class PairBatches:
-    """Step -> batch over any number of epochs; the same for the same arguments.
-
-    A couple's four pairs come in one batch: what a profile or a response tells by
-    itself cancels there, and what they tell together is left. (Pair by pair, the
-    quickstart's critic did not learn: docs/tried.md.)
-    """
-
-    def __init__(
-        self, encoder: PairEncoder, made: Sequence[Pair], size: int, seed: int
-    ):
-        rows = encoder([p.profile_text for p in made], [p.response for p in made])
-        labels = [p.label for p in made]
-        starts = range(0, len(made), COUPLE)
-        self._couples = [
-            (rows[at : at + COUPLE], labels[at : at + COUPLE]) for at in starts
-        ]
-        self._lengths = np.array([max(map(len, rows)) for rows, _ in self._couples])
-        self._size, self._couples_at_once = size, size // COUPLE
-        # One epoch's order is kept: steps are asked for one after the other.
-        self._order = functools.lru_cache(maxsize=1)(
-            lambda epoch: epoch_order(self._lengths, self._couples_at_once, seed, epoch)
-        )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self._couples) // self._couples_at_once)
-
-    def __call__(self, step: int) -> PairBatch:
-        """The batch of update `step`, counted from 0 over all epochs."""
-        epoch, index = divmod(step, self.steps_per_epoch)
-        chosen = [self._couples[i] for i in self._order(epoch)[index]]
-        rows = [row for couple, _ in chosen for row in couple]
-        labels = [label for _, couple in chosen for label in couple]
-        return collate(rows, np.array(labels, np.int32), self._size)
-
-
 def run(config: Config, workdir: Path) -> dict:
     """Trains the critic in `workdir`/`config.name`, or goes on, or says it is done.
 
     Returns the content of result.json: steps, accuracies beside those of the controls,
     params_sha256.
     """
-    folder = Path(workdir) / config.name
+    workdir = Path(workdir)
     splits = corpus.load_splits(config.data)
-    model, params, tokenizer = initial(config, Path(workdir), splits["train"])
+    model, params, tokenizer = initial(config, workdir, splits["train"])
+    read = run_dir.sums_of(splits, "train", "valid", "test")
+    read["tokenizer"] = tokenization.sha256(tokenizer)
+    if config.init:
+        read["initial weights"] = params_sha256(params)
+    folder, first = workdir / config.name, [params]
+    del params  # `make` pops it: nothing here keeps the first weights in training
+
+    def make() -> dict:
+        return train(config, folder, splits, tokenizer, model, first)
+
+    return run_dir.once(folder, config, read, make)
+
+
+def train(config: Config, folder: Path, splits, tokenizer, model, first: list) -> dict:
+    """Trains and exports the critic; returns its result.
+
+    first: its first weights, popped, so that nobody keeps them.
+    """
     encoder = PairEncoder(tokenizer, config.max_length)
-    claim(folder, config, inputs(config, splits, params, tokenizer))
-    if (folder / "result.json").exists():
-        return run_dir.report_done(config.name, folder)
-    began = time.monotonic()
     made = pairs(splits["train"], config.persona, config.seed, config.max_instances)
     batches = PairBatches(encoder, made, config.batch_size, config.seed)
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
@@ -293,13 +149,14 @@ def run(config: Config, workdir: Path) -> dict:
     valid = pairs(
         splits["valid"], config.persona, config.seed, config.validation_instances
     )
+    params = first.pop()
     parameters = sum(p.size for p in jax.tree.leaves(params))
-    first = [TrainState.create(params, tx)]
-    del params  # popped, so that nothing here keeps the first weights during training
+    state = [TrainState.create(params, tx)]
+    del params
     state = training.train(
         config.name,
         folder,
-        first.pop(),
+        state.pop(),
         lambda state, step: train_step(state, batches(step)),
         training.Schedule(
             steps, config.log_every, config.checkpoint_every, config.evaluate_every
@@ -309,17 +166,14 @@ def run(config: Config, workdir: Path) -> dict:
     tokenizer.model_max_length = config.max_length  # `Critic.load` reads it there
     pretrained.export(model, state.params, tokenizer, folder / "model")
     table = accuracies(config, Critic(model, state.params, encoder), made, splits)
-    result = {
+    return {
         "steps": steps,
         "parameters": parameters,
         "train_pairs": len(made),
         **headline(config, table),
         "accuracy": table,
-        "seconds_of_last_process": time.monotonic() - began,
         "params_sha256": params_sha256(state.params),
     }
-    write_json(folder / "result.json", result)
-    return run_dir.report_done(config.name, folder)
 
 
 def initial(config: Config, workdir: Path, train: Sequence[Dialogue]):
@@ -333,7 +187,9 @@ def initial(config: Config, workdir: Path, train: Sequence[Dialogue]):
         if config.init_layers:
             model, params = keep_layers(model, params, config.init_layers)
     else:
-        tokenizer = run_tokenizer(config, workdir, train)
+        tokenizer = tokenization.of_run(
+            config.tokenizer, workdir / "critic_tokenizer", train
+        )
         sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
         model = DistilBert(sizes, dtype)
         params = initial_params(model, config.seed)
@@ -363,29 +219,6 @@ def keep_layers(model: DistilBert, params, number: int):
     }
     sizes = dataclasses.replace(model.config, n_layers=number)
     return DistilBert(sizes, model.dtype), {**params, "transformer": kept}
-
-
-def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
-    """The vocabulary that the critics from scratch of a run directory share."""
-
-    def texts():
-        for dialogue in train:
-            yield from dialogue.utterances
-            yield from dialogue.self_persona + dialogue.partner_persona
-
-    folder, digest = workdir / "critic_tokenizer", corpus.fingerprint(train)
-    return tokenization.load_or_train(config.tokenizer, folder, texts, digest)
-
-
-def inputs(config: Config, splits, params, tokenizer) -> dict[str, str]:
-    """What the stage reads, by SHA-256, for `ppg_jax.run_dir.claim`."""
-    vocabulary = tokenizer.backend_tokenizer.to_str().encode()
-    names = {"train": "training", "valid": "validation", "test": "test"}
-    read = {f"{n} data": corpus.fingerprint(splits[s]) for s, n in names.items()}
-    read["tokenizer"] = hashlib.sha256(vocabulary).hexdigest()
-    if config.init:
-        read["initial weights"] = params_sha256(params)
-    return read
 
 
 def pair_loss(model: DistilBert, params, batch: PairBatch, dropout_rng=None):

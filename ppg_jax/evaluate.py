@@ -18,7 +18,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax import controls, report, run_dir
+from ppg_jax import controls, run_dir
 from ppg_jax.config import DTYPES, require_one_of, require_positive
 from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
@@ -85,7 +85,7 @@ PERSONA_SYSTEMS = {
 
 
 def run(config: Config, workdir: Path) -> dict:
-    """Evaluates all systems whose stages are finished, and writes the report."""
+    """Answers and scores of all systems whose stages are finished."""
     workdir = Path(workdir)
     folder = workdir / config.name
     splits = corpus.load_splits(config.data)
@@ -94,7 +94,7 @@ def run(config: Config, workdir: Path) -> dict:
         f"{name} model": result["params_sha256"] for name, result in stages.items()
     }
     data = {"test data": corpus.fingerprint(splits[config.split])}
-    train = {"training data": corpus.fingerprint(splits["train"])}
+    train = run_dir.sums_of(splits, "train")
     for name in stages:
         agree(workdir / name, config, train, "prompts")
     # A system whose stage finished since is one more row; but every response has a
@@ -107,12 +107,10 @@ def run(config: Config, workdir: Path) -> dict:
     bench = Bench(config, workdir, asked)
     for kind, name, make in bench.rows(splits["train"], stages):
         bench.keep(kind, name, make)
-    report.write_report(workdir, config.title, config.paper)
     result = {
         "instances": len(asked),
         "compiled_shapes": bench.compile_count,
         "seconds_of_last_process": time.monotonic() - began,
-        "report": str(workdir / "report.md"),
     }
     write_json(folder / "result.json", result)
     return run_dir.report_done(config.name, folder)

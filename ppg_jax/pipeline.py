@@ -8,8 +8,6 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
-
 from ppg_jax.config import from_config_dict, require_one_of, require_positive
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import PromptConfig, Prompts, sentences
@@ -282,28 +280,3 @@ def _load(folder: Path, prompts: PromptConfig) -> tuple:
             f"{prompts.max_length}; they belong to different runs."
         )
     return (model, params), tokenizer
-
-
-def define_flags() -> None:
-    """--workdir and the fields of `PipelineConfig`, for the programs that answer."""
-    default = PipelineConfig()
-    flags.DEFINE_string("workdir", "runs/quickstart", "A run, or an exported folder.")
-    flags.DEFINE_enum("stage", default.stage, STAGES, "Which models of the run.")
-    flags.DEFINE_float("temperature", default.temperature, "0 is greedy.", 0)
-    flags.DEFINE_integer("top_k", default.top_k, "Likeliest tokens; 0 is off.", 0)
-    flags.DEFINE_float("top_p", default.top_p, "Likeliest mass; 1 is off.", 0, 1)
-    flags.DEFINE_integer("seed", default.seed, "Of the sampling.", 0, 2**31 - 1)
-    flags.DEFINE_integer(
-        "batch_size",
-        default.batch_size,
-        "At once; on a CPU two such batches are at work.",
-        1,
-    )
-    flags.DEFINE_enum("weights", default.weights, WEIGHTS, "Their type; CPUs with AMX.")
-
-
-def from_flags() -> tuple[PipelineConfig, Path]:
-    """What `define_flags` defined: the config, and the run directory."""
-    names = [field.name for field in dataclasses.fields(PipelineConfig)]
-    values = {name: flags.FLAGS[name].value for name in names}
-    return from_config_dict(PipelineConfig, values), Path(flags.FLAGS.workdir)

@@ -15,7 +15,6 @@ Axes: B instances.
 import dataclasses
 import functools
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,11 +26,10 @@ import numpy as np
 from ppg_jax import rewards, run_dir, training
 from ppg_jax.config import DTYPES, require_one_of, require_positive
 from ppg_jax.data import corpus
-from ppg_jax.data.batching import bucket
+from ppg_jax.data.batching import InstanceBatches, bucket
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.dialogue import Dialogue, Instance, instances
+from ppg_jax.data.dialogue import Dialogue, instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
-from ppg_jax.files import write_json
 from ppg_jax.generation import Completion, Generator, Rollout, completions_of, row_keys
 from ppg_jax.judge import Critic
 from ppg_jax.losses import entropy, kl_divergence, reinforce_loss, token_log_probs
@@ -44,7 +42,6 @@ from ppg_jax.rollouts import (
     prompts_of,
     update_batch,
 )
-from ppg_jax.run_dir import agree, claim
 from ppg_jax.sampling import Decoding, filter_logits
 from ppg_jax.scoring import Scorer, mean_nll, target_logits
 from ppg_jax.train_state import (
@@ -188,14 +185,13 @@ def run(config: Config, workdir: Path) -> dict:
     workdir = Path(workdir)
     folder = workdir / config.name
     inputs = _load(config, workdir)
-    _claim(config, workdir, inputs)
-    if not (folder / "result.json").exists():
-        began = time.monotonic()
+
+    def make() -> dict:
         state = _train(config, folder, inputs)
         _export(inputs, state.best, folder)
-        result = _result(config, state, time.monotonic() - began)
-        write_json(folder / "result.json", result)
-    return run_dir.report_done(config.name, folder)
+        return _result(config, state)
+
+    return run_dir.once(folder, config, _read(config, workdir, inputs), make)
 
 
 def _load(config: Config, workdir: Path) -> Inputs:
@@ -213,21 +209,17 @@ def load_stage(config: Config, workdir: Path, name: str):
     return pretrained.load(folder, dtype=jnp.dtype(config.dtype))
 
 
-def _claim(config: Config, workdir: Path, inputs: Inputs) -> None:
-    """Refuses stages of other data or prompts, and a folder of another run."""
+def _read(config: Config, workdir: Path, inputs: Inputs) -> dict[str, str]:
+    """What the stage reads, by SHA-256; refuses stages of other data or prompts."""
     weights = {
         "persona generator": inputs.policies.persona_params,
         "response generator": inputs.policies.response_params,
         "critic": inputs.critic.params,
     }
-    sources = {name: params_sha256(params) for name, params in weights.items()}
-    data = {
-        "training data": corpus.fingerprint(inputs.splits["train"]),
-        "validation data": corpus.fingerprint(inputs.splits["valid"]),
-    }
+    data = run_dir.sums_of(inputs.splits, "train", "valid")
     for name in (config.persona, config.response, config.critic):
-        agree(workdir / name, config, data, "prompts")
-    claim(workdir / config.name, config, sources | data)
+        run_dir.agree(workdir / name, config, data, "prompts")
+    return {name: params_sha256(p) for name, p in weights.items()} | data
 
 
 def _train(config: Config, folder: Path, inputs: Inputs) -> ReinforceState:
@@ -285,7 +277,7 @@ def _export(inputs: Inputs, best: dict, folder: Path) -> None:
         pretrained.export(model, best[name], inputs.tokenizer, target)
 
 
-def _result(config: Config, state: ReinforceState, seconds: float) -> dict:
+def _result(config: Config, state: ReinforceState) -> dict:
     """The content of result.json."""
     best = state.best
     return {
@@ -294,42 +286,8 @@ def _result(config: Config, state: ReinforceState, seconds: float) -> dict:
         "stopped_because": finished(config)(state) or "all updates done",
         "valid_response_ppl_before": float(np.exp(state.first["response_nll"])),
         "valid_response_ppl": float(np.exp(best["nll"])),
-        "seconds_of_last_process": seconds,
         "params_sha256": params_sha256([best["persona"], best["response"]]),
     }
-
-
-class InstanceBatches:
-    """Step -> the instances of an update: every one once an epoch, in a seeded order.
-
-    batching: "dialogue" takes dialogues in that order, turn by turn; "instance" knows
-    no dialogues.
-    """
-
-    def __init__(
-        self, dialogues: Sequence[Dialogue], size: int, seed: int, batching: str
-    ):
-        groups = [list(dialogue.instances()) for dialogue in dialogues]
-        if batching == "instance":
-            groups = [[instance] for group in groups for instance in group]
-        self._size = size
-        self._number = sum(map(len, groups))
-
-        def order(epoch: int) -> list[Instance]:
-            shuffled = np.random.default_rng([seed, epoch]).permutation(len(groups))
-            return [instance for i in shuffled for instance in groups[i]]
-
-        self._order = functools.lru_cache(maxsize=2)(order)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-self._number // self._size)
-
-    def __call__(self, step: int) -> list[Instance]:
-        """The batch of update `step`, counted from 0 over all epochs."""
-        first = step * self._size
-        places = [divmod(first + i, self._number) for i in range(self._size)]
-        return [self._order(epoch)[i] for epoch, i in places]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ppg_jax import figures, results
-from ppg_jax.files import write_json
+from ppg_jax.files import write_json, write_text
 from ppg_jax.results import METRICS
 
 SHOWN_CONVERSATIONS = 3
@@ -45,8 +45,8 @@ _CAPTIONS = {
 }
 
 
-def write_report(run_dir: Path, title: str, paper: bool) -> None:
-    """Writes report.json, figures/*.png and report.md into `run_dir`.
+def write_report(run_dir: Path, title: str, paper: bool) -> Path:
+    """Writes report.json, figures/*.png and report.md into `run_dir`; returns the last.
 
     paper: whether the paper's numbers stand beside ours. What a run directory lacks
     (a stage, a system, texts, likelihoods) the report leaves out. Raises UserError if
@@ -59,7 +59,9 @@ def write_report(run_dir: Path, title: str, paper: bool) -> None:
     pictures = figures.draw(run_dir, numbers)
     talks = conversations(run_dir, SHOWN_CONVERSATIONS, results.SEED)
     text = markdown(numbers, [p.stem for p in pictures], talks)
-    (run_dir / "report.md").write_text(text, encoding="utf-8")
+    path = run_dir / "report.md"
+    write_text(path, text)
+    return path
 
 
 def markdown(numbers: Mapping, pictures: Sequence[str], talks: str) -> str:

@@ -8,11 +8,14 @@ RUN/STAGE/metrics.jsonl      its curves;  model/ what it made;  checkpoints/
 import dataclasses
 import json
 import os
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ppg_jax.config import flatten, from_config_dict
+from ppg_jax.data.corpus import fingerprint
+from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.files import hold, read_json, write_json
@@ -65,6 +68,12 @@ def claim(
         )
     if changed or not path.exists():
         write_json(path, ours)
+
+
+def sums_of(splits: Mapping[str, Sequence[Dialogue]], *names: str) -> dict[str, str]:
+    """The splits of these names as inputs of a stage (see `claim`)."""
+    long = {"train": "training", "valid": "validation", "test": "test"}
+    return {f"{long[name]} data": fingerprint(splits[name]) for name in names}
 
 
 def agree(folder: Path, config, inputs: dict[str, str], section: str = "") -> None:
@@ -136,6 +145,21 @@ def _lock(folder: Path) -> None:
 
 
 # --- Stages ---
+
+
+def once(folder: Path, config, inputs: dict[str, str], make: Callable[[], dict]):
+    """The result.json of a stage: what `make` returns, unless it has finished before.
+
+    The folder is claimed for the config and the inputs (`claim`); what was made is told
+    in one line. Returns the content of result.json.
+    """
+    claim(folder, config, inputs)
+    if not (folder / RESULT).exists():
+        began = time.monotonic()
+        result = make()
+        seconds = {"seconds_of_last_process": time.monotonic() - began}
+        write_json(folder / RESULT, result | seconds)
+    return report_done(config.name, folder)
 
 
 def finished_stage(workdir: Path, name: str) -> Path:

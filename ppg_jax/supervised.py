@@ -11,9 +11,7 @@ takes instances one by one.
 
 import dataclasses
 import functools
-import hashlib
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,17 +21,15 @@ import numpy as np
 
 from ppg_jax import run_dir, training
 from ppg_jax.config import DTYPES, require_one_of, require_positive
-from ppg_jax.controls import top_k_sentences
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, instances
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts
+from ppg_jax.data.retrieval import top_k_sentences
 from ppg_jax.errors import UserError
-from ppg_jax.files import write_json
 from ppg_jax.models import hub, pretrained
 from ppg_jax.models.gpt2 import GPT2, GPT2Config, resize_vocabulary
-from ppg_jax.run_dir import claim
 from ppg_jax.scoring import Scorer, mean_nll, target_log_probs
 from ppg_jax.train_state import (
     OptimizerConfig,
@@ -123,20 +119,32 @@ def run(config: Config, workdir: Path) -> dict:
 
     Returns the content of result.json: steps, validation perplexity, params_sha256.
     """
-    folder = Path(workdir) / config.name
+    workdir = Path(workdir)
     splits = corpus.load_splits(config.data)
     tokenizer = run_tokenizer(config, workdir, splits["train"])
-    prompts = Prompts(tokenizer, config.prompts)
-    start, read = start_of(config, Path(workdir)), inputs(splits, tokenizer)
+    start = start_of(config, workdir)
+    read = run_dir.sums_of(splits, "train", "valid")
+    read["tokenizer"] = tokenization.sha256(tokenizer)
     if start:
         read["initial weights"] = params_sha256(start[1])
-    claim(folder, config, read)
-    if (folder / "result.json").exists():
-        return run_dir.report_done(config.name, folder)
-    began = time.monotonic()
-    model, params = initial(config, tokenizer, start)
-    train = checked_examples(config, prompts, splits, "train")
-    batches = Batches(train, config.batch_size, config.seed, config.widths)
+    folder, first = workdir / config.name, [start]
+    del start  # `make` pops it: nothing here keeps the first weights in training
+
+    def make() -> dict:
+        return train(config, folder, splits, tokenizer, first)
+
+    return run_dir.once(folder, config, read, make)
+
+
+def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
+    """Trains and exports the model; returns its result.
+
+    first: what `start_of` gives, popped, so that nobody keeps the first weights.
+    """
+    prompts = Prompts(tokenizer, config.prompts)
+    model, params = initial(config, tokenizer, first.pop())
+    learned = checked_examples(config, prompts, splits, "train")
+    batches = Batches(learned, config.batch_size, config.seed, config.widths)
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     tx = make_optimizer(config.optimizer, steps)
     train_step = make_train_step(
@@ -145,13 +153,12 @@ def run(config: Config, workdir: Path) -> dict:
     valid = checked_examples(config, prompts, splits, "valid")
     evaluate = make_evaluate(config, model, valid)
     parameters = sum(p.size for p in jax.tree.leaves(params))
-    first = [TrainState.create(params, tx)]
-    # Popped, so that nothing here keeps the first weights while others are trained.
-    del start, params
+    state = [TrainState.create(params, tx)]
+    del params
     state = training.train(
         config.name,
         folder,
-        first.pop(),
+        state.pop(),
         lambda state, step: train_step(state, batches(step)),
         training.Schedule(
             steps, config.log_every, config.checkpoint_every, config.evaluate_every
@@ -159,15 +166,12 @@ def run(config: Config, workdir: Path) -> dict:
         evaluate,
     )
     pretrained.export(model, state.params, tokenizer, folder / "model")
-    result = {
+    return {
         "steps": steps,
         "parameters": parameters,
         "valid_ppl": float(evaluate(state)[1]["valid_ppl"]),
-        "seconds_of_last_process": time.monotonic() - began,
         "params_sha256": params_sha256(state.params),
     }
-    write_json(folder / "result.json", result)
-    return run_dir.report_done(config.name, folder)
 
 
 def make_evaluate(config: Config, model, valid: Sequence[Example]):
@@ -182,29 +186,12 @@ def make_evaluate(config: Config, model, valid: Sequence[Example]):
     return evaluate
 
 
-def inputs(splits, tokenizer) -> dict[str, str]:
-    """What a stage reads, by SHA-256, for `ppg_jax.run_dir.claim`."""
-    vocabulary = tokenizer.backend_tokenizer.to_str().encode()
-    return {
-        "training data": corpus.fingerprint(splits["train"]),
-        "validation data": corpus.fingerprint(splits["valid"]),
-        "tokenizer": hashlib.sha256(vocabulary).hexdigest(),
-    }
-
-
 def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
     """The tokenizer that all generators of a run directory share."""
-
-    def texts():
-        for dialogue in train:
-            yield from dialogue.utterances
-            yield from dialogue.self_persona + dialogue.partner_persona
-
-    return tokenization.load_or_train(
+    return tokenization.of_run(
         config.tokenizer or config.init,
         Path(workdir) / "tokenizer",
-        texts,
-        corpus.fingerprint(train),
+        train,
         config.prompts.special_tokens,
         hub.locate,
     )

@@ -15,10 +15,10 @@ from ppg_jax.controls import (
     constant_persona,
     infer_persona,
     respond,
-    top_k_sentences,
 )
-from ppg_jax.data import personachat
+from ppg_jax.data import personachat, retrieval
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
+from ppg_jax.data.retrieval import top_k_sentences
 from ppg_jax.metrics.bleu_rouge import parlai_bleu, rouge_l, token_f1
 
 TRAIN = (
@@ -155,11 +155,11 @@ TRAITS = (
 def test_bm25_scores_are_the_packages_up_to_a_constant(count, query):
     """Lucene leaves the factor k1 + 1 out, and with it no order changes."""
     traits = TRAITS[:count]
-    documents = [controls.Counter(controls._bm25_words(trait)) for trait in traits]
-    words = controls._bm25_words(query)
-    found = [controls._bm25(words, document, documents) for document in documents]
+    documents = [retrieval.Counter(retrieval._bm25_words(trait)) for trait in traits]
+    words = retrieval._bm25_words(query)
+    found = [retrieval._bm25(words, document, documents) for document in documents]
     index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
-    index.index([controls._bm25_words(trait) for trait in traits], show_progress=False)
+    index.index([retrieval._bm25_words(trait) for trait in traits], show_progress=False)
     known = [word for word in words if word in index.vocab_dict]
     expected = index.get_scores(known) if known else np.zeros(count)
     np.testing.assert_allclose(found, 2.5 * expected, rtol=1e-5)

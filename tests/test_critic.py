@@ -15,12 +15,21 @@ import numpy as np
 import pytest
 
 from ppg_jax import critic
-from ppg_jax.critic import PairBatches
 from ppg_jax.data import tokenization
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, profile_text, write_jsonl
+from ppg_jax.data.pairs import (
+    COUPLE,
+    KINDS,
+    LIMITS,
+    RELATED,
+    UNRELATED,
+    PairBatches,
+    PairEncoder,
+    pairs,
+)
 from ppg_jax.errors import UserError
-from ppg_jax.judge import RELATED, UNRELATED, Critic, PairEncoder
+from ppg_jax.judge import Critic
 from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.train_state import OptimizerConfig
@@ -60,13 +69,13 @@ def profile_of(dialogue: Dialogue, kind: str) -> str:
     return profile_text(dialogue.self_persona if own else dialogue.partner_persona)
 
 
-@pytest.mark.parametrize("kind", critic.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("number", [30, 31])  # 60 and 61 instances
 def test_each_response_meets_its_own_profile_once_and_a_strangers_once(kind, number):
     dialogues = many_dialogues(number)
     of = {i.id: d for d in dialogues for i in d.instances()}
     assert len(of) % 2 == number % 2
-    made = critic.pairs(dialogues, kind, seed=1)
+    made = pairs(dialogues, kind, seed=1)
     for label in (RELATED, UNRELATED):
         ids = [p.instance_id for p in made if p.label == label]
         assert sorted(ids) == sorted(of)
@@ -78,7 +87,7 @@ def test_each_response_meets_its_own_profile_once_and_a_strangers_once(kind, num
 
 @pytest.mark.parametrize("persona", critic.PERSONAS)
 def test_neither_response_nor_profile_alone_tells_the_label(persona):
-    made = critic.pairs(many_dialogues(30), persona, seed=2)
+    made = pairs(many_dialogues(30), persona, seed=2)
     for field in ("response", "profile_text", "instance_id"):
         related, unrelated = (
             Counter(getattr(p, field) for p in made if p.label == label)
@@ -89,26 +98,26 @@ def test_neither_response_nor_profile_alone_tells_the_label(persona):
 
 def test_both_is_the_union_of_self_and_partner():
     dialogues = many_dialogues(7)
-    parts = [critic.pairs(dialogues, kind, seed=3) for kind in critic.KINDS]
-    made = critic.pairs(dialogues, "both", seed=3)
+    parts = [pairs(dialogues, kind, seed=3) for kind in KINDS]
+    made = pairs(dialogues, "both", seed=3)
     assert Counter(made) == Counter(parts[0] + parts[1])
     # An odd number leaves two pairs of each kind over; all others come in couples.
-    assert [len(part) % critic.COUPLE for part in parts] == [2, 2]
-    for at in range(0, len(made) - critic.COUPLE, critic.COUPLE):
-        couple = made[at : at + critic.COUPLE]
+    assert [len(part) % COUPLE for part in parts] == [2, 2]
+    for at in range(0, len(made) - COUPLE, COUPLE):
+        couple = made[at : at + COUPLE]
         for texts in zip(*[(p.profile_text, p.response) for p in couple], strict=True):
             assert set(Counter(texts).values()) == {2}
 
 
 def test_pairs_are_a_function_of_the_seed():
     dialogues = many_dialogues(30)
-    once, again, other = (critic.pairs(dialogues, "self", seed) for seed in (4, 4, 5))
+    once, again, other = (pairs(dialogues, "self", seed) for seed in (4, 4, 5))
     assert once == again != other
     assert {p.instance_id for p in once} == {p.instance_id for p in other}
 
 
 def test_max_instances_draws_that_many_and_stays_balanced():
-    drawn = critic.pairs(many_dialogues(30), "self", seed=0, max_instances=21)
+    drawn = pairs(many_dialogues(30), "self", seed=0, max_instances=21)
     assert len({p.instance_id for p in drawn}) == 21
     assert Counter(p.label for p in drawn) == {RELATED: 21, UNRELATED: 21}
     earliest = {f"d{n}:0" for n in range(21)}
@@ -121,7 +130,7 @@ def test_the_two_sides_of_a_conversation_are_no_strangers():
     conversation = {profile_of(d, "partner"): d.utterances for d in dialogues}
     of = {i.id: d for d in dialogues for i in d.instances()}
     for seed in range(5):
-        for pair in critic.pairs(dialogues, "partner", seed):
+        for pair in pairs(dialogues, "partner", seed):
             # "i sing." is the profile of several conversations.
             if pair.label == UNRELATED and pair.profile_text != "i sing.":
                 own = of[pair.instance_id].utterances
@@ -137,7 +146,7 @@ def likes(*profiles: str):
 
 def test_a_matching_is_found_where_half_of_all_have_one_profile():
     for seed in range(20):
-        made = critic.pairs(likes(*"aaaabbcd"), "self", seed)
+        made = pairs(likes(*"aaaabbcd"), "self", seed)
         own = {p.instance_id: p.profile_text for p in made if p.label == RELATED}
         for pair in made:
             assert (pair.profile_text == own[pair.instance_id]) == pair.label
@@ -149,15 +158,15 @@ def test_a_matching_is_found_where_half_of_all_have_one_profile():
 def test_too_few_strangers_are_refused(profiles):
     told = f"{len(profiles)} instances.*more dialogues"
     with pytest.raises(UserError, match=told):
-        critic.pairs(likes(*profiles), "self", seed=0)
+        pairs(likes(*profiles), "self", seed=0)
 
 
 def test_too_few_drawn_instances_are_refused_with_the_fields_that_draw_them():
     (one_conversation,) = many_dialogues(3)[2:]
     told = "2 instances.*raise .*max_instances, validation_instances, evaluate_instan"
     with pytest.raises(UserError, match=told):
-        critic.pairs([one_conversation], "self", seed=0, max_instances=2)
-    for field in critic.LIMITS:
+        pairs([one_conversation], "self", seed=0, max_instances=2)
+    for field in LIMITS:
         for number in (1, -1):
             with pytest.raises(ValueError, match=f"{field}={number} must be 2 or more"):
                 critic.Config(**{field: number})
@@ -172,8 +181,8 @@ def test_a_training_of_no_epochs_is_refused(epochs):
 def test_a_dialogue_without_the_profile_makes_no_pair():
     with_personas = many_dialogues(8)
     without = Dialogue("plain", (), (), ("hi", "hello"))
-    expected = critic.pairs(with_personas, "self", seed=0)
-    assert critic.pairs([*with_personas, without], "self", seed=0) == expected
+    expected = pairs(with_personas, "self", seed=0)
+    assert pairs([*with_personas, without], "self", seed=0) == expected
 
 
 @functools.cache
@@ -328,7 +337,7 @@ def test_more_layers_than_there_are_is_refused():
 
 def test_the_loss_is_binary_cross_entropy_and_rows_of_padding_do_not_count():
     judge = tiny_critic()
-    made = critic.pairs(likes(*"abc"), "self", seed=0)
+    made = pairs(likes(*"abc"), "self", seed=0)
     batch = PairBatches(judge._encoder, made, size=8, seed=0)(0)
     assert (batch.lengths == 0).sum() == 2
     profiles, responses, labels, _ = zip(*made, strict=True)
@@ -343,7 +352,7 @@ def test_the_loss_is_binary_cross_entropy_and_rows_of_padding_do_not_count():
 
 def test_an_epoch_takes_every_pair_once_and_each_epoch_in_another_order():
     encoder = PairEncoder(trained_tokenizer(), 48)
-    made = critic.pairs(many_dialogues(20), "self", seed=0)
+    made = pairs(many_dialogues(20), "self", seed=0)
     batches = PairBatches(encoder, made, size=8, seed=0)
     rows = encoder([p.profile_text for p in made], [p.response for p in made])
     expected = Counter((*r, p.label) for r, p in zip(rows, made, strict=True))
@@ -365,7 +374,7 @@ def test_an_epoch_takes_every_pair_once_and_each_epoch_in_another_order():
 def test_the_four_pairs_of_a_couple_come_in_one_batch():
     """So each profile and each response of a batch has as many 1 as 0."""
     encoder = PairEncoder(trained_tokenizer(), 48)
-    made = critic.pairs(many_dialogues(20), "self", seed=0)
+    made = pairs(many_dialogues(20), "self", seed=0)
     batches = PairBatches(encoder, made, size=8, seed=0)
     for step in range(batches.steps_per_epoch):
         batch = batches(step)
@@ -478,7 +487,7 @@ def test_a_loaded_critic_is_the_one_that_was_trained(woof):
     config, workdir, result = woof
     judge = Critic.load(workdir / "critic" / "model")
     assert critic.params_sha256(judge.params) == result["params_sha256"]
-    asked = critic.pairs(list(woof_dialogues("test", 22)), "self", config.seed)
+    asked = pairs(list(woof_dialogues("test", 22)), "self", config.seed)
     profiles, responses, labels, _ = zip(*asked, strict=True)
     right = (judge.score(profiles, responses) > 0.5) == np.array(labels)
     assert right.mean() == result["test_accuracy"]

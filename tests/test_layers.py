@@ -13,17 +13,19 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     "errors models.product",
     "files",
-    "assets config data.dialogue data.persona_world_traits data.tokenization launching "
+    "assets config data.dialogue data.persona_world_traits launching "
     "losses metrics.bleu_rouge metrics.distinct metrics.overlap metrics.ppl "
-    "metrics.significance models.quantize models.weight_map rewards run_log sampling "
+    "metrics.significance data.retrieval models.quantize models.weight_map rewards run_log sampling "
     "train_state",
-    "controls data.audit data.persona_world data.personachat data.prompts "
+    "data.audit data.persona_world data.personachat data.prompts "
     "models.attention models.dense models.hub",
     "models.distilbert models.gpt2",
-    "checkpoint data.batching data.corpus generation models.pretrained run_dir",
+    "checkpoint controls data.batching data.corpus generation",
+    "data.tokenization data.pairs run_dir",
+    "models.pretrained",
     "judge rollouts scoring results training",
     "figures pipeline",
-    "report",
+    "report serve.flags",
     "chat critic evaluate export generate reinforce supervised",  # the stages
     "experiment benchmark.attention benchmark.plan benchmark.products benchmark.race "
     "benchmark.workload",

@@ -21,8 +21,9 @@ import transformers
 from ppg_jax import rewards
 from ppg_jax.benchmark.workload import OPTIMIZER, Job, Part, Workload, in_order, padded
 from ppg_jax.data.batching import Batch
+from ppg_jax.data.pairs import RELATED, UNRELATED, PairBatch, collate
 from ppg_jax.data.prompts import BRANCHES
-from ppg_jax.judge import RELATED, SCORED_AT_ONCE, UNRELATED, PairBatch, collate
+from ppg_jax.judge import SCORED_AT_ONCE
 from ppg_jax.scoring import Score as NLL
 
 

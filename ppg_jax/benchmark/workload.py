@@ -13,19 +13,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppg_jax import critic, judge
-from ppg_jax.data import corpus
-from ppg_jax.data.batching import Batch, best_widths, collate, epoch_order
+from ppg_jax.data import corpus, pairs
+from ppg_jax.data.batching import (
+    Batch,
+    InstanceBatches,
+    best_widths,
+    collate,
+    epoch_order,
+)
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.errors import UserError
-from ppg_jax.judge import PairBatch
 from ppg_jax.models import hub, pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
-from ppg_jax.reinforce import InstanceBatches
 from ppg_jax.train_state import OptimizerConfig, initial_params
 
 # Width, layers, heads; the tokenizer decides the vocabulary.
@@ -153,34 +156,34 @@ class Workload:
 
     def pair_texts(self) -> tuple[list[str], list[str]]:
         """Profiles and responses of the critic's pairs."""
-        pairs = self._pairs()
-        return [p.profile_text for p in pairs], [p.response for p in pairs]
+        made = self._pairs()
+        return [p.profile_text for p in made], [p.response for p in made]
 
-    def pair_batches(self, mixed: bool = False) -> list[PairBatch]:
+    def pair_batches(self, mixed: bool = False) -> list[pairs.PairBatch]:
         """The critic's batches of like lengths; mixed: in the order of the pairs."""
-        pairs, size = self._pairs(), self.job.batch_size
-        if size % critic.COUPLE:
+        made, size = self._pairs(), self.job.batch_size
+        if size % pairs.COUPLE:
             told = f"--batch_size={size} of the critic is not a multiple of"
-            raise UserError(f"{told} {critic.COUPLE}.")
+            raise UserError(f"{told} {pairs.COUPLE}.")
         if not mixed:
-            batches = critic.PairBatches(self.pair_encoder(), pairs, size, 0)
+            batches = pairs.PairBatches(self.pair_encoder(), made, size, 0)
             return [batches(step) for step in range(batches.steps_per_epoch)]
         rows = self.pair_encoder()(*self.pair_texts())
-        labels = [p.label for p in pairs]
+        labels = [p.label for p in made]
         starts = range(0, len(rows), size)
         return [
-            judge.collate(rows[at : at + size], labels[at : at + size], size)
+            pairs.collate(rows[at : at + size], labels[at : at + size], size)
             for at in starts
         ]
 
-    def pair_encoder(self) -> judge.PairEncoder:
+    def pair_encoder(self) -> pairs.PairEncoder:
         """Profiles and responses -> token rows, with the critic's own vocabulary."""
         tokenizer = load_tokenizer(self.job.critic)
-        return judge.PairEncoder(tokenizer, PAIR_LENGTH)
+        return pairs.PairEncoder(tokenizer, PAIR_LENGTH)
 
-    def _pairs(self) -> list[critic.Pair]:
+    def _pairs(self) -> list[pairs.Pair]:
         # Half of the pairs are unrelated.
-        return critic.pairs(self._all, "self", self.job.seed, self.job.instances // 2)
+        return pairs.pairs(self._all, "self", self.job.seed, self.job.instances // 2)
 
     def _of_dialogue(self, dialogue: Dialogue) -> list[Example]:
         if self.job.task == "persona":

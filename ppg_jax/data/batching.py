@@ -3,12 +3,14 @@
 Axes: B rows, T tokens, M targets.
 """
 
+import functools
 from collections.abc import Sequence
 
 import flax.struct
 import jax
 import numpy as np
 
+from ppg_jax.data.dialogue import Dialogue, Instance
 from ppg_jax.data.prompts import BRANCHES, Example
 
 # Batches that are sorted by length together: enough for little padding, few enough that
@@ -196,3 +198,36 @@ def epoch_order(
             window[at : at + batch_size] for at in range(0, len(window), batch_size)
         ]
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class InstanceBatches:
+    """Step -> the instances of an update: every one once an epoch, in a seeded order.
+
+    batching: "dialogue" takes dialogues in that order, turn by turn; "instance" knows
+    no dialogues.
+    """
+
+    def __init__(
+        self, dialogues: Sequence[Dialogue], size: int, seed: int, batching: str
+    ):
+        groups = [list(dialogue.instances()) for dialogue in dialogues]
+        if batching == "instance":
+            groups = [[instance] for group in groups for instance in group]
+        self._size = size
+        self._number = sum(map(len, groups))
+
+        def order(epoch: int) -> list[Instance]:
+            shuffled = np.random.default_rng([seed, epoch]).permutation(len(groups))
+            return [instance for i in shuffled for instance in groups[i]]
+
+        self._order = functools.lru_cache(maxsize=2)(order)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self._number // self._size)
+
+    def __call__(self, step: int) -> list[Instance]:
+        """The batch of update `step`, counted from 0 over all epochs."""
+        first = step * self._size
+        places = [divmod(first + i, self._number) for i in range(self._size)]
+        return [self._order(epoch)[i] for epoch, i in places]

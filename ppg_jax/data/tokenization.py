@@ -3,12 +3,15 @@
 The only file that imports transformers.
 """
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ppg_jax.data import corpus
+from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -118,3 +121,20 @@ def load_or_train(
     (temporary / record.name).write_text(json.dumps(made_from), encoding="utf-8")
     os.replace(temporary, folder)
     return load_tokenizer(folder)
+
+
+def of_run(spec: str, folder: Path, train: Sequence[Dialogue], special=(), locate=Path):
+    """`load_or_train` on the dialogues, for the stages of a run directory to share."""
+
+    def texts():
+        for dialogue in train:
+            yield from dialogue.utterances
+            yield from dialogue.self_persona + dialogue.partner_persona
+
+    digest = corpus.fingerprint(train)
+    return load_or_train(spec, folder, texts, digest, special, locate)
+
+
+def sha256(tokenizer) -> str:
+    """A name for what a tokenizer does."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
