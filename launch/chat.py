@@ -2,8 +2,8 @@
 
 from absl import flags
 
-from ppg_jax import chat
 from ppg_jax.launching import main
+from ppg_jax.serve import chat
 from ppg_jax.serve import flags as serve_flags
 
 _PERSONA = flags.DEFINE_string(

@@ -5,8 +5,10 @@ Writes report.md, report.json and figures/ into the --workdir.
 
 from absl import flags
 
-from ppg_jax import evaluate, experiment, report
+from ppg_jax import experiment
 from ppg_jax.launching import main
+from ppg_jax.report import report
+from ppg_jax.stages import evaluate
 
 CONVERSATIONS = flags.DEFINE_integer(
     "conversations", 0, "Print so many unselected conversations at the end."

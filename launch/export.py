@@ -7,9 +7,9 @@ from pathlib import Path
 
 from absl import flags
 
-from ppg_jax import export
+from ppg_jax.inference.pipeline import STAGES
 from ppg_jax.launching import main
-from ppg_jax.pipeline import STAGES
+from ppg_jax.serve import export
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run directory.")
 _OUTPUT = flags.DEFINE_string("output", None, "The folder to write.")

@@ -4,15 +4,15 @@ python -m launch.generate --workdir=RUN --input=in.jsonl --output=out.jsonl
 ... | python -m launch.generate --workdir=RUN --input=- --output=- --chunk=1 | ...
 
 A line {"id": .., "self_persona": [..], "context": [..]} comes back with the inferred
-`partner_persona`, the `response` and their log-probabilities (ppg_jax/generate.py has
-the details). Exit code 1: all is written, and some lines are error records.
+`partner_persona`, the `response` and their log-probabilities (the details are in
+ppg_jax/serve/generate.py). Exit code 1: all is written, some lines are error records.
 """
 
 from absl import flags
 
-from ppg_jax import generate
 from ppg_jax.launching import main
 from ppg_jax.serve import flags as serve_flags
+from ppg_jax.serve import generate
 
 _INPUT = flags.DEFINE_string("input", None, "JSON lines; - is stdin.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON lines; - is stdout.")

@@ -5,8 +5,9 @@ python -m launch.train_critic --config=... --workdir=... [--stage=critic_scratch
 
 from absl import flags
 
-from ppg_jax import critic, experiment
+from ppg_jax import experiment
 from ppg_jax.launching import main
+from ppg_jax.stages import critic
 
 
 def program():

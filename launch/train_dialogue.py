@@ -3,8 +3,9 @@
 python -m launch.train_dialogue --config=... --workdir=...
 """
 
-from ppg_jax import experiment, supervised
+from ppg_jax import experiment
 from ppg_jax.launching import main
+from ppg_jax.stages import supervised
 
 
 def program():

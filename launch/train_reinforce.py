@@ -4,8 +4,9 @@ python -m launch.train_reinforce --config=... --workdir=...
 Needs the finished stages persona, response and critic in the same --workdir.
 """
 
-from ppg_jax import experiment, reinforce
+from ppg_jax import experiment
 from ppg_jax.launching import main
+from ppg_jax.stages import reinforce
 
 
 def program():

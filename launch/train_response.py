@@ -5,8 +5,9 @@ python -m launch.train_response --config=... --workdir=... [--stage=response_wit
 
 from absl import flags
 
-from ppg_jax import experiment, supervised
+from ppg_jax import experiment
 from ppg_jax.launching import main
+from ppg_jax.stages import supervised
 
 
 def program():

@@ -13,7 +13,7 @@ __all__ = ["Pipeline"]
 
 def __getattr__(name):
     if name == "Pipeline":
-        from ppg_jax.pipeline import Pipeline
+        from ppg_jax.inference.pipeline import Pipeline
 
         return Pipeline
     raise AttributeError(f"module 'ppg_jax' has no attribute {name!r}")

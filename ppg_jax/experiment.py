@@ -6,11 +6,11 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ppg_jax import critic, evaluate, reinforce, supervised
 from ppg_jax.config import from_config_dict, to_config_dict
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.launching import one_line_errors
+from ppg_jax.stages import critic, evaluate, reinforce, supervised
 
 
 @dataclasses.dataclass(frozen=True)

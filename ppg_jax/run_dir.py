@@ -57,7 +57,7 @@ def claim(
     _lock(folder)
     ours = _fingerprint(config, inputs)
     path = folder / FINGERPRINT
-    theirs = _read_fingerprint(path) if path.exists() else ours
+    theirs = settings_of(folder) if path.exists() else ours
     new = {_sum_of(name) for name in later} - theirs.keys()
     changed = [k for k in ours | theirs if ours.get(k) != theirs.get(k)]
     told = _differences(theirs, ours, [k for k in changed if k not in new])
@@ -84,7 +84,7 @@ def agree(folder: Path, config, inputs: dict[str, str], section: str = "") -> No
     """
     ours = _fingerprint(config, inputs)
     sums = {_sum_of(name) for name in inputs}
-    theirs = _read_fingerprint(folder / FINGERPRINT)
+    theirs = settings_of(folder)
     shared = [
         k
         for k in ours.keys() & theirs.keys()
@@ -111,7 +111,9 @@ def _fingerprint(config, inputs: dict[str, str]) -> dict:
     return compared | {_sum_of(name): value for name, value in inputs.items()}
 
 
-def _read_fingerprint(path: Path) -> dict:
+def settings_of(folder: Path) -> dict:
+    """The settings and inputs of a stage, as {"optimizer.learning_rate": ..., ...}."""
+    path = folder / FINGERPRINT
     return read_json(
         path,
         f"so what {path.parent} was made from is not known. Delete that folder to "
@@ -164,13 +166,18 @@ def once(folder: Path, config, inputs: dict[str, str], make: Callable[[], dict])
 
 def finished_stage(workdir: Path, name: str) -> Path:
     """The folder of a stage that has its model; UserError if it has none yet."""
-    if not (workdir / name / RESULT).exists():
+    if not finished(workdir, name):
         program = PROGRAMS.get(name, f"the program of the stage with name={name!r}")
         raise UserError(
             f"{workdir / name} is not finished; first run {program} with the same "
             "--workdir."
         )
     return workdir / name
+
+
+def finished(workdir: Path, name: str) -> bool:
+    """Whether the stage has its model."""
+    return (workdir / name / RESULT).exists()
 
 
 def result_of(folder: Path) -> dict:
@@ -212,7 +219,7 @@ def find_models(run_dir, stage: str = "auto") -> Found:
     if (run_dir / EXPORTED).exists():
         return _find_exported(run_dir, stage)
     reinforced = run_dir / "reinforce"
-    if stage == "auto" and (reinforced / RESULT).exists():
+    if stage == "auto" and finished(run_dir, "reinforce"):
         kind = "reinforced"
         folders = reinforced / "model_persona", reinforced / "model_response"
     else:

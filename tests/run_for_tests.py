@@ -14,21 +14,21 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from ppg_jax import critic, supervised
 from ppg_jax.config import flatten
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, write_jsonl
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.files import write_json
-from ppg_jax.generation import Generator
+from ppg_jax.inference.generation import Generator
+from ppg_jax.inference.pipeline import Pipeline
+from ppg_jax.inference.sampling import Decoding
+from ppg_jax.inference.scoring import Scorer
 from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
-from ppg_jax.pipeline import Pipeline
 from ppg_jax.run_dir import claim
-from ppg_jax.sampling import Decoding
-from ppg_jax.scoring import Scorer
-from ppg_jax.train_state import params_sha256
+from ppg_jax.stages import critic, supervised
+from ppg_jax.training.train_state import params_sha256
 from tests import models_for_tests as small
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax import critic, reinforce, supervised
 from ppg_jax.benchmark.workload import OPTIMIZER, Job, Workload, in_order, padded
-from ppg_jax.generation import row_keys
-from ppg_jax.judge import Critic
+from ppg_jax.inference.critic import Critic
+from ppg_jax.inference.generation import row_keys
+from ppg_jax.inference.pipeline import Pipeline, PipelineConfig, Request
+from ppg_jax.inference.scoring import Scorer
 from ppg_jax.models import pretrained
-from ppg_jax.pipeline import Pipeline, PipelineConfig, Request
-from ppg_jax.rollouts import make_sampler, prompts_of
-from ppg_jax.scoring import Scorer
-from ppg_jax.train_state import TrainState, make_optimizer
+from ppg_jax.rl.rollouts import make_sampler, prompts_of
+from ppg_jax.stages import critic, reinforce, supervised
+from ppg_jax.training.train_state import TrainState, make_optimizer
 
 
 class Score:

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 import transformers
 
-from ppg_jax import rewards
 from ppg_jax.benchmark.workload import OPTIMIZER, Job, Part, Workload, in_order, padded
 from ppg_jax.data.batching import Batch
 from ppg_jax.data.pairs import RELATED, UNRELATED, PairBatch, collate
 from ppg_jax.data.prompts import BRANCHES
-from ppg_jax.judge import SCORED_AT_ONCE
-from ppg_jax.scoring import Score as NLL
+from ppg_jax.inference.critic import SCORED_AT_ONCE
+from ppg_jax.inference.scoring import Score as NLL
+from ppg_jax.rl import rewards
 
 
 class Setting(NamedTuple):
@@ -174,7 +174,7 @@ def target_nll(model, tokens, positions, index, targets, counted, mask):
 
 
 def branch_mask(branch, starts, positions) -> torch.Tensor:
-    """bool [B, 1, T, T]: `ppg_jax.scoring.branch_mask` in PyTorch."""
+    """bool [B, 1, T, T]: `ppg_jax.inference.scoring.branch_mask` in PyTorch."""
     own = (branch[:, :, None] == branch[:, None, :]).tril()
     before = positions[:, None, :] < starts[:, :, None]
     trunk = branch // BRANCHES * BRANCHES

@@ -29,7 +29,7 @@ from ppg_jax.errors import UserError
 from ppg_jax.models import hub, pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
-from ppg_jax.train_state import OptimizerConfig, initial_params
+from ppg_jax.training.train_state import OptimizerConfig, initial_params
 
 # Width, layers, heads; the tokenizer decides the vocabulary.
 GPT2_SIZES = {
@@ -47,7 +47,7 @@ DISTILBERT_SIZES = {
 PAIR_LENGTH = 128
 # So small that the work of later laps is that of the first.
 OPTIMIZER = OptimizerConfig(learning_rate=1e-5)
-WIDTHS = 8  # as `ppg_jax.supervised.Config` has it
+WIDTHS = 8  # as `ppg_jax.stages.supervised.Config` has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Job:
     the seed. batch_size: dialogues, contexts or pairs computed at once. micro_batch:
     instances that PyTorch learns or scores at once, contexts that CTranslate2 answers
     at once. parts: that we sum a gradient over. top_p: 0 is greedy. weights: of
-    `generate`, as in `ppg_jax.pipeline.PipelineConfig`.
+    `generate`, as in `ppg_jax.inference.pipeline.PipelineConfig`.
     """
 
     suite: str
@@ -124,7 +124,7 @@ class Workload:
         return [self._micro_batches(examples) for examples in plan]
 
     def parts(self, form: str) -> list[Part]:
-        """What is scored at once: like lengths, as `ppg_jax.scoring.Scorer` does."""
+        """What is scored at once: like lengths, as `inference.scoring.Scorer` does."""
         if form == "instance":
             return self._micro_batches(self.dialogue_examples())
         size = self.job.batch_size

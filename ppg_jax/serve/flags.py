@@ -6,8 +6,8 @@ from pathlib import Path
 from absl import flags
 
 from ppg_jax.config import from_config_dict
+from ppg_jax.inference.pipeline import STAGES, PipelineConfig
 from ppg_jax.models.quantize import WEIGHTS
-from ppg_jax.pipeline import STAGES, PipelineConfig
 
 
 def define() -> None:

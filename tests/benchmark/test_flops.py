@@ -12,9 +12,9 @@ from ppg_jax.benchmark.results import record, table
 from ppg_jax.benchmark.suites import OURS
 from ppg_jax.data.batching import Batch
 from ppg_jax.data.prompts import PromptConfig
+from ppg_jax.inference.scoring import target_log_probs
 from ppg_jax.losses import cross_entropy
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
-from ppg_jax.scoring import target_log_probs
 from tests import models_for_tests as small
 
 # Wide, so that norms and activations, which are not counted, weigh little.

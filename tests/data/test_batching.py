@@ -17,7 +17,7 @@ from ppg_jax.data.batching import (
     pack,
 )
 from ppg_jax.data.prompts import Example
-from ppg_jax.scoring import branch_mask
+from ppg_jax.inference.scoring import branch_mask
 from tests import models_for_tests as small
 
 

@@ -12,7 +12,7 @@ from ppg_jax.data.dialogue import Dialogue, instances
 from ppg_jax.data.prompts import CUES, PromptConfig, Prompts, sentences
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.errors import UserError
-from ppg_jax.generation import splice
+from ppg_jax.inference.generation import splice
 from tests import models_for_tests as small
 
 FORMS = list(product(("persona_first", "context_first"), ("text", "tokens")))

@@ -10,7 +10,9 @@ import pytest
 
 from ppg_jax.data.batching import collate
 from ppg_jax.errors import UserError
-from ppg_jax.generation import generate, pad_left, row_keys
+from ppg_jax.inference.generation import generate, pad_left, row_keys
+from ppg_jax.inference.sampling import Decoding
+from ppg_jax.inference.scoring import target_log_probs
 from ppg_jax.models import product
 from ppg_jax.models.dense import Dense
 from ppg_jax.models.quantize import (
@@ -20,9 +22,7 @@ from ppg_jax.models.quantize import (
     quantize,
     to_int8,
 )
-from ppg_jax.rollouts import completed
-from ppg_jax.sampling import Decoding
-from ppg_jax.scoring import target_log_probs
+from ppg_jax.rl.rollouts import completed
 from tests import models_for_tests as small
 
 tiles = pytest.mark.skipif(

@@ -1,0 +1,73 @@
+"""The critic as other stages use it: a frozen judge of any profile and response.
+
+`ppg_jax.stages.critic` trains one (paper, section 3.3).
+
+Axes: B pairs, T tokens, N pairs of any number.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from ppg_jax.data.pairs import RELATED, UNRELATED, PairBatch, PairEncoder, collate
+from ppg_jax.errors import UserError
+from ppg_jax.models import pretrained
+from ppg_jax.models.distilbert import DistilBert
+
+SCORED_AT_ONCE = 64
+
+
+class Critic:
+    """A trained critic, frozen: profile and response -> P(related)."""
+
+    def __init__(self, model: DistilBert, params, encoder: PairEncoder):
+        self.model, self.params = model, params
+        self._encoder = encoder
+
+    @classmethod
+    def load(cls, folder) -> "Critic":
+        """The critic of a model folder, for example RUN/critic/model.
+
+        Raises UserError if the folder is no classifier of two labels.
+        """
+        model, params, tokenizer = pretrained.load(folder)
+        check_classifier(model, folder)
+        limit = model.config.max_position_embeddings
+        encoder = PairEncoder(tokenizer, min(tokenizer.model_max_length, limit))
+        return cls(model, params, encoder)
+
+    def score(self, profiles: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """P(related) of each profile, one text, with its response: float32 [N].
+
+        A pair's score does not depend on the others, but for rounding (1e-6).
+        """
+        rows = self._encoder(profiles, responses)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        scores = np.zeros(len(rows), np.float32)
+        for start in range(0, len(order), SCORED_AT_ONCE):
+            chunk = order[start : start + SCORED_AT_ONCE]
+            # With the few lengths, few shapes to compile.
+            step = 4 if len(chunk) <= 32 else 16
+            height = -(-len(chunk) // step) * step
+            none = [UNRELATED] * len(chunk)
+            batch = collate([rows[i] for i in chunk], none, height)
+            scores[chunk] = _probability(self.model, self.params, batch)[: len(chunk)]
+        return scores
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probability(model: DistilBert, params, batch: PairBatch) -> jax.Array:
+    """P(related) [B]."""
+    logits = model.apply({"params": params}, batch.tokens, batch.attention_mask)
+    return jax.nn.softmax(logits)[:, RELATED]
+
+
+def check_classifier(model, source) -> None:
+    """Raises UserError unless `model` tells related from unrelated."""
+    if not isinstance(model, DistilBert) or model.config.num_labels != 2:
+        raise UserError(
+            f"{source} is no classifier of two labels, which a critic is; give a "
+            "DistilBERT or BERT folder, or the model/ of a finished critic."
+        )

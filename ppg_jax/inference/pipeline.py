@@ -1,0 +1,282 @@
+"""Context -> inferred partner persona -> response, from a finished run (figure 1).
+
+The persona passes from one generator to the other as token ids. Its text could tokenize
+differently, and the response would then answer another persona than the one scored.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from ppg_jax.config import from_config_dict, require_one_of, require_positive
+from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.prompts import PromptConfig, Prompts, sentences
+from ppg_jax.errors import UserError
+from ppg_jax.inference.generation import Completion, Generator
+from ppg_jax.inference.sampling import Decoding
+from ppg_jax.models import pretrained
+from ppg_jax.models.gpt2 import GPT2
+from ppg_jax.models.quantize import WEIGHTS, for_inference
+from ppg_jax.run_dir import find_models
+
+STAGES = ("auto", "supervised")
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """Which models of a run are used, and how they choose their words.
+
+    stage: "auto" takes the reinforced models if that stage has finished, else the
+    supervised ones. temperature 0 is greedy; top_k 0 and top_p 1 are off. batch_size:
+    contexts at once; on a CPU two such batches are at work at a time. weights: the type
+    of the generators' linear layers; less than float32 needs a CPU with AMX, or a GPU
+    for bfloat16, which then is the type of activations, too.
+    """
+
+    stage: str = "auto"
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    batch_size: int = 32
+    weights: str = "float32"
+
+    def __post_init__(self):
+        require_one_of(self, stage=STAGES, weights=WEIGHTS)
+        require_positive(self, "batch_size")
+        self.decoding(max_new_tokens=1)  # says what is wrong with the others
+
+    def decoding(self, max_new_tokens: int) -> Decoding:
+        return Decoding(
+            max_new_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PartnerPersona:
+    """What the response generator is told about the partner; prints as its text."""
+
+    text: str
+    sentences: tuple[str, ...]
+    tokens: tuple[int, ...]  # with the end token; () leaves the persona out
+    ended: bool = True  # False: cut at `max_persona_tokens`
+    log_prob: float | None = None  # of the sequence; None if it was given, not inferred
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """A generated response, and the persona that it was told; prints as its text."""
+
+    text: str
+    partner_persona: PartnerPersona
+    tokens: tuple[int, ...]  # without the end token
+    ended: bool  # False: cut at `max_response_tokens`
+    log_prob: float  # of the sequence, the end token included
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a response is asked for.  Raises UserError if it is no text.
+
+    context: the utterances so far, oldest first; the partner spoke last.
+    partner_persona: sentences, or a text, or an inferred one, all taken as given; ()
+    for none at all; None to have it inferred.
+    """
+
+    self_persona: Sequence[str]
+    context: Sequence[str]
+    partner_persona: Sequence[str] | str | PartnerPersona | None = None
+
+    def __post_init__(self):
+        for name in ("self_persona", "context"):
+            _check_texts(name, getattr(self, name))
+        partner = self.partner_persona
+        if isinstance(partner, str):
+            _check_texts("partner_persona", [partner])
+        elif not isinstance(partner, PartnerPersona | None):
+            _check_texts("partner_persona", partner)
+
+    def instance(self) -> Instance:
+        """This, in the form that `Prompts` reads."""
+        texts = tuple(self.self_persona), (), tuple(self.context)
+        return Instance("of this request", 0, *texts, response="")
+
+
+def _check_texts(name: str, value) -> None:
+    expected = "expected a list of strings"
+    if not isinstance(value, list | tuple):
+        raise UserError(f"{name!r} is of type {type(value).__name__}, {expected}.")
+    for text in value:
+        if not isinstance(text, str):
+            raise UserError(f"{name!r} holds a {type(text).__name__}, {expected}.")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # JSON can spell half of a surrogate pair, which no tokenizer can encode.
+            raise UserError(f"{name!r} holds half a character, {expected}.") from None
+
+
+class Pipeline:
+    """Both generators of a run.
+
+    >>> pipeline = Pipeline.load("runs/quickstart")
+    >>> reply = pipeline.reply(["i have two dogs."], ["hi ! what do you do ?"])
+    >>> print(reply, reply.partner_persona)
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts,
+        persona: tuple,
+        response: tuple,
+        config: PipelineConfig = PipelineConfig(),
+        stage: str = "supervised",
+    ):
+        """persona, response: (model, params) each, of the tokenizer of `prompts`. They
+        are kept as decoding reads them best, for inference alone.
+
+        Raises UserError if this machine is no faster with `config.weights`.
+        """
+        self.prompts, self.config, self.stage = prompts, config, stage
+        self.persona, self.response = (
+            for_inference(*generator, config.weights)
+            for generator in (persona, response)
+        )
+        longest = prompts.config
+        self._persona = self._generator(self.persona, longest.max_persona_tokens)
+        self._response = self._generator(self.response, longest.max_response_tokens)
+
+    def _generator(self, generator: tuple, max_new_tokens: int) -> Generator:
+        return Generator(
+            generator[0],
+            self.config.decoding(max_new_tokens),
+            self.prompts.end_id,
+            batch_size=self.config.batch_size,
+        )
+
+    @classmethod
+    def load(cls, run_dir, stage: str = "auto", **options) -> "Pipeline":
+        """The pipeline of a run directory or of a folder that `launch.export` wrote.
+
+        options: other fields of `PipelineConfig`, as temperature=0.8. Raises UserError
+        if a model is not there, and says which command makes it.
+        """
+        values = {"stage": stage, **options}
+        config = from_config_dict(PipelineConfig, values)
+        found = find_models(run_dir, config.stage)
+        persona, tokenizer = _load(found.persona, found.prompts)
+        response, same = _load(found.response, found.prompts)
+        if tokenizer.get_vocab() != same.get_vocab():
+            raise UserError(
+                f"{found.persona} and {found.response} have different tokenizers, but "
+                "one reads what the other writes; train both in one --workdir."
+            )
+        prompts = Prompts(tokenizer, found.prompts)
+        return cls(prompts, persona, response, config, found.stage)
+
+    def infer_partner(
+        self, self_persona: Sequence[str], context: Sequence[str]
+    ) -> PartnerPersona:
+        """Who the partner seems to be, from what was said so far."""
+        return self.infer_partners([Request(self_persona, context)])[0]
+
+    def reply(
+        self,
+        self_persona: Sequence[str],
+        context: Sequence[str],
+        partner_persona: Sequence[str] | str | PartnerPersona | None = None,
+    ) -> Reply:
+        """The next response; the partner persona is inferred unless it is given."""
+        return self.replies([Request(self_persona, context, partner_persona)])[0]
+
+    def infer_partners(
+        self, requests: Sequence[Request], numbers: Sequence[int] | None = None
+    ) -> list[PartnerPersona]:
+        """One for each request, in their order; given personas are not looked at.
+
+        numbers: what the randomness of each request derives from, its index if absent.
+        """
+        prompts = [self.prompts.persona_prompt(r.instance()) for r in requests]
+        _, params = self.persona
+        ids = [2 * number for number in _numbers(requests, numbers)]
+        completions = self._persona(params, prompts, self.config.seed, ids)
+        return [self._inferred(completion) for completion in completions]
+
+    def replies(
+        self, requests: Sequence[Request], numbers: Sequence[int] | None = None
+    ) -> list[Reply]:
+        """One for each request, in their order; `numbers` as in `infer_partners`."""
+        numbers = _numbers(requests, numbers)
+        partners = self._partners(requests, numbers)
+        prompts = [
+            self.prompts.response_prompt(request.instance(), partner.tokens or None)
+            for request, partner in zip(requests, partners, strict=True)
+        ]
+        _, params = self.response
+        # Odd, where personas have even ones: the two must not share their randomness.
+        ids = [2 * number + 1 for number in numbers]
+        completions = self._response(params, prompts, self.config.seed, ids)
+        return [
+            Reply(self.prompts.text(completion.tokens), partner, *completion)
+            for completion, partner in zip(completions, partners, strict=True)
+        ]
+
+    def check(self, request: Request) -> None:
+        """Raises UserError if the request's personas leave no room for completions."""
+        instance, partner = request.instance(), request.partner_persona
+        if partner is None:
+            self.prompts.persona_prompt(instance)
+            # The longest persona that can be inferred, its end token included.
+            tokens = (0,) * self.prompts.config.max_persona_tokens
+        else:
+            tokens = self._given(partner).tokens
+        self.prompts.response_prompt(instance, tokens or None)
+
+    def _partners(self, requests, numbers) -> list[PartnerPersona]:
+        asked = [i for i, r in enumerate(requests) if r.partner_persona is None]
+        inferred = self.infer_partners(
+            [requests[i] for i in asked], [numbers[i] for i in asked]
+        )
+        found = dict(zip(asked, inferred, strict=True))
+        return [
+            found[i] if i in found else self._given(request.partner_persona)
+            for i, request in enumerate(requests)
+        ]
+
+    def _inferred(self, completion: Completion) -> PartnerPersona:
+        text = self.prompts.text(completion.tokens)
+        tokens = tuple(self.prompts.generated_persona(completion.tokens))
+        return PartnerPersona(text, sentences(text), tokens, *completion[1:])
+
+    def _given(self, partner: Sequence[str] | str | PartnerPersona) -> PartnerPersona:
+        if isinstance(partner, PartnerPersona):
+            return partner
+        told = sentences(partner) if isinstance(partner, str) else tuple(partner)
+        tokens = self.prompts.persona_target(told) if told else ()
+        return PartnerPersona(self.prompts.text(tokens), told, tuple(tokens))
+
+
+def _numbers(requests, numbers) -> Sequence[int]:
+    return range(len(requests)) if numbers is None else numbers
+
+
+def _load(folder: Path, prompts: PromptConfig) -> tuple:
+    """((model, params), tokenizer) of a generator with room for these prompts."""
+    model, params, tokenizer = pretrained.load(folder)
+    if not isinstance(model, GPT2):
+        raise UserError(f"{folder} is no generator; expected a GPT-2 or DialoGPT.")
+    if model.config.n_positions < prompts.max_length:
+        raise UserError(
+            f"{folder} has {model.config.n_positions} positions, prompts.max_length is "
+            f"{prompts.max_length}; they belong to different runs."
+        )
+    return (model, params), tokenizer

@@ -1,0 +1,304 @@
+"""The figures of a report: PNGs of 1,200 pixels or more, legible at that size.
+
+Drawn on `Figure` objects and not through pyplot, so nothing opens a window and no
+state is shared with whoever calls us. Colours are Okabe and Ito's, which colour-blind
+readers can tell apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from ppg_jax.files import read_metrics
+from ppg_jax.report.results import STAGES, TURNS
+
+_STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.6,
+    "figure.constrained_layout.use": True,
+}
+_BLUE, _ORANGE, _GREEN, _PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+_GREY, _YELLOW, _SKY = "#999999", "#e69f00", "#56b4e9"
+_COLORS = {
+    "without": _YELLOW,
+    "training_only": _SKY,
+    "full": _GREEN,
+    "ours_supervised": _BLUE,
+    "ours": _ORANGE,
+}
+_MARKERS = "os^Dv<>P*X"
+_DPI = 150
+
+Records = Sequence[Mapping[str, float]]
+
+
+def draw(workdir: Path, numbers: Mapping) -> list[Path]:
+    """Writes every figure for which there is something to draw; returns their paths.
+
+    numbers: of `results.compute`. Folder: `figures/` in the run directory.
+    """
+    logs = {s: read_metrics(Path(workdir) / s / "metrics.jsonl") for s in STAGES}
+    kept = numbers["stages"].get("reinforce", {}).get("best_update")
+    folder = Path(workdir) / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    with matplotlib.rc_context(_STYLE):
+        for name, figure in [
+            ("systems_bar", systems_bar(numbers["responses"])),
+            ("perplexity_by_turn", perplexity_by_turn(numbers)),
+            ("training_curves", training_curves(logs)),
+            ("reinforce_curves", reinforce_curves(logs["reinforce"], kept)),
+        ]:
+            path = folder / f"{name}.png"
+            path.unlink(missing_ok=True)  # of an earlier report, with other stages
+            if figure is not None:
+                figure.savefig(path, dpi=_DPI)
+                paths.append(path)
+    return paths
+
+
+# --- Systems ------------------------------------------------------------------
+
+
+def systems_bar(systems: Mapping[str, dict]) -> Figure | None:
+    """Token PPL and BLEU-4 of every system with intervals, controls in grey."""
+    names = [n for n, s in systems.items() if s["metrics"]]
+    if not names:
+        return None
+    figure = Figure(figsize=(9.5, 1.5 + 0.36 * len(names)))
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, key, title, digits in [
+        (panels[0], "ppl_token", "Perplexity per token (lower is better)", 2),
+        (panels[1], "bleu", "ParlAI BLEU-4 (higher is better)", 2),
+    ]:
+        _bars(axes, [systems[n] for n in names], names, key, digits)
+        axes.set_title(title)
+    panels[0].set_yticks(range(len(names)), [systems[n]["label"] for n in names])
+    panels[0].invert_yaxis()
+    figure.supxlabel("bars: 95 % intervals over dialogues", fontsize=9, color="#555555")
+    return figure
+
+
+def _bars(axes, systems: Sequence[dict], names: Sequence[str], key, digits) -> None:
+    measured = [s["metrics"].get(key) for s in systems]
+    widest = max((m["high"] for m in measured if m), default=1.0)
+    for row, (name, system, m) in enumerate(zip(names, systems, measured, strict=True)):
+        if m is None:
+            told = "no perplexity: not a model" if system["control"] else "not measured"
+            axes.text(0.02 * widest, row, told, va="center", color=_GREY, fontsize=9)
+            continue
+        color = "#bdbdbd" if system["control"] else _COLORS.get(name, _PINK)
+        error = [[m["value"] - m["low"]], [m["high"] - m["value"]]]
+        axes.barh(row, m["value"], color=color, height=0.66)
+        axes.errorbar(
+            m["value"], row, xerr=error, color="#222222", capsize=3, linewidth=1.2
+        )
+        told = f"{m['value']:.{digits}f}"
+        axes.text(m["high"] + 0.02 * widest, row, told, va="center", fontsize=9)
+    axes.set_xlim(0, 1.17 * widest)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
+
+
+# --- Cold start ---------------------------------------------------------------
+
+
+def perplexity_by_turn(numbers: Mapping) -> Figure | None:
+    """The paper's Figure 3: PPL against how much the partner has said, per system."""
+    table = numbers["perplexity_by_turn"]
+    if not table:
+        return None
+    figure = Figure(figsize=(8.5, 5))
+    axes = figure.subplots()
+    turns = [t for t in TURNS if any(t in points for points in table.values())]
+    asides = np.linspace(-0.18, 0.18, len(table)) if len(table) > 1 else [0.0]
+    for i, (name, points) in enumerate(table.items()):
+        label = numbers["responses"][name]["label"]
+        color, marker = _COLORS.get(name, _PINK), _MARKERS[i % len(_MARKERS)]
+        _turn_line(axes, points, turns, asides[i], color, marker, label)
+    axes.set_xticks(range(len(turns)), [_turn_label(t, table) for t in turns])
+    axes.set_xlabel("N: what the partner has said so far, in utterances")
+    axes.set_ylabel("perplexity per token")
+    axes.set_title("Cold start: perplexity of the response, with 95 % intervals")
+    axes.grid(axis="x", visible=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2)
+    return figure
+
+
+def _turn_line(axes, points, turns, aside: float, color, marker, label) -> None:
+    """One system's points, moved aside so that intervals do not cover each other."""
+    known = [(x, points[turn]) for x, turn in enumerate(turns) if turn in points]
+    x = np.array([x for x, _ in known]) + aside
+    values, low, high = (
+        np.array([p[key] for _, p in known]) for key in ("value", "low", "high")
+    )
+    axes.errorbar(
+        x,
+        values,
+        yerr=[values - low, high - values],
+        color=color,
+        marker=marker,
+        markersize=6,
+        capsize=3,
+        linestyle="none",
+        label=label,
+    )
+    # "all" is no further point of the course over turns, so no line leads to it.
+    course = len(known) - (turns[-1] == "all")
+    axes.plot(x[:course], values[:course], color=color, linewidth=1.2, alpha=0.7)
+
+
+def _turn_label(turn: str, table: Mapping[str, dict]) -> str:
+    count = next(p[turn]["instances"] for p in table.values() if turn in p)
+    return f"{turn}\n({count:,} instances)"
+
+
+# --- Training -----------------------------------------------------------------
+
+
+class Curve(NamedTuple):
+    """One line of a panel: a key of metrics.jsonl, or one computed from a record."""
+
+    key: str
+    label: str
+    color: str
+    smooth: bool = True  # whether single batches are too noisy to be read
+
+
+def training_curves(logs: Mapping[str, Records]) -> Figure | None:
+    """Loss and validation loss of each supervised stage; the critic's accuracy."""
+    panels = []
+    for stage, title in [
+        ("dialogue", "Model of whole dialogues"),
+        ("persona", "Persona generator"),
+        ("response", "Response generator"),
+        ("response_without", "Response generator, no partner persona"),
+    ]:
+        curves = [
+            Curve("loss", "training", _SKY),
+            Curve("valid_nll", "validation", _ORANGE, smooth=False),
+        ]
+        panels.append((logs[stage], title, "nats per token", curves))
+    nats = [
+        Curve("loss", "training", _SKY),
+        Curve("valid_nll", "validation", _ORANGE, smooth=False),
+    ]
+    share = [
+        Curve("accuracy", "training", _SKY),
+        Curve("valid_accuracy", "validation", _ORANGE, smooth=False),
+    ]
+    panels.append((logs["critic"], "Critic: loss", "nats per pair", nats))
+    panels.append((logs["critic"], "Critic: accuracy", "share", share))
+    return _small_multiples(panels, columns=3, width=12)
+
+
+def reinforce_curves(log: Records, kept: int | None) -> Figure | None:
+    """What REINFORCE changes (the paper's Figure 4, unscaled), and signs of harm.
+
+    kept: the update whose policies were kept, marked by a dotted line.
+    """
+
+    def one(key, color=_BLUE, **options):
+        return [Curve(key, "", color, **options)]
+
+    def both(key):
+        return [
+            Curve(f"persona_{key}", "persona", _GREEN),
+            Curve(f"response_{key}", "response", _BLUE),
+        ]
+
+    response = one("valid_response_ppl", smooth=False)
+    persona = one("valid_persona_ppl", _GREEN, smooth=False)
+    figure = _small_multiples(
+        [
+            (log, "Reward", "mean of +1 and -1", one("reward", _ORANGE)),
+            (log, "Critic score", "mean P(related)", one("critic_score", _ORANGE)),
+            (log, "KL to the supervised model", "nats per token", both("kl")),
+            (log, "Validation PPL: response", "per token", response),
+            (log, "Validation PPL: persona", "per token", persona),
+            (log, "Entropy", "nats per token", both("entropy")),
+            (log, "Length", "tokens", both("length")),
+            (log, "Distinct-2 within a batch", "share", both("distinct_2")),
+            (log, "Ended by themselves", "share", both("ended")),
+        ],
+        columns=3,
+        width=12,
+    )
+    if figure is not None and kept is not None:
+        for axes in figure.axes:
+            axes.axvline(kept, color="#555555", linestyle=":", linewidth=1.2)
+    return figure
+
+
+def _small_multiples(panels, columns: int, width: float) -> Figure | None:
+    """A grid of the panels (records, title, unit, curves) that have any point."""
+    full = [
+        (title, unit, drawn)
+        for records, title, unit, curves in panels
+        if (drawn := [(c, p) for c in curves if len(p := _points(records, c.key))])
+    ]
+    if not full:
+        return None
+    columns = min(columns, len(full))
+    rows = -(-len(full) // columns)
+    figure = Figure(figsize=(width, 2.5 * rows + 0.3))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(full) :]:
+        axes.set_visible(False)
+    for axes, (title, unit, drawn) in zip(grid.flat, full, strict=False):
+        _panel(axes, title, unit, drawn)
+    for axes in grid.flat[max(0, len(full) - columns) : len(full)]:
+        axes.set_xlabel("updates")
+    return figure
+
+
+def _points(records: Records, key: str) -> np.ndarray:
+    """(step, value) [S, 2] of the finite values; a KL of 0 stands for not measured."""
+    known = [(r["step"], r[key]) for r in records if np.isfinite(r.get(key, np.nan))]
+    if key.endswith("_kl"):
+        known = [(step, value) for step, value in known if value != 0]
+    return np.array(known, np.float64).reshape(-1, 2)
+
+
+def _panel(axes, title: str, unit: str, drawn) -> None:
+    for curve, points in drawn:
+        steps, values = points.T
+        if curve.smooth and len(values) > 10:
+            axes.plot(steps, values, color=curve.color, alpha=0.25, linewidth=0.8)
+            values = _running_mean(values, max(3, len(values) // 20))
+            marker = ""
+        else:
+            marker = "o" if len(values) <= 40 else ""
+        axes.plot(
+            steps,
+            values,
+            color=curve.color,
+            label=curve.label,
+            marker=marker,
+            markersize=3.5,
+        )
+    axes.set_title(title)
+    axes.set_ylabel(unit)
+    axes.margins(x=0.02)
+    if any(curve.label for curve, _ in drawn):
+        axes.legend()
+
+
+def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Centred mean; at the ends over what there is."""
+    ones = np.convolve(np.ones_like(values), np.ones(window), "same")
+    return np.convolve(values, np.ones(window), "same") / ones

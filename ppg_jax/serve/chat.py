@@ -1,0 +1,136 @@
+"""A conversation in the terminal, with the partner persona shown as it is inferred.
+
+The model has a persona of its own and, before each reply, infers one for the person who
+types. What is typed is brought into the form of PersonaChat, lower case with spaced
+punctuation, for that is all that a model trained from scratch has seen.
+"""
+
+import contextlib
+import dataclasses
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ppg_jax.data.personachat import expand_contractions
+from ppg_jax.errors import UserError
+from ppg_jax.inference.pipeline import Pipeline, PipelineConfig, Request
+
+PROMPT = "you: "
+HELP = """\
+/persona             shows who the model is
+/persona A.|B.       makes it someone else
+/reset               forgets the conversation
+/quit, or Ctrl-D     leaves"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """self_persona: the model's sentences, joined by "|"; "" for none.
+
+    as_typed: what is typed stays as it is.
+    """
+
+    self_persona: str = "i have two dogs.|i love to sing.|i work in a library."
+    as_typed: bool = False
+    pipeline: PipelineConfig = PipelineConfig()
+
+
+class Chat:
+    """One conversation: what was said, and who the partner seems to be."""
+
+    def __init__(self, pipeline: Pipeline, config: Config):
+        self._pipeline, self._as_typed = pipeline, config.as_typed
+        self._turns = 0  # each has a random number of its own, after a reset too
+        self._set_persona(config.self_persona)
+        self._reset()
+
+    def hear(self, line: str) -> list[str]:
+        """What to show for a line that was typed: a reply, or a command's outcome."""
+        line = line.strip()
+        if not line.startswith("/"):
+            return self._reply(line) if line else []
+        command, _, rest = line.partition(" ")
+        if command == "/persona":
+            return self._change_persona(rest)
+        if command == "/reset":
+            self._reset()
+            return ["(a new conversation)"]
+        if command == "/help":
+            return HELP.splitlines()
+        return [f"(no command {command}; /help lists them)"]
+
+    def describe(self) -> str:
+        return f"(the model is: {' '.join(self._persona) or 'anyone'})"
+
+    def _reply(self, utterance: str) -> list[str]:
+        if not self._as_typed:
+            utterance = as_in_personachat(utterance)
+        self._context.append(utterance)
+        request = Request(self._persona, self._context)
+        (reply,) = self._pipeline.replies([request], [self._turns])
+        self._turns += 1
+        self._context.append(reply.text)
+        shown = [f"it:  {reply.text}"]
+        if reply.partner_persona.text != self._partner:
+            self._partner = reply.partner_persona.text
+            shown.insert(0, f"     (you seem to be: {self._partner or 'anyone'})")
+        return shown
+
+    def _change_persona(self, text: str) -> list[str]:
+        if text:
+            try:
+                self._set_persona(text)
+            except UserError as error:
+                return [f"({error})"]
+        return [self.describe()]
+
+    def _set_persona(self, text: str) -> None:
+        if not self._as_typed:
+            text = expand_contractions(text.lower())
+        persona = tuple(s.strip() for s in text.split("|") if s.strip())
+        self._pipeline.check(Request(persona, ()))
+        self._persona = persona
+
+    def _reset(self) -> None:
+        self._context: list[str] = []
+        self._partner = ""
+
+
+def as_in_personachat(utterance: str) -> str:
+    """ "Hi, I'm Bob!" -> "hi , i am bob !" """
+    text = expand_contractions(utterance.lower())
+    return " ".join(re.sub(r"([.,!?;]+)(?=\s|$)", r" \1", text).split())
+
+
+def run(config: Config, workdir: Path) -> None:
+    """Talks until the end of stdin."""
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(errors="replace")  # one odd byte is no reason to leave
+    options = dataclasses.asdict(config.pipeline)
+    pipeline = Pipeline.load(workdir, **options)
+    chat = Chat(pipeline, config)
+    print(f"{chat.describe()}\n({pipeline.stage} models; /help lists the commands)")
+    for line in _typed():
+        if line.strip() in ("/quit", "/exit"):
+            break
+        for shown in chat.hear(line):
+            # A byte-level model can write any byte, and a terminal would obey some.
+            print(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", shown), flush=True)
+
+
+def _typed() -> Iterator[str]:
+    """The lines of stdin, with a prompt; where they are piped in, they are echoed."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        for line in sys.stdin:
+            print(PROMPT + line.rstrip("\n"), flush=True)
+            yield line
+        return
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  input() edits and recalls lines with it
+    while True:
+        try:
+            yield input(PROMPT)
+        except EOFError:
+            print()
+            return

@@ -1,0 +1,334 @@
+"""Responses for many contexts: JSON lines in, JSON lines out, in the same order.
+
+    {"id": 7, "self_persona": ["i sing."], "context": ["hi !", "hello .", "you sing ?"]}
+
+comes back as
+
+    {"id": 7, "partner_persona": ["i am a nurse.", "i love tea."], "response": "yes !",
+     "partner_persona_log_prob": -8.1253, "response_log_prob": -3.0672}
+
+Every input line has one output line. A `partner_persona` that is given is taken as it
+is, and has no log-probability (null); an `id` that is missing is the line's number. A
+bad line becomes {"id": ..., "line": 17, "error": ...}, and the rest goes on.
+
+Answers are written chunk by chunk to OUTPUT.part, which becomes OUTPUT at the end;
+OUTPUT.settings.json says what they were made from. A killed run goes on after its last
+whole chunk: then the batches, and so the last digits, are those of a run in one go.
+"""
+
+import dataclasses
+import datetime
+import difflib
+import hashlib
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from ppg_jax.config import flatten, require_positive
+from ppg_jax.data.dialogue import DataError
+from ppg_jax.errors import UserError
+from ppg_jax.files import hold, write_json
+from ppg_jax.inference.pipeline import Pipeline, PipelineConfig, Reply, Request
+from ppg_jax.training.train_state import params_sha256
+
+FIELDS = ("id", "self_persona", "context", "partner_persona")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """input, output: files of JSON lines, or "-" for stdin and stdout.
+
+    chunk: lines that are answered together, and then written: what a kill may cost, and
+    what a program that talks through pipes waits for. None: 8 batches, at least 64.
+    """
+
+    input: str
+    output: str
+    pipeline: PipelineConfig = PipelineConfig()
+    chunk: int | None = None
+
+    def __post_init__(self):
+        if self.chunk is not None:
+            require_positive(self, "chunk")
+
+    @property
+    def chunk_lines(self) -> int:
+        """Enough for full batches of like lengths, unless `chunk` says how many."""
+        return self.chunk or max(64, 8 * self.pipeline.batch_size)
+
+
+class Counts(NamedTuple):
+    """Output lines, and those among them that are error records."""
+
+    lines: int = 0
+    errors: int = 0
+
+
+def run(config: Config, workdir: Path) -> Counts:
+    """Answers every line of the input, or goes on, or says that it is done.
+
+    Raises UserError if the output holds answers to something else.
+    """
+    try:
+        if not _is_stream(config.input):
+            open(config.input, "rb").close()  # before the models are loaded
+        options = dataclasses.asdict(config.pipeline)
+        return answer_file(config, Pipeline.load(workdir, **options))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = error.filename or config.output
+        raise UserError(f"{name}: {error.strerror}.") from None
+
+
+def answer_file(config: Config, pipeline: Pipeline) -> Counts:
+    """`run` with a pipeline that is there already."""
+    if _is_stream(config.output):
+        with _open(config.output, "wb", sys.stdout) as file:
+            return _write(config, pipeline, file, Counts(), None)
+    output = Path(config.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    part = _beside(output, ".part")
+    if _is_stream(config.input):
+        total = None
+        _refuse_to_replace(output, _beside(output, ".settings.json"))
+    else:
+        total = _claim(config, pipeline, output)
+        if output.exists():
+            return _report(config, "done already", _whole_lines(output)[0])
+    with part.open("ab") as file:
+        hold(file, f"{part} is being written by another process.")
+        kept, size = Counts(), 0
+        if total is not None:
+            kept, size = _whole_lines(part, config.chunk_lines)
+        file.truncate(size)
+        counts = _write(config, pipeline, file, kept, total)
+        os.replace(part, output)
+    return counts
+
+
+def _write(config, pipeline, file: BinaryIO, done: Counts, total) -> Counts:
+    """Appends the answers that follow the `done` ones, chunk by chunk."""
+    progress, durable = _Progress(done.lines, total), not _is_stream(config.output)
+    with _open(config.input, "rb", sys.stdin) as lines:
+        numbered = itertools.islice(enumerate(lines, 1), done.lines, None)
+        while chunk := list(itertools.islice(numbered, config.chunk_lines)):
+            records = answer_lines(pipeline, chunk, _name(config.input, "stdin"))
+            errors = sum("error" in record for record in records)
+            done = Counts(done.lines + len(chunk), done.errors + errors)
+            file.write(b"".join(map(_encode, records)))
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+            progress.show(done.lines)
+    return _report(config, "done", done)
+
+
+def answer_lines(
+    pipeline: Pipeline, lines: Iterable[tuple[int, bytes]], source: str
+) -> list[dict]:
+    """One record for each (line number, line); what is wrong is told on stderr."""
+    asked = [_question(pipeline, number, line) for number, line in lines]
+    good = [question for question in asked if question.request]
+    replies = iter(
+        pipeline.replies([q.request for q in good], [q.number for q in good])
+    )
+    records = []
+    for question in asked:
+        if question.request:
+            records.append(_answer(question.id, next(replies)))
+        else:
+            print(DataError(source, question.number, question.error), file=sys.stderr)
+            where = {"id": question.id, "line": question.number}
+            records.append(where | {"error": question.error})
+    return records
+
+
+class _Question(NamedTuple):
+    number: int  # of the line, from 1
+    id: str | int | None
+    request: Request | None
+    error: str = ""
+
+
+def _question(pipeline: Pipeline, number: int, line: bytes) -> _Question:
+    id = None
+    try:
+        record = _parse(line)
+        id = _checked_id(record.get("id", number))
+        request = _request(record)
+        pipeline.check(request)
+    except UserError as error:
+        return _Question(number, id, None, str(error))
+    return _Question(number, id, request)
+
+
+def _parse(line: bytes) -> dict:
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise UserError("not UTF-8, expected UTF-8 text.") from None
+    except json.JSONDecodeError as error:
+        told = f"not JSON ({error.msg}), expected one object a line."
+        raise UserError(told) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"not readable ({error}), expected one object a line."
+        ) from None
+    if not isinstance(record, dict):
+        told = f"{type(record).__name__}, expected an object with fields."
+        raise UserError(told)
+    return record
+
+
+def _checked_id(id: Any) -> str | int:
+    sound = type(id) in (str, int)
+    if sound and isinstance(id, str):
+        sound = not any("\ud800" <= c <= "\udfff" for c in id)
+    if not sound:
+        raise UserError("field 'id' is wrong, expected a string or a whole number.")
+    return id
+
+
+def _request(record: dict) -> Request:
+    for name in record.keys() - set(FIELDS):
+        for meant in difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.7):
+            raise UserError(f"unknown field {name!r}, expected {meant!r}.")
+    for name in ("self_persona", "context"):
+        if name not in record:
+            raise UserError(f"no field {name!r}, expected a list of strings.")
+    return Request(*(record.get(name) for name in FIELDS[1:]))
+
+
+def _answer(id: str | int, reply: Reply) -> dict:
+    partner = reply.partner_persona
+    given = partner.log_prob is None
+    return {
+        "id": id,
+        "partner_persona": partner.sentences,
+        "response": reply.text,
+        "partner_persona_log_prob": None if given else round(partner.log_prob, 4),
+        "response_log_prob": round(reply.log_prob, 4),
+    }
+
+
+def _encode(record: dict) -> bytes:
+    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+
+
+def _is_stream(name: str) -> bool:
+    """Whether it cannot be read twice or replaced: "-", a pipe, a device."""
+    path = Path(name)
+    is_device = path.exists() and not path.is_file() and not path.is_dir()
+    return name == "-" or is_device
+
+
+def _open(name: str, mode: str, standard) -> BinaryIO:
+    # A copy of stdin or stdout: closing it leaves the process its own.
+    return open(os.dup(standard.fileno()) if name == "-" else name, mode)
+
+
+def _name(name: str, standard: str) -> str:
+    return standard if name == "-" else name
+
+
+def _beside(output: Path, ending: str) -> Path:
+    return output.with_name(output.name + ending)
+
+
+def _refuse_to_replace(*paths: Path) -> None:
+    for path in paths:
+        if path.exists():
+            raise UserError(f"{path} is there already; give another --output.")
+
+
+def _claim(config: Config, pipeline: Pipeline, output: Path) -> int:
+    """Makes `output` belong to these settings, or refuses by name; counts the input."""
+    ours, total = _settings(config, pipeline)
+    path = _beside(output, ".settings.json")
+    if not path.exists():
+        _refuse_to_replace(output, _beside(output, ".part"))
+        write_json(path, ours)
+    theirs = json.loads(path.read_text(encoding="utf-8"))
+    changed = [k for k in ours | theirs if ours.get(k) != theirs.get(k)]
+    if changed:
+        told = "; ".join(
+            f"{k} was {theirs.get(k)!r}, is {ours.get(k)!r}" for k in changed[:3]
+        )
+        raise UserError(
+            f"{output} was begun with another setting ({told}). Give another "
+            "--output, or delete it with its .settings.json and .part to start again."
+        )
+    return total
+
+
+def _settings(config: Config, pipeline: Pipeline) -> tuple[dict, int]:
+    """Everything that the answers depend on, and how many lines ask for one."""
+    digest, total = hashlib.sha256(), 0
+    with open(config.input, "rb") as lines:
+        for total, line in enumerate(lines, 1):  # noqa: B007
+            digest.update(line)
+    settings = flatten(pipeline.config) | {"chunk": config.chunk_lines}
+    settings |= flatten(pipeline.prompts.config, "prompts.")
+    settings["sha256 of the input"] = digest.hexdigest()
+    for name in ("persona", "response"):
+        _, params = getattr(pipeline, name)
+        settings[f"params_sha256 of the {name} generator"] = params_sha256(params)
+    return settings, total
+
+
+def _whole_lines(path: Path, chunk: int = 1) -> tuple[Counts, int]:
+    """What can be kept of earlier answers, in whole chunks; and its bytes."""
+    kept, size = Counts(), 0
+    lines = errors = end = 0
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith(b"\n"):
+                break
+            lines += 1
+            errors += "error" in record
+            end += len(line)
+            if lines % chunk == 0:
+                kept, size = Counts(lines, errors), end
+    return kept, size
+
+
+def _report(config: Config, state: str, counts: Counts) -> Counts:
+    name = _name(config.output, "stdout")
+    told = f"generate: {name}: {state}, {counts.lines} lines"
+    if counts.errors:
+        told += f", {counts.errors} of them error records"
+    print(told, file=sys.stderr)
+    return counts
+
+
+class _Progress:
+    """Lines on stderr with the rate and, where the total is known, the time left."""
+
+    def __init__(self, start: int, total: int | None):
+        self._start, self._total = start, total
+        self._began = self._shown = time.monotonic()
+        if start:
+            print(f"generate: going on after line {start}", file=sys.stderr)
+
+    def show(self, done: int, every: float = 10.0) -> None:
+        """At most every `every` seconds."""
+        now = time.monotonic()
+        if now - self._shown < every:
+            return
+        self._shown = now
+        rate = (done - self._start) / (now - self._began)
+        told = f"generate: {done} lines  {rate:.2f} lines/s"
+        if self._total is not None:
+            left = round((self._total - done) / rate)
+            told += f"  ETA {datetime.timedelta(seconds=left)}"
+        print(told, file=sys.stderr, flush=True)

@@ -1,0 +1,316 @@
+"""Supervised training of the two generators (paper, sections 3.1 and 3.2).
+
+The persona generator learns P(partner persona | self persona, context), the response
+generator P(response | self persona, partner persona, context); the loss counts the
+target and its end token only.
+
+Differs from the paper: by default one pass over a dialogue serves all its instances
+(`batching="dialogue"`: the same losses, several times fewer tokens); the `paper` preset
+takes instances one by one.
+"""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppg_jax import run_dir
+from ppg_jax.config import DTYPES, require_one_of, require_positive
+from ppg_jax.data import corpus, tokenization
+from ppg_jax.data.batching import Batches
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.dialogue import Dialogue, instances
+from ppg_jax.data.prompts import Example, PromptConfig, Prompts
+from ppg_jax.data.retrieval import top_k_sentences
+from ppg_jax.errors import UserError
+from ppg_jax.inference.scoring import Scorer, mean_nll, target_log_probs
+from ppg_jax.models import hub, pretrained
+from ppg_jax.models.gpt2 import GPT2, GPT2Config, resize_vocabulary
+from ppg_jax.training import loop
+from ppg_jax.training.train_state import (
+    OptimizerConfig,
+    TrainState,
+    accumulate,
+    initial_params,
+    make_optimizer,
+    params_sha256,
+)
+
+TASKS = ("persona", "response", "dialogue")
+PARTNER_PERSONAS = ("gold", "top3", "none")
+BATCHINGS = ("dialogue", "instance")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One generator.
+
+    name: its folder in the run directory. task: what it writes; a dialogue is written
+    with its personas before it. partner_persona: what a response generator is told: all
+    gold sentences, the three that BM25 finds for the context, or nothing. tokenizer:
+    "bpe:SIZE" or a folder; empty takes that of `init`.
+    init: a folder or hub id to start from; empty starts from scratch with `model`.
+    init_stage: instead, a stage of the same run directory to start from.
+    batch_size: dialogues or instances, after `batching`. micro_batches: parts the
+    gradient is summed over. widths: how many padded lengths the batches have.
+    validation_dialogues: the first so many, for the curve; 0 is all.
+    """
+
+    name: str
+    task: str
+    data: DataConfig = DataConfig()
+    prompts: PromptConfig = PromptConfig()
+    tokenizer: str = "bpe:8192"
+    partner_persona: str = "gold"
+    init: str = ""
+    init_stage: str = ""
+    model: GPT2Config = GPT2Config()
+    dtype: str = "float32"
+    dropout: bool = True
+    batching: str = "dialogue"
+    batch_size: int = 4
+    micro_batches: int = 1
+    widths: int = 8
+    epochs: float = 2.0
+    optimizer: OptimizerConfig = OptimizerConfig()
+    seed: int = 0
+    validation_dialogues: int = 128
+    evaluate_every: int = 500
+    checkpoint_every: int = 500
+    log_every: int = 20
+
+    def __post_init__(self):
+        require_one_of(
+            self,
+            task=TASKS,
+            partner_persona=PARTNER_PERSONAS,
+            batching=BATCHINGS,
+            dtype=DTYPES,
+        )
+        require_positive(self, "batch_size", "micro_batches", "widths", "log_every")
+        require_positive(self, "epochs")
+        if not (self.tokenizer or self.init):
+            raise ValueError(
+                'tokenizer="" takes that of init, and init is empty, too; give '
+                '"bpe:8192", a folder, or what the stage in init_stage was given.'
+            )
+        if self.init and self.init_stage:
+            raise ValueError("init and init_stage are both given; leave one empty.")
+        if self.task == "dialogue" and self.batching == "instance":
+            raise ValueError('task="dialogue" is not learned by batching="instance".')
+        if self.batch_size % self.micro_batches:
+            raise ValueError(
+                f"batch_size={self.batch_size} is not a multiple of "
+                f"micro_batches={self.micro_batches}."
+            )
+        if self.partner_persona == "top3" and self.batching == "dialogue":
+            raise ValueError(
+                'partner_persona="top3" differs from turn to turn; it needs '
+                'batching="instance".'
+            )
+
+
+def run(config: Config, workdir: Path) -> dict:
+    """Trains the generator in `workdir`/`config.name`, or goes on, or says it is done.
+
+    Returns the content of result.json: steps, validation perplexity, params_sha256.
+    """
+    workdir = Path(workdir)
+    splits = corpus.load_splits(config.data)
+    tokenizer = run_tokenizer(config, workdir, splits["train"])
+    start = start_of(config, workdir)
+    read = run_dir.sums_of(splits, "train", "valid")
+    read["tokenizer"] = tokenization.sha256(tokenizer)
+    if start:
+        read["initial weights"] = params_sha256(start[1])
+    folder, first = workdir / config.name, [start]
+    del start  # `make` pops it: nothing here keeps the first weights in training
+
+    def make() -> dict:
+        return train(config, folder, splits, tokenizer, first)
+
+    return run_dir.once(folder, config, read, make)
+
+
+def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
+    """Trains and exports the model; returns its result.
+
+    first: what `start_of` gives, popped, so that nobody keeps the first weights.
+    """
+    prompts = Prompts(tokenizer, config.prompts)
+    model, params = initial(config, tokenizer, first.pop())
+    learned = checked_examples(config, prompts, splits, "train")
+    batches = Batches(learned, config.batch_size, config.seed, config.widths)
+    steps = max(1, round(config.epochs * batches.steps_per_epoch))
+    tx = make_optimizer(config.optimizer, steps)
+    train_step = make_train_step(
+        model, tx, config.micro_batches, config.seed, config.dropout
+    )
+    valid = checked_examples(config, prompts, splits, "valid")
+    evaluate = make_evaluate(config, model, valid)
+    parameters = sum(p.size for p in jax.tree.leaves(params))
+    state = [TrainState.create(params, tx)]
+    del params
+    state = loop.train(
+        config.name,
+        folder,
+        state.pop(),
+        lambda state, step: train_step(state, batches(step)),
+        loop.Schedule(
+            steps, config.log_every, config.checkpoint_every, config.evaluate_every
+        ),
+        evaluate,
+    )
+    pretrained.export(model, state.params, tokenizer, folder / "model")
+    return {
+        "steps": steps,
+        "parameters": parameters,
+        "valid_ppl": float(evaluate(state)[1]["valid_ppl"]),
+        "params_sha256": params_sha256(state.params),
+    }
+
+
+def make_evaluate(config: Config, model, valid: Sequence[Example]):
+    """state -> (state, metrics): the perplexity of `valid`."""
+    scorer = Scorer(model, widths=config.widths)
+
+    def evaluate(state: TrainState):
+        nll = mean_nll(scorer(state.params, valid).values())
+        print(f"{config.name}: valid perplexity {np.exp(nll):.3f}", file=sys.stderr)
+        return state, {"valid_nll": nll, "valid_ppl": np.exp(nll)}
+
+    return evaluate
+
+
+def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
+    """The tokenizer that all generators of a run directory share."""
+    return tokenization.of_run(
+        config.tokenizer or config.init,
+        Path(workdir) / "tokenizer",
+        train,
+        config.prompts.special_tokens,
+        hub.locate,
+    )
+
+
+def start_of(config: Config, workdir: Path):
+    """(model, params) that training starts from; None to start from scratch."""
+    source = config.init
+    if config.init_stage:
+        source = str(run_dir.finished_stage(workdir, config.init_stage) / "model")
+    if not source:
+        return None
+    model, params, _ = pretrained.load(source)
+    if not isinstance(model, GPT2):
+        raise UserError(f"{source} is no GPT-2; {config.name} starts from one.")
+    return model, params
+
+
+def initial(config: Config, tokenizer, start):
+    """(model, params): `start` with a row for each token, or fresh from the seed.
+
+    Raises UserError if a prompt of full length does not fit into the model.
+    """
+    params = None
+    if start:
+        model, params = start
+        missing = len(tokenizer) - model.config.vocab_size
+        if missing > 0:
+            params = resize_vocabulary(params, len(tokenizer))
+        vocab_size = max(len(tokenizer), model.config.vocab_size)
+        sizes = dataclasses.replace(model.config, vocab_size=vocab_size)
+    else:
+        sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
+    longest = config.prompts.max_length
+    if longest > sizes.n_positions:
+        raise UserError(
+            f"prompts.max_length={longest} is more than the {sizes.n_positions} "
+            f"positions of the model of {config.name}; lower it or raise n_positions."
+        )
+    model = GPT2(sizes, jnp.dtype(config.dtype))
+    return model, initial_params(model, config.seed) if params is None else params
+
+
+def checked_examples(config: Config, prompts: Prompts, splits, split: str):
+    """The examples of a split (of valid: as many as the config says), never none."""
+    limit = config.validation_dialogues if split == "valid" else 0
+    made = examples(config, prompts, splits[split][: limit or None])
+    if not made:
+        raise UserError(
+            f"the {split} split of {config.data.source} has no response to learn; "
+            "give dialogues of two turns or more."
+        )
+    return made
+
+
+def examples(
+    config: Config, prompts: Prompts, dialogues: Sequence[Dialogue]
+) -> list[Example]:
+    """What the generator learns: one example per dialogue or instance."""
+    prompts.prime(dialogues)
+    whole = config.batching == "dialogue"
+    if config.task == "dialogue":
+        partners = (partner_tokens(config, prompts, d) for d in dialogues)
+        pairs = zip(dialogues, partners, strict=True)
+        made = (prompts.dialogue_example(d, p) for d, p in pairs)
+        return [example for example in made if example.target_of.any()]
+    if config.task == "persona":
+        if whole:
+            return [e for d in dialogues for e in prompts.persona_dialogue(d)]
+        return [prompts.persona_example(i) for i in instances(dialogues)]
+    if whole:
+        partners = (partner_tokens(config, prompts, d) for d in dialogues)
+        pairs = zip(dialogues, partners, strict=True)
+        return [e for d, p in pairs for e in prompts.response_dialogue(d, p)]
+    return [
+        prompts.response_example(i, partner_tokens(config, prompts, i))
+        for i in instances(dialogues)
+    ]
+
+
+def partner_tokens(config: Config, prompts: Prompts, source) -> list[int] | None:
+    """The gold partner persona as this generator is told it; None for none.
+
+    source: an Instance, or a Dialogue where it is the same for all turns.
+    """
+    if config.partner_persona == "none" or not source.partner_persona:
+        return None
+    persona = source.partner_persona
+    if config.partner_persona == "top3":
+        persona = top_k_sentences(" ".join(source.context), persona, 3)
+    return prompts.persona_target(persona)
+
+
+def make_train_step(model, tx, micro_batches: int, seed: int, dropout: bool):
+    """(state, batch) -> (state, metrics), jitted; the state is donated.
+
+    The loss is the mean over all targets of the batch, however it is cut into parts.
+    """
+
+    def summed_nll(params, batch, rng):
+        log_probs = target_log_probs(model, params, batch, rng if dropout else None)
+        return -jnp.sum(log_probs, where=batch.target_mask)
+
+    def part_of(batch, rng, params):
+        return jax.value_and_grad(summed_nll)(params, batch, rng)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train_step(state: TrainState, batch):
+        # A key derived from the step makes a resumed run repeat the original one, so
+        # the checkpoint does not have to carry a PRNG state.
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        nll, grads = accumulate(
+            functools.partial(part_of, params=state.params), batch, rng, micro_batches
+        )
+        targets = jnp.sum(batch.target_mask)
+        grads = jax.tree.map(lambda g: g / targets, grads)
+        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
+        metrics = {"loss": nll / targets, "grad_norm": norm, "targets": targets}
+        return state.apply_gradients(grads, tx), metrics
+
+    return train_step

@@ -1,0 +1,120 @@
+"""The loop that every training stage shares: step, log, validate, save, stop."""
+
+import dataclasses
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from ppg_jax.errors import UserError
+from ppg_jax.training.checkpoint import Checkpoints
+from ppg_jax.training.run_log import RunLog
+
+
+class State(Protocol):
+    """A pytree with the number of updates done."""
+
+    step: jax.Array
+
+
+Metrics = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long a stage runs and what happens when.  Counted in updates; 0 is never."""
+
+    steps: int
+    log_every: int
+    checkpoint_every: int
+    evaluate_every: int = 0
+
+
+def train(
+    name: str,
+    folder: Path,
+    state: State,
+    take_step: Callable[[State, int], tuple[State, Metrics]],
+    schedule: Schedule,
+    evaluate: Callable[[State], tuple[State, Metrics]] | None = None,
+    finished: Callable[[State], str] = lambda state: "",
+) -> State:
+    """Trains from the newest checkpoint in `folder`, or from `state`, to the end.
+
+    state: let nothing else refer to it, so that a checkpoint's takes its place in
+    memory. take_step(state, step) must be a function of its arguments alone: then a
+    resumed run repeats the original. finished(state), asked after each validation,
+    gives the reason to stop early. Ctrl-C and SIGTERM save a checkpoint and exit with
+    130 and 143.
+    """
+    checkpoints = Checkpoints(folder)
+    state = checkpoints.restore(state)
+    start = int(state.step)
+    if start:
+        print(f"{name}: going on from step {start}", file=sys.stderr)
+    log = RunLog(folder, name, start, schedule.steps)
+    # Whatever happens, a checkpoint that is being written is finished.
+    with _signals() as received, closing(checkpoints), closing(log):
+        if evaluate and start == 0:
+            state, metrics = evaluate(state)
+            log.write(0, metrics)
+        for step in range(start, schedule.steps):
+            if evaluate and finished(state):
+                break
+            state, metrics = take_step(state, step)
+            done = step + 1
+            if done % schedule.log_every == 0 or done == schedule.steps:
+                metrics = jax.device_get(metrics)
+                _check_finite(name, done, metrics)
+                log.write(done, metrics)
+                log.progress(done, dict(list(metrics.items())[:3]))
+            if evaluate and _due(done, schedule.evaluate_every, schedule.steps):
+                state, metrics = evaluate(state)
+                log.write(done, metrics)
+            if _due(done, schedule.checkpoint_every, schedule.steps) or received:
+                checkpoints.save(done, state)
+            if received:
+                break
+    if received:
+        _leave(name, received[0], int(state.step))
+    if evaluate and finished(state):
+        print(f"{name}: stopped early: {finished(state)}", file=sys.stderr)
+    return state
+
+
+def _check_finite(name: str, step: int, metrics: Metrics) -> None:
+    broken = [k for k, v in metrics.items() if "loss" in k and not np.isfinite(v)]
+    if broken:
+        raise UserError(
+            f"{name}: {broken[0]} is {float(metrics[broken[0]])} at step {step}; start "
+            "it again with a lower learning rate or with clip_norm=1.0, in another "
+            "--workdir."
+        )
+
+
+def _due(done: int, every: int, last: int) -> bool:
+    return bool(every) and (done % every == 0 or done == last)
+
+
+@contextmanager
+def _signals():
+    """A list that receives the number of the first SIGINT or SIGTERM."""
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(n, lambda n, _: received.append(n)) for n in numbers]
+    try:
+        yield received
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _leave(name: str, number: int, step: int) -> None:
+    told = f"{name}: stopped at step {step} and saved; the same command goes on there."
+    print(told, file=sys.stderr)
+    sys.exit(128 + number)

@@ -1,0 +1,262 @@
+"""From a run directory to replies: the right models, the right tokens, any text."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import ppg_jax
+from ppg_jax.data.dialogue import Instance
+from ppg_jax.errors import UserError
+from ppg_jax.inference import generation
+from ppg_jax.inference.generation import Completion
+from ppg_jax.inference.pipeline import Pipeline, Request
+from ppg_jax.models import product
+from ppg_jax.serve import export
+from tests import run_for_tests as runs
+
+SELF = ["i have two dogs.", "i sing"]
+CONTEXT = ["hi , how are you ?", "fine , and you ?", "i am a nurse ."]
+REQUESTS = [
+    Request(SELF, CONTEXT),
+    Request([], []),
+    Request(["i paint."], ["hello"]),
+    Request(SELF, ["\U0001f600 \u00e7a va ?\n\u4f60\u597d", "", "<|endoftext|>"]),
+    Request(SELF, CONTEXT * 40),
+    Request(SELF, CONTEXT, ["i am a nurse.", "i love tea"]),
+    Request(SELF, CONTEXT, ()),
+]
+
+
+def texts(replies):
+    return [(r.partner_persona.tokens, r.tokens, r.text) for r in replies]
+
+
+def test_a_reply_prints_as_its_text_and_carries_the_rest():
+    reply = runs.pipeline().reply(SELF, CONTEXT)
+    assert str(reply) == reply.text and isinstance(reply.text, str)
+    assert str(reply.partner_persona) == reply.partner_persona.text
+    assert reply.log_prob < 0 and reply.partner_persona.log_prob < 0
+    assert reply.partner_persona == runs.pipeline().infer_partner(SELF, CONTEXT)
+
+
+def test_a_request_has_the_same_reply_alone_and_among_others():
+    pipeline = runs.pipeline()
+    together = pipeline.replies(REQUESTS)
+    backwards = pipeline.replies(REQUESTS[::-1], range(len(REQUESTS))[::-1])[::-1]
+    alone = [pipeline.replies([r], [n])[0] for n, r in enumerate(REQUESTS)]
+    assert texts(together) == texts(backwards) == texts(alone)
+    for a, b in zip(together, alone, strict=True):
+        np.testing.assert_allclose(a.log_prob, b.log_prob, atol=1e-3)
+
+
+def test_the_seed_and_the_number_of_a_request_change_what_is_sampled(monkeypatch):
+    pipeline = runs.pipeline()
+    same = [Request(SELF, CONTEXT)] * 4
+    replies = texts(pipeline.replies(same))
+    assert len(set(replies)) == len(same)
+    reseeded = dataclasses.replace(pipeline.config, seed=1)
+    monkeypatch.setattr(pipeline, "config", reseeded)
+    assert not set(texts(pipeline.replies(same))) & set(replies)
+
+
+def test_a_persona_and_its_response_share_no_randomness(monkeypatch):
+    pipeline = runs.pipeline()
+    drawn, row_keys = [], generation.row_keys
+
+    def record(seed, ids):
+        drawn.append({(seed, int(i)) for i in ids})
+        return row_keys(seed, ids)
+
+    monkeypatch.setattr(generation, "row_keys", record)
+    pipeline.replies([Request(SELF, CONTEXT), Request(["i paint."], ["hello"])])
+    personas, responses = drawn
+    assert len(personas) == len(responses) == 2
+    assert not personas & responses
+
+
+class Spy:
+    """A generator that says what it is told to, and keeps its prompts."""
+
+    def __init__(self, completion):
+        self.completion, self.prompts = completion, []
+
+    def __call__(self, params, prompts, seed, ids):
+        self.prompts += prompts
+        return [self.completion] * len(prompts)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_the_generated_persona_reaches_the_response_generator_token_by_token(
+    monkeypatch, ended
+):
+    pipeline = runs.pipeline()
+    prompts = pipeline.prompts
+    # Single letters: encoding their text again would merge them into other tokens.
+    letters = prompts.tokenizer.convert_tokens_to_ids(list("nurse."))
+    assert prompts.persona_target(["nurse."])[:-1] != letters
+    spy = Spy(Completion((8,), True, -1.0))
+    inferred = Spy(Completion(tuple(letters), ended, -2.0))
+    monkeypatch.setattr(pipeline, "_persona", inferred)
+    monkeypatch.setattr(pipeline, "_response", spy)
+    reply = pipeline.reply(SELF, CONTEXT)
+    instance = Instance("", 0, tuple(SELF), (), tuple(CONTEXT), "")
+    assert inferred.prompts == [prompts.persona_prompt(instance)]
+    tokens = [*letters, prompts.end_id]
+    before, after = prompts.response_parts(instance)
+    assert spy.prompts == [before + tokens + after]
+    assert reply.partner_persona.tokens == tuple(tokens)
+    assert reply.partner_persona.sentences == ("nurse.",)
+    assert reply.partner_persona.ended == ended
+
+
+def test_a_given_persona_is_told_as_it_is_in_training(monkeypatch):
+    pipeline = runs.pipeline()
+    spy, idle = Spy(Completion((8,), True, -1.0)), Spy(None)
+    monkeypatch.setattr(pipeline, "_persona", idle)
+    monkeypatch.setattr(pipeline, "_response", spy)
+    inferred = pipeline._inferred(Completion((50, 51), False, -1.0))
+    given = [("i sing.", "i run."), "i sing. i run.", inferred, (), ""]
+    for persona in given:
+        reply = pipeline.reply(SELF, CONTEXT, persona)
+    instance = REQUESTS[0].instance()
+    target = pipeline.prompts.persona_target(["i sing.", "i run."])
+    tokens = [target, target, inferred.tokens, None, None]
+    assert spy.prompts == [
+        pipeline.prompts.response_prompt(instance, t) for t in tokens
+    ]
+    assert reply.partner_persona.log_prob is None and not idle.prompts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("i sing.", ["hi"]), "'self_persona' is of type str, expected a list"),
+        ((["i sing."], "hi"), "'context' is of type str, expected a list"),
+        ((["i sing."], ["hi", 3]), "'context' holds a int, expected a list"),
+        ((["\ud800"], ["hi"]), "'self_persona' holds half a character"),
+        ((["i sing."], ["hi"], 7), "'partner_persona' is of type int"),
+        ((["i sing."] * 60, ["hi"]), "max_length is 64; raise it or shorten"),
+        ((["i sing."], ["hi"], ["i run."] * 60), "max_length is 64; raise it"),
+    ],
+)
+def test_what_is_no_request_is_told_in_one_line(arguments, told):
+    pipeline = runs.pipeline()
+    with pytest.raises(UserError, match=told):
+        pipeline.reply(*arguments)
+    with pytest.raises(UserError, match=told):
+        pipeline.check(Request(*arguments))
+
+
+def test_whatever_passes_the_check_has_a_reply_of_any_length(monkeypatch):
+    pipeline = runs.pipeline()
+    monkeypatch.setattr(pipeline, "_response", Spy(Completion((8,), True, -1.0)))
+    longest = Completion((50,) * runs.PROMPTS.max_persona_tokens, False, -1.0)
+    monkeypatch.setattr(pipeline, "_persona", Spy(longest))
+    fitting = 0
+    for words in range(1, 64):
+        request = Request(["tea " * words], [])
+        try:
+            pipeline.check(request)
+        except UserError:
+            continue
+        pipeline.replies([request])
+        fitting += 1
+    assert 0 < fitting < 63
+
+
+@pytest.mark.parametrize(
+    "options", [{"temperature": -1}, {"top_p": 0}, {"stage": "x"}, {"temp": 1}]
+)
+def test_a_wrong_option_is_named(options):
+    with pytest.raises(UserError, match=next(iter(options))):
+        Pipeline.load(runs.finished_run(), **options)
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    return shutil.copytree(
+        runs.finished_run(), tmp_path / "run", ignore=shutil.ignore_patterns("xla")
+    )
+
+
+def is_loaded_from(pipeline, folder):
+    weights = (folder / "model.safetensors").read_bytes()
+    return np.asarray(pipeline.persona[1]["wpe"]["embedding"]).tobytes() in weights
+
+
+def test_the_reinforced_models_are_taken_once_their_stage_has_finished(run_dir):
+    reinforced = run_dir / "reinforce"
+    runs.export_generator(reinforced / "model_persona", seed=5)
+    runs.export_generator(reinforced / "model_response", seed=6)
+    assert Pipeline.load(run_dir).stage == "supervised"
+    (reinforced / "result.json").write_text("{}")
+    pipeline = ppg_jax.Pipeline.load(run_dir)
+    assert pipeline.stage == "reinforced"
+    assert is_loaded_from(pipeline, reinforced / "model_persona")
+    pipeline = Pipeline.load(run_dir, stage="supervised")
+    assert pipeline.stage == "supervised"
+    assert is_loaded_from(pipeline, run_dir / "persona" / "model")
+
+
+def test_what_is_missing_is_told_with_the_command_that_makes_it(run_dir):
+    shutil.rmtree(run_dir / "response" / "model")
+    with pytest.raises(UserError, match=r"python -m launch\.train_response .*/run$"):
+        Pipeline.load(run_dir)
+    with pytest.raises(UserError, match=r"python -m launch\.train_persona"):
+        Pipeline.load(run_dir / "nowhere")
+
+
+def test_generators_that_do_not_fit_together_are_refused(run_dir):
+    path = run_dir / "response" / "fingerprint.json"
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | {"prompts.order": "context_first"}))
+    with pytest.raises(UserError, match=r"prompts\.order was 'persona_first' for"):
+        Pipeline.load(run_dir)
+    path.write_text(json.dumps(fields))
+    runs.export_generator(run_dir / "response" / "model", 1, n_positions=32)
+    with pytest.raises(UserError, match=r"32 positions, prompts\.max_length is 64"):
+        Pipeline.load(run_dir)
+
+
+def test_an_exported_folder_stands_alone(run_dir, tmp_path):
+    runs.export_generator(run_dir / "critic" / "model", seed=7)
+    output = tmp_path / "exported"
+    for _ in range(2):  # the second replaces the first
+        export.run(export.Config(str(output)), run_dir)
+    shutil.rmtree(run_dir)
+    made = sorted(p.name for p in output.iterdir())
+    assert made == ["critic", "persona", "pipeline.json", "response"]
+    pipeline = Pipeline.load(output)
+    assert pipeline.stage == "supervised" and pipeline.prompts.config == runs.PROMPTS
+    ours = runs.pipeline()
+    assert pipeline.prompts.tokenizer.get_vocab() == ours.prompts.tokenizer.get_vocab()
+    jax.tree.map(np.testing.assert_array_equal, pipeline.persona[1], ours.persona[1])
+    jax.tree.map(np.testing.assert_array_equal, pipeline.response[1], ours.response[1])
+
+
+def test_an_export_into_something_else_is_refused(run_dir):
+    with pytest.raises(UserError, match="is there already and is no model folder"):
+        export.run(export.Config(str(run_dir)), run_dir)
+    assert Pipeline.load(run_dir).stage == "supervised"
+
+
+@pytest.mark.skipif(not product.available(), reason="this CPU has no AMX")
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+def test_smaller_weights_answer_alone_as_among_others(weights):
+    pipeline = Pipeline.load(runs.finished_run(), weights=weights, batch_size=2)
+    kinds = {leaf.dtype.name for leaf in jax.tree.leaves(pipeline.response[1])}
+    assert kinds == {"float32", weights}
+    requests = REQUESTS[:4]
+    together = pipeline.replies(requests)
+    alone = [pipeline.replies([r], [n])[0] for n, r in enumerate(requests)]
+    assert texts(together) == texts(alone)
+
+
+def test_an_unknown_type_of_weights_is_one_line():
+    with pytest.raises(UserError, match="weights='int4' is none of") as told:
+        Pipeline.load(runs.finished_run(), weights="int4")
+    assert "\n" not in str(told.value)

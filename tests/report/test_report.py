@@ -1,0 +1,439 @@
+"""The report says what the metrics say, finds what is there and nothing else."""
+
+import json
+import re
+import zlib
+
+import numpy as np
+import pytest
+
+from ppg_jax.errors import UserError
+from ppg_jax.metrics import bleu_rouge, distinct, ppl, significance
+from ppg_jax.report import report, results
+
+DIALOGUES, TURNS = 30, 4
+WORDS = ["i", "like", "to", "play", "music", "with", "my", "two", "dogs", "and", "you"]
+
+
+def write_jsonl(path, records):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    path.write_text(text, encoding="utf-8")
+
+
+def write_json(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def sentence(rng, length=8):
+    return " ".join(rng.choice(WORDS, length)) + " ."
+
+
+def instances(rng):
+    records = []
+    for dialogue in range(DIALOGUES):
+        partner = [sentence(rng, 5) for _ in range(3)]
+        said = [sentence(rng) for _ in range(2 * TURNS)]
+        for turn in range(TURNS):
+            records.append(
+                {
+                    "id": f"test:{dialogue}:{turn}",
+                    "dialogue": f"test:{dialogue}",
+                    "turn": turn,
+                    "self_persona": ["i am tall ."],
+                    "partner_persona": partner,
+                    "context": said[: 2 * turn + 1],
+                    "response": said[2 * turn + 1],
+                }
+            )
+    return records
+
+
+def write_responses(folder, name, known, rng, right=0.0, nll=None):
+    """A system that gives the gold response with probability `right`."""
+    write_jsonl(
+        folder / f"responses/{name}.jsonl",
+        [
+            {
+                "id": i["id"],
+                "response": i["response"] if rng.random() < right else sentence(rng),
+                "nll": None if nll is None else float(nll[row]),
+                "tokens": None if nll is None else 10,
+                "partner_persona": None,
+                "critic_score": float(rng.random()),
+            }
+            for row, i in enumerate(known)
+        ],
+    )
+
+
+def write_personas(folder, name, known, rng, nll=None):
+    write_jsonl(
+        folder / f"personas/{name}.jsonl",
+        [
+            {
+                "id": i["id"],
+                "persona": " ".join(i["partner_persona"])
+                if name == "gold"
+                else sentence(rng, 12),
+                "nll": None if nll is None else float(nll[row]),
+                "tokens": None if nll is None else 20,
+                "ended": None if nll is None else bool(rng.random() < 0.9),
+            }
+            for row, i in enumerate(known)
+        ],
+    )
+
+
+def write_logs(run_dir, rng):
+    steps = range(1, 41)
+    for stage in ("persona", "response", "critic"):
+        losses = [{"step": s, "loss": 5 / s + float(rng.random())} for s in steps]
+        valid = [
+            {"step": s, "valid_nll": 5 / (s + 1), "valid_accuracy": 0.6}
+            for s in (0, 40)
+        ]
+        write_jsonl(run_dir / stage / "metrics.jsonl", valid[:1] + losses + valid[1:])
+        write_json(run_dir / stage / "result.json", {"steps": 40, "parameters": 1234})
+    keys = ["reward", "critic_score", "persona_kl", "response_kl", "persona_length"]
+    logged = [{"step": s, **{k: float(rng.random()) for k in keys}} for s in steps]
+    valid = [
+        {"step": s, "valid_response_ppl": 20.0 - s / 10, "valid_persona_ppl": 50.0}
+        for s in (0, 20, 40)
+    ]
+    write_jsonl(run_dir / "reinforce/metrics.jsonl", logged + valid)
+    share = {"accuracy": 0.7, "low": 0.6, "high": 0.8, "right": 70, "pairs": 100}
+    accuracy = {"test": {"self": {"critic": share, "random": share}}}
+    write_json(run_dir / "critic/result.json", {"steps": 40, "accuracy": accuracy})
+    result = {
+        "updates": 40,
+        "best_update": 0,
+        "stopped_because": "no better for 2 validations",
+        "valid_response_ppl": 20.0,
+        "valid_response_ppl_before": 20.0,
+    }
+    write_json(run_dir / "reinforce/result.json", result)
+
+
+def make_run(run_dir, paper_version="original"):
+    """`ours` is planted better than `ours_supervised`, which is `without` in all but
+    chance."""
+    rng = np.random.default_rng(0)
+    folder = run_dir / "evaluate"
+    known = instances(rng)
+    write_jsonl(folder / "instances.jsonl", known)
+    write_json(folder / "training_sentences.json", [known[0]["partner_persona"][0]])
+    write_json(folder / "fingerprint.json", {"data.version": paper_version})
+    base = rng.normal(25, 3, len(known))
+    for name, gain, right in [
+        ("without", 0, 0.3),
+        ("ours_supervised", 0, 0.3),
+        ("ours", 2, 0.7),
+    ]:
+        nll = base - gain + rng.normal(0, 1, len(known))
+        write_responses(folder, name, known, rng, right, nll)
+    for name in ("constant_bleu", "random"):
+        write_responses(folder, name, known, rng)
+    for name in ("gold", "constant", "supervised", "reinforced"):
+        nll = base * 2 if name in results.PERSONA_MODELS else None
+        write_personas(folder, name, known, rng, nll)
+    write_logs(run_dir, rng)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    folder = make_run(tmp_path_factory.mktemp("run"))
+    report.write_report(folder, "A title", paper=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def numbers(run_dir):
+    return json.loads((run_dir / "report.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def text(run_dir):
+    return (run_dir / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """For tests of what stands in a report, not of its intervals."""
+    monkeypatch.setattr(results, "RESAMPLES", 20)
+    monkeypatch.setattr(results, "PERMUTATIONS", 20)
+
+
+def read(run_dir, name):
+    lines = (run_dir / "evaluate" / name).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def values(system):
+    return {key: m["value"] for key, m in system["metrics"].items()}
+
+
+def test_responses_have_the_values_of_the_metrics(run_dir, numbers):
+    known, records = (
+        read(run_dir, "instances.jsonl"),
+        read(run_dir, "responses/ours.jsonl"),
+    )
+    gold, texts = [i["response"] for i in known], [r["response"] for r in records]
+    perplexities = ppl.perplexities(
+        [r["nll"] for r in records],
+        [r["tokens"] for r in records],
+        [len(t.split()) for t in gold],
+    )
+    expected = {f"ppl_{k}": v for k, v in perplexities.items()} | {
+        "bleu": bleu_rouge.parlai_bleu(texts, gold).mean(),
+        "sacrebleu": bleu_rouge.sacre_bleu(texts, gold).score,
+        "rouge_parlai": bleu_rouge.rouge_l(texts, gold, "parlai-f").mean(),
+        "rouge_google": bleu_rouge.rouge_l(texts, gold, "google").mean(),
+        "f1": bleu_rouge.token_f1(texts, gold).mean(),
+        "distinct_1": distinct.distinct(texts, 1),
+        "distinct_2": distinct.distinct(texts, 2),
+        "length": distinct.lengths(texts).mean(),
+        "critic": np.mean([r["critic_score"] for r in records]),
+    }
+    assert values(numbers["responses"]["ours"]) == pytest.approx(expected)
+
+
+def test_personas_have_the_values_of_the_metrics(run_dir, numbers):
+    known = read(run_dir, "instances.jsonl")
+    records = read(run_dir, "personas/supervised.jsonl")
+    gold = [" ".join(i["partner_persona"]) for i in known]
+    texts = [r["persona"] for r in records]
+    seen = values(numbers["personas"]["supervised"])
+    training = json.loads((run_dir / "evaluate/training_sentences.json").read_text())
+    new, said = distinct.novelty_columns(texts, training).sum(axis=0)
+    assert seen["bleu"] == pytest.approx(bleu_rouge.parlai_bleu(texts, gold).mean())
+    assert seen["novelty"] == pytest.approx(new / said)
+    assert seen["ended"] == pytest.approx(np.mean([r["ended"] for r in records]))
+    assert seen["intra_distinct_2"] == pytest.approx(
+        distinct.intra_distinct(texts, 2).mean()
+    )
+
+
+def test_gold_personas_are_described_but_not_compared_with_themselves(numbers):
+    gold = numbers["personas"]["gold"]["metrics"]
+    assert "distinct_1" in gold and "bleu" not in gold and "ppl_token" not in gold
+    assert gold["novelty"]["value"] < 1  # one sentence of theirs is in training
+
+
+def test_intervals_resample_whole_dialogues(run_dir, numbers):
+    known, records = (
+        read(run_dir, "instances.jsonl"),
+        read(run_dir, "responses/ours.jsonl"),
+    )
+    gold, texts = [i["response"] for i in known], [r["response"] for r in records]
+    expected = significance.bootstrap(
+        bleu_rouge.token_f1(texts, gold), groups=[i["dialogue"] for i in known]
+    )
+    seen = numbers["responses"]["ours"]["metrics"]["f1"]
+    assert seen == pytest.approx(expected._asdict())
+
+
+def test_every_interval_holds_its_value(numbers):
+    for kind in ("responses", "personas"):
+        for system in numbers[kind].values():
+            for m in system["metrics"].values():
+                assert m["low"] <= m["value"] <= m["high"]
+
+
+def between(numbers, a, b):
+    return {
+        t["metric"]: t for t in numbers["response_tests"] if (t["a"], t["b"]) == (a, b)
+    }
+
+
+def test_a_planted_difference_is_found(numbers, text):
+    found = between(numbers, "ours", "ours_supervised")
+    assert {t["better"] for t in found.values()} == {"ours"}
+    assert found["ppl_token"]["difference"]["high"] < 0
+    glance = text.partition("## Responses")[0]
+    assert re.search(r"Ours with RL\*\* against Ours without RL: better in PPL", glance)
+
+
+def test_no_difference_is_found_where_there_is_none(numbers, text):
+    found = between(numbers, "ours_supervised", "without")
+    assert {t["better"] for t in found.values()} == {None}
+    line = next(
+        line for line in text.splitlines() if "against E2E without partner" in line
+    )
+    assert "no difference shown in" in line and "better" not in line
+
+
+def test_the_papers_differences_are_counted_by_what_is_found(numbers):
+    """3 for ours against without RL (all planted); 3 against `without` (chance)."""
+    told = [t for t in numbers["at_a_glance"] if "in the paper's tables" in t]
+    assert told == [
+        "Of the 6 differences between these systems in the paper's tables, 3 are found "
+        "here with significance, 0 with significance the other way round, 3 are not "
+        "shown either way."
+    ]
+
+
+def test_the_p_values_are_corrected_together(numbers):
+    tests = numbers["response_tests"]
+    assert [t["p_holm"] for t in tests] == pytest.approx(
+        significance.holm([t["p"] for t in tests])
+    )
+
+
+def test_the_best_control_is_the_best_per_metric(numbers):
+    controls = {n: s for n, s in numbers["responses"].items() if s["control"]}
+    against = [t for t in numbers["response_tests"] if t["b"] in controls]
+    assert {t["metric"] for t in against} == {"bleu", "rouge_parlai", "f1"}
+    for test in against:
+        best = max(s["metrics"][test["metric"]]["value"] for s in controls.values())
+        assert values(controls[test["b"]])[test["metric"]] == best
+
+
+def test_a_control_that_leads_is_told(numbers):
+    systems = json.loads(json.dumps(numbers["responses"]))
+    systems["random"]["metrics"]["bleu"]["value"] = 99.0
+    told = report.at_a_glance({**numbers, "responses": systems})
+    warning = "ahead of every model in BLEU-4 (a random reply: 99.000) of the responses"
+    assert any(warning in t for t in told)
+    before = [t for t in numbers["at_a_glance"] if "of the responses" in t]
+    assert before == []
+
+
+def test_perplexity_by_turn_is_that_of_the_instances_of_the_turn(run_dir, numbers):
+    known, records = (
+        read(run_dir, "instances.jsonl"),
+        read(run_dir, "responses/ours.jsonl"),
+    )
+    nll = [r["nll"] for r, i in zip(records, known, strict=True) if i["turn"] == 1]
+    seen = numbers["perplexity_by_turn"]["ours"]
+    assert seen["2"]["value"] == pytest.approx(np.exp(np.mean(nll) / 10))
+    assert seen["2"]["instances"] == DIALOGUES
+    assert seen["all"]["value"] == values(numbers["responses"]["ours"])["ppl_token"]
+
+
+def png_size(path):
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    position, pixels = 8, b""
+    while position < len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        if data[position + 4 : position + 8] == b"IDAT":
+            pixels += data[position + 8 : position + 8 + length]
+        position += 12 + length
+    assert len(set(zlib.decompress(pixels))) > 10  # something is drawn
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def test_every_figure_is_a_picture_that_the_report_shows(run_dir, text):
+    shown = re.findall(r"!\[[^\]]*\]\((figures/\w+\.png)\)", text)
+    assert {f"figures/{p.name}" for p in (run_dir / "figures").iterdir()} == set(shown)
+    assert len(shown) == 4
+    for name in shown:
+        assert png_size(run_dir / name)[0] >= 1200
+
+
+def tables(text):
+    """The blocks of lines that begin with a bar."""
+    blocks = re.split(r"\n\n+", text)
+    return [b.splitlines() for b in blocks if b.startswith("|")]
+
+
+def test_every_markdown_table_is_well_formed(text):
+    found = tables(text)
+    assert len(found) >= 8
+    for lines in found:
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
+        assert len(widths) == 1 and len(lines) > 2
+        assert re.fullmatch(r"\|( -{3}:? \|)+", lines[1])
+    assert "nan" not in text and "None" not in text
+
+
+def test_a_text_with_a_bar_does_not_break_a_table():
+    assert (
+        report.table(["", "x"], [["a|b\nc", "1"]]).splitlines()[2] == "| a\\|b c | 1 |"
+    )
+
+
+def test_the_papers_numbers_are_of_the_version_and_shown_on_request_only(
+    tmp_path, numbers, text, few_resamples
+):
+    assert numbers["responses"]["ours"]["paper"]["ppl_token"] == 13.05
+    assert "13.05" in text and "not comparable across vocabularies" in text
+    run_dir = make_run(tmp_path, "revised")
+    assert results.compute(run_dir, True)["responses"]["ours"]["paper"]["bleu"] == 0.738
+    without = results.compute(run_dir, False)
+    without |= {"title": "t", "at_a_glance": report.at_a_glance(without)}
+    assert "paper:" not in report.markdown(without, [], "")
+
+
+def test_what_a_run_lacks_is_left_out(tmp_path, few_resamples):
+    rng = np.random.default_rng(0)
+    known = instances(rng)
+    write_jsonl(tmp_path / "evaluate/instances.jsonl", known)
+    write_responses(tmp_path / "evaluate", "random", known, rng)
+    report.write_report(tmp_path, "Little", paper=True)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "control: a random reply" in text
+    for absent in ("## Critic", "## Reinforcement", "## Training", "## Partner", "NaN"):
+        assert absent not in text
+    assert [p.name for p in (tmp_path / "figures").iterdir()] == ["systems_bar.png"]
+
+
+def test_a_system_of_ones_own_is_one_more_row(tmp_path, few_resamples):
+    run_dir = make_run(tmp_path)
+    known = read(run_dir, "instances.jsonl")
+    mine = [{"id": i["id"], "response": i["response"]} for i in known]
+    write_jsonl(run_dir / "evaluate/responses/mine.jsonl", mine)
+    systems = results.compute(run_dir, False)["responses"]
+    assert values(systems["mine"])["f1"] == 100 and not systems["mine"]["control"]
+    assert list(systems)[-3:] == ["mine", "constant_bleu", "random"]
+
+
+def test_records_of_other_instances_are_refused_by_file(tmp_path):
+    run_dir = make_run(tmp_path)
+    records = read(run_dir, "responses/ours.jsonl")
+    write_jsonl(run_dir / "evaluate/responses/ours.jsonl", records[::-1])
+    with pytest.raises(UserError, match=r"ours\.jsonl: its ids are not those"):
+        results.read(run_dir)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("[1]", "no object"), ('{"id": "a", "nll": 3.5, "tokens": 0}', "nll without tok")],
+)
+def test_a_row_of_the_users_that_cannot_be_read_is_told_by_line(line, told, tmp_path):
+    run_dir = make_run(tmp_path)
+    mine = run_dir / "evaluate/responses/mine.jsonl"
+    mine.write_text('{"id": "a"}\n' + line + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=rf"mine\.jsonl:2: {told}"):
+        results.read(run_dir)
+
+
+def test_a_folder_without_an_evaluation_says_what_to_run(tmp_path):
+    with pytest.raises(UserError, match=r"launch\.evaluate --config=CONFIG --workdir="):
+        report.write_report(tmp_path, "Nothing", paper=False)
+
+
+def test_reinforcement_learning_that_helped_nothing_is_told(numbers):
+    told = " ".join(numbers["at_a_glance"])
+    assert "no validation was better than the supervised models'" in told
+
+
+def test_conversations_are_drawn_by_seed_from_different_dialogues(run_dir):
+    drawn = report.conversations(run_dir, 20, seed=0)
+    assert drawn == report.conversations(run_dir, 20, seed=0)
+    assert drawn != report.conversations(run_dir, 20, seed=1)
+    dialogues = re.findall(r"^### \d+\. test:(\d+):\d$", drawn, re.MULTILINE)
+    assert len(dialogues) == len(set(dialogues)) == 20
+    assert drawn.count("**Ours with RL**") == drawn.count("**gold**") == 20
+    assert drawn.count("partner persona, inferred with RL") == 20
+    assert "control" not in drawn
+
+
+def test_the_last_thing_said_is_the_partners(run_dir):
+    for talk in report.conversations(run_dir, 5, seed=0).split("### ")[1:]:
+        said = re.findall(r"^> (partner|self): ", talk, re.MULTILINE)
+        assert said[-1] == "partner" and len(said) % 2 == 1
+        assert said == ["partner", "self"] * (len(said) // 2) + ["partner"]

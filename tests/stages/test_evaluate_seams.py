@@ -1,0 +1,166 @@
+"""What a row of an evaluation is told: read from the files that `evaluate.run` writes,
+and scored again with nothing but a model and its prompts.
+"""
+
+import json
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.dialogue import instances, profile_text
+from ppg_jax.inference.critic import Critic
+from ppg_jax.stages import evaluate
+from tests import run_for_tests as runs
+
+DIALOGUES = runs.dialogues("test", 5)
+ASKED = instances(DIALOGUES)
+
+
+def judged(profile: str, response: str) -> float:
+    """A score that no other pair has, and the pair turned round has neither."""
+    return zlib.crc32(f"{profile}|{response}".encode()) / 2**32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """A critic of one line."""
+
+    def score(self, profiles, responses):
+        return np.array([*map(judged, profiles, responses)], np.float32)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Critic, "score", score)
+        yield
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+class Run(NamedTuple):
+    """A finished evaluation of a run with two response generators."""
+
+    workdir: Path
+
+    def rows(self, kind: str, name: str) -> list[dict]:
+        return read(self.workdir / "evaluate" / kind / f"{name}.jsonl")
+
+    def generator(self, stage: str) -> tuple:
+        return runs.load_generator(self.workdir / stage / "model")
+
+    def partners(self, told: str) -> list:
+        """What a response generator is told of each instance: token lists, or None."""
+        if told == "nothing":
+            return [None] * len(ASKED)
+        if told == "generated":
+            return runs.inferred(self.generator("persona"), ASKED)
+        return runs.gold(self.generator("response")[2], ASKED)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    workdir = tmp_path_factory.mktemp("run")
+    data = runs.write_stages(workdir, response_without="")
+    evaluate.run(evaluate.Config(data=data, prompts=runs.PROMPTS), workdir)
+    return Run(workdir)
+
+
+TOLD = {
+    "without": ("response_without", "nothing"),
+    "training_only": ("response", "nothing"),
+    "full": ("response", "gold"),
+    "ours_supervised": ("response", "generated"),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_the_perplexity_of_a_row_is_that_given_what_the_row_is_told(run, name):
+    stage, told = TOLD[name]
+    generator = run.generator(stage)
+    expected = runs.scored(generator, ASKED, run.partners(told))
+    rows = run.rows("responses", name)
+    assert [r["id"] for r in rows] == [i.id for i in ASKED]
+    assert [r["tokens"] for r in rows] == [expected[i.id].tokens for i in ASKED]
+    seen = np.array([r["nll"] for r in rows])
+    np.testing.assert_allclose(seen, [expected[i.id].nll for i in ASKED], rtol=1e-4)
+    # Whatever else it could have been told would have been seen.
+    for other in {"nothing", "gold", "generated"} - {told}:
+        wrong = runs.scored(generator, ASKED, run.partners(other))
+        assert (np.abs(seen - [wrong[i.id].nll for i in ASKED]) > 1e-2).all()
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_the_answers_of_a_row_are_the_likeliest_given_what_the_row_is_told(run, name):
+    stage, told = TOLD[name]
+    generator = run.generator(stage)
+    seen = [r["response"] for r in run.rows("responses", name)]
+    assert seen == runs.answered(generator, ASKED, run.partners(told))
+    for other in {"nothing", "gold", "generated"} - {told}:
+        assert seen != runs.answered(generator, ASKED, run.partners(other))
+
+
+@pytest.mark.parametrize("name", ["without", "training_only"])
+def test_a_row_without_partner_persona_is_told_none(run, name):
+    for row in run.rows("responses", name):
+        assert row["partner_persona"] is None and row["critic_score"] is None
+
+
+def test_the_gold_row_is_told_the_persona_of_the_partner(run):
+    for row, instance in zip(run.rows("responses", "full"), ASKED, strict=True):
+        assert row["partner_persona"] == profile_text(instance.partner_persona)
+        assert instance.self_persona[0] not in row["partner_persona"]
+
+
+def test_our_row_is_told_what_the_persona_generator_writes(run):
+    prompts = run.generator("persona")[2]
+    written = [prompts.text(tokens) for tokens in run.partners("generated")]
+    told = [r["partner_persona"] for r in run.rows("responses", "ours_supervised")]
+    assert told == written and len(set(told)) > 1
+
+
+@pytest.mark.parametrize("name", ["full", "ours_supervised", "random", "copy_last"])
+def test_the_critic_judges_a_response_by_the_persona_that_was_told(run, name):
+    """A control is told nothing; it is judged by the gold persona."""
+    for row, instance in zip(run.rows("responses", name), ASKED, strict=True):
+        known = row["partner_persona"]
+        if known is None:
+            known = " ".join(instance.partner_persona)
+        expected = judged(known, row["response"])
+        np.testing.assert_allclose(row["critic_score"], expected, rtol=1e-6)
+
+
+def test_gold_personas_are_those_of_the_partner(run):
+    seen = [r["persona"] for r in run.rows("personas", "gold")]
+    assert seen == [" ".join(i.partner_persona) for i in ASKED]
+    assert not set(seen) & {" ".join(i.self_persona) for i in ASKED}
+
+
+def asked_by(workdir, data, name: str, **options) -> list[str]:
+    """The ids of a run that has nothing but controls."""
+    config = evaluate.Config(name=name, data=data, prompts=runs.PROMPTS, **options)
+    evaluate.run(config, workdir)
+    folder = workdir / name
+    ids = [r["id"] for r in read(folder / "instances.jsonl")]
+    for path in folder.glob("*/*.jsonl"):
+        assert [r["id"] for r in read(path)] == ids
+    return ids
+
+
+def test_so_many_dialogues_are_asked_whole_and_the_seed_alone_draws_them(run, tmp_path):
+    data = DataConfig(source=str(run.workdir / "data"))
+    whole = {tuple(i.id for i in d.instances()) for d in DIALOGUES}
+    draws = [
+        asked_by(tmp_path, data, f"draw_{n}", max_dialogues=2, seed=seed)
+        for n, seed in enumerate([0, 0, 1, 2, 3])
+    ]
+    for ids in draws:
+        groups = {tuple(i for i in ids if i.startswith(d.id)) for d in DIALOGUES}
+        assert len(groups - {()}) == 2 and groups - {()} <= whole
+    assert draws[0] == draws[1]
+    assert any(draws[0] != other for other in draws[2:])
+    everything = asked_by(tmp_path, data, "all", max_dialogues=0)
+    assert everything == [i.id for i in ASKED]

@@ -1,0 +1,429 @@
+"""A run that was stopped, in whatever way, ends like one that never was.
+
+The model is a regression with four weights: what is tested is the loop around it.
+"""
+
+import dataclasses
+import functools
+import gc
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppg_jax.errors import UserError
+from ppg_jax.files import read_metrics
+from ppg_jax.run_dir import PROGRAMS, agree, claim, finished_stage
+from ppg_jax.training.checkpoint import Checkpoints
+from ppg_jax.training.loop import Schedule, train
+from ppg_jax.training.run_log import duration
+from ppg_jax.training.train_state import (
+    OptimizerConfig,
+    TrainState,
+    make_optimizer,
+    params_sha256,
+)
+
+STEPS = 14
+SCHEDULE = Schedule(STEPS, log_every=1, checkpoint_every=3, evaluate_every=4)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@functools.cache
+def optimizer():
+    return make_optimizer(OptimizerConfig(learning_rate=0.1, schedule="cosine"), STEPS)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def update(state, x, y):
+    rng = jax.random.fold_in(jax.random.key(0), state.step)
+    noise = 0.1 * jax.random.normal(rng, (4,))
+
+    def loss(params):
+        return jnp.mean((x @ (params["w"] + noise) - y) ** 2)
+
+    value, grads = jax.value_and_grad(loss)(state.params)
+    return state.apply_gradients(grads, optimizer()), {"loss": value}
+
+
+def regress(folder: Path, on_step=lambda step: None, pause=0.0, finished=None):
+    """Trains in `folder`; `on_step` is called before each step."""
+
+    def take_step(state, step):
+        time.sleep(pause)
+        on_step(step)
+        rng = np.random.default_rng(step)
+        x = rng.normal(size=(8, 4)).astype(np.float32)
+        return update(state, x, x @ np.arange(4, dtype=np.float32))
+
+    def evaluate(state):
+        return state, {"distance": jnp.abs(state.params["w"]).sum()}
+
+    state = TrainState.create({"w": jnp.zeros(4)}, optimizer())
+    options = {"finished": finished} if finished else {}
+    return train("test", folder, state, take_step, SCHEDULE, evaluate, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder and the final state of a run that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, jax.device_get(regress(folder))
+
+
+def assert_same_run(folder: Path, state, whole) -> None:
+    """Bit for bit the same state; metrics.jsonl the same, every step once."""
+    expected_folder, expected = whole
+    assert params_sha256(state.params) == params_sha256(expected.params)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), expected)
+    logged = read_metrics(folder / "metrics.jsonl")
+    assert logged == read_metrics(expected_folder / "metrics.jsonl")
+    assert [r["step"] for r in logged if "loss" in r] == list(range(1, STEPS + 1))
+    assert [r["step"] for r in logged if "distance" in r] == [0, 4, 8, 12, 14]
+
+
+def raises_at(number, when):
+    return lambda step: signal.raise_signal(number) if step == when else None
+
+
+@pytest.mark.parametrize("step", [0, 4, 8, STEPS - 1])
+def test_resuming_at_a_step_equals_never_having_stopped(step, whole, tmp_path):
+    with pytest.raises(SystemExit):
+        regress(tmp_path, raises_at(signal.SIGTERM, step))
+    taken = []
+    state = regress(tmp_path, taken.append)
+    assert taken == list(range(step + 1, STEPS))
+    assert_same_run(tmp_path, state, whole)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_a_signal_saves_a_checkpoint_and_sets_the_exit_code(
+    number, code, tmp_path, capsys
+):
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as stop:
+        regress(tmp_path, raises_at(number, 4))
+    assert stop.value.code == code
+    assert signal.getsignal(number) == before
+    assert "stopped at step 5 and saved" in capsys.readouterr().err
+    assert (tmp_path / "checkpoints" / "5").is_dir()
+
+
+@pytest.mark.parametrize("when", [1, 6, 8])
+def test_a_crash_goes_on_from_the_last_checkpoint(when, whole, tmp_path):
+    """The one of step 6 is still being written when the crash comes."""
+
+    def crash(step):
+        if step == when:
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        regress(tmp_path, crash)
+    taken = []
+    state = regress(tmp_path, taken.append)
+    assert taken[0] == {1: 0, 6: 6, 8: 6}[when]
+    assert_same_run(tmp_path, state, whole)
+
+
+def test_kill_9_and_the_same_command_give_the_same_weights(whole, tmp_path):
+    code = (
+        "import sys, pathlib; from tests.test_training import regress; "
+        "regress(pathlib.Path(sys.argv[1]), pause=0.2)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    metrics = tmp_path / "metrics.jsonl"
+    while len(read_metrics(metrics)) < 8:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    # The line that was being written, as a kill may leave it.
+    with metrics.open("a", encoding="utf-8") as file:
+        file.write('{"step": 7, "lo')
+    taken = []
+    state = regress(tmp_path, taken.append)
+    assert len(taken) < STEPS
+    assert_same_run(tmp_path, state, whole)
+
+
+def test_a_finished_run_takes_no_step_again(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    taken = []
+    state = regress(tmp_path, taken.append)
+    assert taken == []
+    assert_same_run(tmp_path, state, whole)
+
+
+def test_a_resumed_run_holds_no_state_but_its_own(whole, tmp_path):
+    """The one it would have started from is gone when the first step is taken."""
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    started, alive = [], []
+
+    def start():
+        state = TrainState.create({"w": jnp.zeros(4)}, optimizer())
+        started.extend(weakref.ref(leaf) for leaf in jax.tree.leaves(state))
+        return state
+
+    def take_step(state, step):
+        alive.extend(ref for ref in started if ref() is not None)
+        return state.replace(step=state.step + 1), {"loss": 0.0}
+
+    schedule = dataclasses.replace(SCHEDULE, steps=STEPS + 2)
+    state = train("test", tmp_path, start(), take_step, schedule)
+    assert state.step == STEPS + 2
+    assert started and not alive
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_stage_that_is_missing_is_told_with_the_program_that_trains_it(
+    name, tmp_path
+):
+    with pytest.raises(UserError) as error:
+        finished_stage(tmp_path, name)
+    told = str(error.value).partition("first run ")[2].split()
+    program = ROOT / f"{told[0].replace('.', '/')}.py"
+    text = program.read_text(encoding="utf-8")
+    assert f'"{name}"' in text if told[1].startswith("--stage=") else name in text
+
+
+def test_of_a_stage_with_another_name_no_program_is_made_up(tmp_path):
+    with pytest.raises(UserError, match="the stage with name='foo'") as error:
+        finished_stage(tmp_path, "foo")
+    assert "launch." not in str(error.value)
+
+
+def test_the_reason_to_finish_is_asked_after_each_validation(tmp_path, capsys):
+    taken = []
+
+    def finished(state):
+        return "far enough" if int(state.step) >= 8 else ""
+
+    regress(tmp_path, taken.append, finished=finished)
+    assert taken == list(range(8))
+    assert "stopped early: far enough" in capsys.readouterr().err
+
+
+def test_a_torn_checkpoint_is_not_restored(whole, tmp_path):
+    """orbax writes under another name, and renames when all is written."""
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    newest, before = sorted((int(p.name) for p in folder.iterdir()), reverse=True)
+    assert newest == STEPS
+    torn = folder / f"{newest}.orbax-checkpoint-tmp"
+    (folder / str(newest)).rename(torn)
+    (torn / "commit_success.txt").unlink(missing_ok=True)
+    largest = max(torn.rglob("*"), key=lambda p: p.stat().st_size * p.is_file())
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    taken = []
+    state = regress(tmp_path, taken.append)
+    assert taken[0] == before
+    assert_same_run(tmp_path, state, whole)
+    assert regress(tmp_path, taken.append).step == STEPS
+
+
+def flip_a_bit(folder: Path) -> None:
+    largest = max(folder.rglob("d/*"), key=lambda p: p.stat().st_size * p.is_file())
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
+def cut_in_half(folder: Path) -> None:
+    largest = max(folder.rglob("d/*"), key=lambda p: p.stat().st_size * p.is_file())
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+
+
+def lose_the_metadata(folder: Path) -> None:
+    for path in folder.rglob("_METADATA"):
+        path.unlink()
+
+
+def other_numbers(folder: Path) -> None:
+    """What no format notices: a whole checkpoint with other weights under its sum."""
+    sums = next(p for p in (folder / "sums").iterdir() if p.suffix != ".txt")
+    digest = json.loads(sums.read_text(encoding="utf-8"))["sha256"]
+    sums.write_text(json.dumps({"sha256": digest[::-1]}), encoding="utf-8")
+
+
+# What orbax leaves behind of a restore that failed complains when it is collected.
+LEFT_BEHIND = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@LEFT_BEHIND
+@pytest.mark.parametrize(
+    "damage", [flip_a_bit, cut_in_half, lose_the_metadata, other_numbers]
+)
+def test_a_damaged_checkpoint_is_moved_aside_for_the_one_before(
+    damage, whole, tmp_path, capsys
+):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    damage(tmp_path / "checkpoints" / str(STEPS))
+    taken = []
+    state = regress(tmp_path, taken.append)
+    assert taken[0] == STEPS - 2
+    told = capsys.readouterr().err
+    assert f"checkpoint {STEPS} is damaged" in told
+    assert (tmp_path / f"damaged_checkpoint_{STEPS}").is_dir()
+    assert_same_run(tmp_path, state, whole)
+    gc.collect()
+
+
+@LEFT_BEHIND
+def test_no_whole_checkpoint_is_an_error_and_nothing_is_lost(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "checkpoints"
+    for step in folder.iterdir():
+        lose_the_metadata(step)
+    with pytest.raises(UserError, match=f"no checkpoint in .* is whole .*{STEPS}: "):
+        regress(tmp_path)
+    assert {p.name for p in folder.iterdir()} == {"12", "14"}
+    gc.collect()
+
+
+def test_a_checkpoint_holds_its_own_step_though_training_goes_on_in_place(tmp_path):
+    """Saving is asynchronous, and the next step overwrites what is being saved."""
+    step = jax.jit(lambda s: jax.tree.map(lambda a: a + 1, s), donate_argnums=0)
+    start = {"step": jnp.zeros((), jnp.int32), "w": jnp.zeros(1_000_000)}
+    checkpoints, state = Checkpoints(tmp_path), start
+    state = jax.tree.map(jnp.copy, start)
+    for number in range(1, 4):
+        state = step(state)
+        checkpoints.save(number, state)
+    for _ in range(20):
+        state = step(state)
+    checkpoints.close()
+    restored = Checkpoints(tmp_path).restore(start)
+    assert int(restored["step"]) == 3
+    assert (np.asarray(restored["w"]) == 3).all()
+
+
+def test_the_last_two_checkpoints_are_kept(whole):
+    names = {p.name for p in (whole[0] / "checkpoints").iterdir()}
+    assert names == {"12", "14"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    learning_rate: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    size: int = 3
+    log_every: int = 1
+    checkpoint_every: int = 1
+    source: str = "here"
+    optimizer: Inner = Inner()
+
+
+INPUTS = {"training data": "a" * 64, "tokenizer": "b" * 64}
+
+
+@pytest.mark.parametrize(
+    ("config", "inputs", "told"),
+    [
+        (Config(size=4), INPUTS, "size was 3, is 4"),
+        (
+            Config(optimizer=Inner(0.2)),
+            INPUTS,
+            "optimizer.learning_rate was 0.1, is 0.2",
+        ),
+        (Config(), INPUTS | {"training data": "c"}, "sha256 of the training data was"),
+        (Config(), INPUTS | {"tokenizer": "c"}, "sha256 of the tokenizer was"),
+        (Config(), {"tokenizer": "b" * 64}, "sha256 of the training data was"),
+        (Config(), INPUTS | {"critic": "c"}, "sha256 of the critic was None"),
+    ],
+)
+def test_a_changed_config_or_input_is_refused_by_name(config, inputs, told, tmp_path):
+    folder = tmp_path / "stage"
+    claim(folder, Config(), INPUTS)
+    before = (folder / "fingerprint.json").read_bytes()
+    with pytest.raises(UserError) as error:
+        claim(folder, config, inputs)
+    message = str(error.value)
+    assert told in message and "--workdir" in message and str(folder) in message
+    assert len(message.splitlines()) == 1
+    assert (folder / "fingerprint.json").read_bytes() == before
+
+
+def test_how_a_run_is_watched_may_change(tmp_path):
+    claim(tmp_path, Config(), INPUTS)
+    claim(tmp_path, Config(), INPUTS)
+    claim(tmp_path, Config(log_every=5, checkpoint_every=7, source="there"), INPUTS)
+
+
+def test_an_input_that_may_come_later_may_come_but_not_change(tmp_path):
+    claim(tmp_path, Config(), INPUTS)
+    more = INPUTS | {"new model": "c"}
+    claim(tmp_path, Config(), more, later={"new model"})
+    with pytest.raises(UserError, match="new model was 'c', is 'd'"):
+        claim(tmp_path, Config(), more | {"new model": "d"}, later={"new model"})
+
+
+def test_a_stage_made_of_other_data_or_settings_is_refused(tmp_path):
+    claim(tmp_path, Config(size=4), INPUTS)
+    agree(tmp_path, Config(), INPUTS, "optimizer")
+    agree(tmp_path, Config(), INPUTS | {"critic": "c"})
+    with pytest.raises(UserError, match=r"learning_rate was 0\.1, is 0\.2"):
+        agree(tmp_path, Config(optimizer=Inner(0.2)), {}, "optimizer")
+    with pytest.raises(UserError, match=r"training data was 'aa*', is 'c'"):
+        agree(tmp_path, Config(), INPUTS | {"training data": "c"})
+
+
+def test_a_folder_belongs_to_one_process_at_a_time(tmp_path):
+    hold = (
+        "import sys, pathlib; from ppg_jax import run_dir; "
+        "run_dir._lock(pathlib.Path(sys.argv[1])); print('held', flush=True); "
+        "sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match="in use by another process"):
+        claim(tmp_path, Config(), INPUTS)
+    other.kill()
+    other.communicate()
+    claim(tmp_path, Config(), INPUTS)  # the lock ends with the process
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path):
+    def take_step(state, step):
+        return state, {"loss": np.float32("nan")}
+
+    start = TrainState.create({"w": jnp.zeros(4)}, optimizer())
+    with pytest.raises(UserError, match=r"loss is nan at step 1; .* learning rate"):
+        train("nan", tmp_path, start, take_step, SCHEDULE)
+
+
+def test_a_torn_line_of_metrics_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert read_metrics(path) == []
+    path.write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo', encoding="utf-8")
+    assert read_metrics(path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3725, "1:02:05"), (90000, "25:00:00")],
+)
+def test_a_duration_as_people_write_it(seconds, shown):
+    assert duration(seconds) == shown
