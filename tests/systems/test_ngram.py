@@ -130,27 +130,37 @@ def test_what_cannot_be_fitted_or_scored_is_refused():
 
 
 def test_token_perplexities_of_real_personachat(shared, tmp_path):
-    """Of the 320 test dialogues of docs/results/personachat_scratch, bpe:8192."""
+    """By bpe:8192, of 320 test dialogues (those of docs/results/personachat_scratch),
+    of all 968, and of the 64 that training validates on."""
     data = DataConfig(source=str(shared / "data/personachat"))
     splits = corpus.load_splits(data)
     stage = supervised.Config(name="response", task="response", data=data)
     tokenizer = supervised.run_tokenizer(stage, tmp_path, splits["train"])
-    prompts, size = Prompts(tokenizer, PromptConfig()), len(tokenizer)
+    prompts = Prompts(tokenizer, PromptConfig())
     prompts.prime(splits["train"])
-    asked = evaluate.chosen(evaluate.Config(max_dialogues=320), splits["test"])
-    gold = [prompts.response_target(i.response) for i in asked]
-    profiles = [prompts.persona_target(i.partner_persona) for i in asked]
+    asked = (
+        evaluate.chosen(evaluate.Config(max_dialogues=320), splits["test"]),
+        instances(splits["test"]),
+        instances(splits["valid"][:64]),
+    )
+    gold = [[prompts.response_target(i.response) for i in some] for some in asked]
+    profiles = [
+        [prompts.persona_target(i.partner_persona) for i in some] for some in asked
+    ]
 
     def measured(sequences, order, targets):
-        nll = KneserNey.fit(sequences, order, size).nlls(targets)
-        return perplexity([nll.sum(), sum(map(len, targets))])
+        model = KneserNey.fit(sequences, order, len(tokenizer))
+        sums = [[model.nlls(some).sum(), sum(map(len, some))] for some in targets]
+        return pytest.approx(perplexity(sums), abs=0.005)
 
     train = splits["train"]
     responses = [prompts.response_target(i.response) for i in instances(train)]
     said = [prompts.response_target(u) for d in train for u in d.utterances]
     told = [prompts.persona_target(d.partner_persona) for d in train]
-    assert measured(responses, 2, gold) == pytest.approx(60.97, abs=0.01)
-    assert measured(responses, 3, gold) == pytest.approx(46.29, abs=0.01)
-    assert measured(responses, 4, gold) == pytest.approx(44.95, abs=0.01)
-    assert measured(said, 4, gold) == pytest.approx(39.97, abs=0.01)
-    assert measured(told, 3, profiles) == pytest.approx(64.77, abs=0.01)
+    assert measured(responses, 2, gold) == [60.97, 63.82, 71.67]
+    assert measured(responses, 3, gold) == [46.29, 49.11, 56.27]
+    assert measured(responses, 4, gold) == [44.95, 47.74, 54.82]
+    assert measured(said, 4, gold) == [39.97, 42.28, 48.77]
+    assert measured(told, 3, profiles) == [64.77, 64.86, 77.86]
+    reply = KneserNey.fit(responses, 4, len(tokenizer)).complete(32, prompts.end_id)
+    assert prompts.text(reply) == "i am a teacher ."
