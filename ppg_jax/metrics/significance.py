@@ -1,9 +1,16 @@
 """Intervals and tests, so that a difference in a table can be told from chance.
 
 Everything is resampled in groups: the instances of one dialogue share their personas
-and most of their context, so they are no independent evidence. A statistic is a
-function of sums of per-instance columns (a mean, a perplexity, a corpus BLEU), which
-makes a resample one row of a matrix product.
+and most of their context, and the dialogues of one base persona (`clusters`) a gold
+persona, so they are no independent evidence. A statistic is a function of sums of
+per-instance columns (a mean, a perplexity, a corpus BLEU), which makes a resample one
+row of a matrix product.
+
+How far to trust an interval of 0.95, measured on PersonaChat's replies: of a ROUGE-L it
+covers 0.93 to 0.95 from 100 groups on; of a BLEU, which is skewed, 0.91 with 100 or 120
+groups (a difference 0.89 to 0.93) and 0.93 to 0.95 from 320 on. Bias-corrected and
+accelerated quantiles (BCa) raise the 0.91 to 0.94, but of a difference they cover no
+more, and less where most instances score nothing; so the plain ones stay.
 Axes: N instances, K columns, G groups, R resamples.
 """
 
@@ -86,8 +93,8 @@ def paired_permutation(
     """Two-sided p that the systems are interchangeable (approximate randomisation).
 
     Swaps the systems' scores group by group at random and asks how often the
-    difference is at least as large as the one seen; never below 1 / (resamples + 1)
-    (Noreen, 1989). Arguments as in `paired_bootstrap`.
+    difference is at least as large as the one seen: (1 + count) / (1 + resamples), so
+    never below `smallest_p` (Noreen, 1989). Arguments as in `paired_bootstrap`.
     """
     a, b = _group_sums(scores_a, groups), _group_sums(scores_b, groups)
     _check_paired(a, b)
@@ -98,7 +105,12 @@ def paired_permutation(
     swapped = abs(statistic(total_a + moved) - statistic(total_b - moved))
     # Rounding must not tell a difference of zero from another difference of zero.
     at_least = swapped >= seen - 1e-12 * max(1.0, seen)
-    return float((1 + at_least.sum()) / (1 + resamples))
+    return float((1 + at_least.sum()) * smallest_p(resamples))
+
+
+def smallest_p(resamples: int) -> float:
+    """The p that `paired_permutation` gives for "at most this"; Holm's multiply it."""
+    return 1 / (1 + resamples)
 
 
 def jackknife(value: float, leave_one_out, level: float = 0.95) -> Interval:

@@ -16,6 +16,7 @@ from ppg_jax.metrics.significance import (
     paired_bootstrap,
     paired_permutation,
     ratio,
+    smallest_p,
     wilson,
 )
 
@@ -47,6 +48,23 @@ def test_bootstrap_of_a_mean_agrees_with_the_normal_interval():
     assert found.value == pytest.approx(scores.mean())
     assert found.low == pytest.approx(scores.mean() - 1.96 * error, abs=0.15 * error)
     assert found.high == pytest.approx(scores.mean() + 1.96 * error, abs=0.15 * error)
+
+
+def test_intervals_of_skewed_scores_cover_somewhat_less_than_they_say():
+    """As BLEU is: nothing for most groups, and of the others much for few."""
+    rng, mean = np.random.default_rng(12), math.exp(0.7**2 / 2)
+    covered = {"one system": [], "a difference": []}
+    for trial in range(600):
+        a, b = (
+            rng.lognormal(0, 0.7, size=120) * (rng.random(120) < share)
+            for share in (0.1, 0.05)
+        )
+        found = bootstrap(a, resamples=400, seed=trial % 4)
+        covered["one system"].append(found.low <= 0.1 * mean <= found.high)
+        found = paired_bootstrap(a, b, resamples=400, seed=trial % 4)
+        covered["a difference"].append(found.low <= 0.05 * mean <= found.high)
+    for inside in covered.values():
+        assert 0.89 <= np.mean(inside) <= 0.95
 
 
 def test_bootstrap_takes_ratios_of_sums():
@@ -111,7 +129,7 @@ def test_permutation_p_is_small_with_a_difference_and_agrees_with_scipy():
         rng=np.random.default_rng(0),
     ).pvalue
     assert p == pytest.approx(expected, abs=0.02)
-    assert paired_permutation(a + 1, b, resamples=999) == 1 / 1000
+    assert paired_permutation(a + 1, b, resamples=999) == smallest_p(999) == 1 / 1000
 
 
 def test_permutation_takes_ratios_of_sums_and_swaps_groups_whole():
