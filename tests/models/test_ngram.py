@@ -6,13 +6,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ppg_jax import evaluate, supervised
 from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.metrics.ppl import perplexity
-from ppg_jax.systems.ngram import SMALL_CORPUS_DISCOUNTS, KneserNey
+from ppg_jax.models.ngram import SMALL_CORPUS_DISCOUNTS, KneserNey
+from ppg_jax.stages import evaluate, supervised
 
 A, B, END = 1, 2, 0
 
