@@ -20,7 +20,7 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, write_jsonl
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.files import write_json
-from ppg_jax.inference.generation import Generator
+from ppg_jax.inference.generator import Generator
 from ppg_jax.inference.pipeline import Pipeline
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Scorer

@@ -12,7 +12,7 @@ from ppg_jax.config import from_config_dict, require_one_of, require_positive
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import PromptConfig, Prompts, sentences
 from ppg_jax.errors import UserError
-from ppg_jax.inference.generation import Completion, Generator
+from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.models import pretrained
 from ppg_jax.models.gpt2 import GPT2

@@ -17,16 +17,8 @@ import numpy as np
 from ppg_jax.data.batching import Batch, collate, pack
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts, example
-from ppg_jax.inference.generation import (
-    Branches,
-    Rollout,
-    branches_of,
-    families,
-    generate,
-    generate_branches,
-    pad_left,
-    splice,
-)
+from ppg_jax.inference.generation import Rollout, generate, generate_branches, splice
+from ppg_jax.inference.prefixes import Branches, branches_of, families, pad_left
 from ppg_jax.inference.sampling import Decoding
 
 # Multiples that numbers of tokens and rows are padded to, so that few shapes compile.

@@ -27,7 +27,7 @@ from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.errors import UserError
 from ppg_jax.files import write_json, write_jsonl
 from ppg_jax.inference.critic import Critic
-from ppg_jax.inference.generation import Completion, Generator
+from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Scorer
 from ppg_jax.models import pretrained
@@ -43,7 +43,7 @@ class Config:
 
     max_dialogues: only so many test dialogues, chosen by seed; 0 is all. paper: whether
     the report shows the paper's numbers, which are of PersonaChat. batch_size: as
-    `inference.generation.Generator` has it. dtype: what the generators compute in.
+    `inference.generator.Generator` has it. dtype: what the generators compute in.
     """
 
     name: str = "evaluate"

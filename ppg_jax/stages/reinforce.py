@@ -31,13 +31,8 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.inference.critic import Critic
-from ppg_jax.inference.generation import (
-    Completion,
-    Generator,
-    Rollout,
-    completions_of,
-    row_keys,
-)
+from ppg_jax.inference.generation import Rollout, row_keys
+from ppg_jax.inference.generator import Completion, Generator, completions_of
 from ppg_jax.inference.sampling import Decoding, filter_logits
 from ppg_jax.inference.scoring import Scorer, mean_nll, target_logits
 from ppg_jax.losses import entropy, kl_divergence, reinforce_loss, token_log_probs

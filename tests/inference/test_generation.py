@@ -10,17 +10,9 @@ import numpy as np
 import pytest
 
 from ppg_jax.data.dialogue import instances
-from ppg_jax.inference import generation
-from ppg_jax.inference.generation import (
-    Generator,
-    branches_of,
-    families,
-    generate,
-    generate_branches,
-    pad_left,
-    row_keys,
-    splice,
-)
+from ppg_jax.inference.generation import generate, generate_branches, row_keys, splice
+from ppg_jax.inference.generator import Generator, _fetch_each
+from ppg_jax.inference.prefixes import branches_of, families, pad_left
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.models.gpt2 import positions_of
 from tests import models_for_tests as small
@@ -105,7 +97,7 @@ def test_two_batches_are_at_work_at_a_time_on_a_cpu():
             at_work.remove(self)
             return np.array(self + 1)
 
-    assert list(generation._fetch_each(Pending, range(6))) == [1, 2, 3, 4, 5, 6]
+    assert list(_fetch_each(Pending, range(6))) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU takes one at a time")
@@ -118,7 +110,7 @@ def test_no_batch_is_begun_when_the_rest_is_not_wanted():
             assert last.wait(60)
         return batch
 
-    found = generation._fetch_each(dispatch, range(100))
+    found = _fetch_each(dispatch, range(100))
     assert next(found) == 0
     # The second is at work by then, and the third's thread waits for it.
     threading.Timer(0.5, last.set).start()
@@ -131,8 +123,8 @@ def test_batches_are_computed_with_the_settings_of_the_caller():
         return jax.config.jax_default_matmul_precision == "bfloat16" or x
 
     with jax.default_matmul_precision("bfloat16"):
-        assert list(generation._fetch_each(rounds, range(3))) == [True] * 3
-    assert list(generation._fetch_each(rounds, range(3))) == [0, 1, 2]
+        assert list(_fetch_each(rounds, range(3))) == [True] * 3
+    assert list(_fetch_each(rounds, range(3))) == [0, 1, 2]
 
 
 def test_the_number_of_compiled_shapes_is_bounded_by_the_buckets():

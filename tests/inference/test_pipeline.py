@@ -11,8 +11,8 @@ import pytest
 import ppg_jax
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.errors import UserError
-from ppg_jax.inference import generation
-from ppg_jax.inference.generation import Completion
+from ppg_jax.inference import generator
+from ppg_jax.inference.generator import Completion
 from ppg_jax.inference.pipeline import Pipeline, Request
 from ppg_jax.models import product
 from ppg_jax.serve import export
@@ -65,13 +65,13 @@ def test_the_seed_and_the_number_of_a_request_change_what_is_sampled(monkeypatch
 
 def test_a_persona_and_its_response_share_no_randomness(monkeypatch):
     pipeline = runs.pipeline()
-    drawn, row_keys = [], generation.row_keys
+    drawn, row_keys = [], generator.row_keys
 
     def record(seed, ids):
         drawn.append({(seed, int(i)) for i in ids})
         return row_keys(seed, ids)
 
-    monkeypatch.setattr(generation, "row_keys", record)
+    monkeypatch.setattr(generator, "row_keys", record)
     pipeline.replies([Request(SELF, CONTEXT), Request(["i paint."], ["hello"])])
     personas, responses = drawn
     assert len(personas) == len(responses) == 2

@@ -9,13 +9,8 @@ from ppg_jax.data.batching import collate
 from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import Example
 from ppg_jax.inference import scoring
-from ppg_jax.inference.generation import (
-    branches_of,
-    generate,
-    generate_branches,
-    pad_left,
-    row_keys,
-)
+from ppg_jax.inference.generation import generate, generate_branches, row_keys
+from ppg_jax.inference.prefixes import branches_of, pad_left
 from ppg_jax.inference.sampling import Decoding, filter_logits
 from ppg_jax.inference.scoring import (
     Scorer,

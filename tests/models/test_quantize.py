@@ -10,7 +10,8 @@ import pytest
 
 from ppg_jax.data.batching import collate
 from ppg_jax.errors import UserError
-from ppg_jax.inference.generation import generate, pad_left, row_keys
+from ppg_jax.inference.generation import generate, row_keys
+from ppg_jax.inference.prefixes import pad_left
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import target_log_probs
 from ppg_jax.models import product

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason='needs pip install "ppg_jax[parity]"
 
 import transformers  # noqa: E402
 
-from ppg_jax.inference.generation import Generator  # noqa: E402
+from ppg_jax.inference.generator import Generator  # noqa: E402
 from ppg_jax.inference.sampling import Decoding  # noqa: E402
 from ppg_jax.losses import cross_entropy, token_log_probs  # noqa: E402
 from ppg_jax.models import pretrained  # noqa: E402

@@ -6,7 +6,7 @@ import pytest
 
 from ppg_jax.data.dialogue import instances
 from ppg_jax.errors import UserError
-from ppg_jax.inference import generation
+from ppg_jax.inference import generator
 from ppg_jax.stages import evaluate
 from tests import models_for_tests as small
 from tests import run_for_tests as runs
@@ -31,13 +31,13 @@ def bench(workdir, **options) -> evaluate.Bench:
 
 
 def test_a_response_shares_no_randomness_with_a_persona(monkeypatch):
-    drawn, row_keys = [], generation.row_keys
+    drawn, row_keys = [], generator.row_keys
 
     def record(seed, ids):
         drawn.append({(seed, int(i)) for i in ids})
         return row_keys(seed, ids)
 
-    monkeypatch.setattr(generation, "row_keys", record)
+    monkeypatch.setattr(generator, "row_keys", record)
     sampling = bench(runs.finished_run(), temperature=1.0)
     sampling.responses(("persona", "model"), ("response", "model"), "generated")
     personas, responses = drawn

@@ -17,7 +17,7 @@ from ppg_jax.data.dialogue import instances, write_jsonl
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_metrics
-from ppg_jax.inference.generation import Generator
+from ppg_jax.inference.generator import Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Scorer, mean_nll
 from ppg_jax.models import pretrained

@@ -1,0 +1,204 @@
+"""Completions of any number of prompts: sorted, bucketed, batched, jitted.
+
+Axes: B batch, T completion tokens.
+"""
+
+import functools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ppg_jax.inference.generation import Rollout, generate, generate_branches, row_keys
+from ppg_jax.inference.prefixes import (
+    TAIL,
+    Family,
+    branches_of,
+    families,
+    pad_left,
+    power_of_two,
+)
+from ppg_jax.inference.sampling import Decoding
+
+
+class Completion(NamedTuple):
+    """One generated sequence, on the host."""
+
+    tokens: tuple[int, ...]  # without the end token
+    ended: bool  # False: cut at max_new_tokens
+    log_prob: float  # of the whole sequence, the end token included
+
+
+class Generator:
+    """Completes many prompts of any length: sorted, bucketed, batched, jitted.
+
+    Of nested prompts, as persona generators get them for the contexts of a dialogue,
+    the longest is read and the others branch off. Prompts are padded to a multiple of
+    `bucket` tokens, rows and the branches of a trunk to a power of two and trunks
+    nearly so, so the number of compiled programs is bounded: for each bucket a few.
+
+    batch_size: prompts at once; on a CPU two such batches are at work at a time.
+    """
+
+    def __init__(
+        self,
+        model,
+        decoding: Decoding,
+        end_id: int,
+        *,
+        batch_size: int = 32,
+        bucket: int = 32,
+    ):
+        self.decoding = decoding
+        self.batch_size = batch_size
+        self.bucket = bucket
+        self.end_id = end_id
+        self._room = model.config.n_positions - decoding.max_new_tokens
+        fixed = {"decoding": decoding, "end_id": end_id, "pad_id": end_id}
+        self._generate = jax.jit(functools.partial(generate, model, **fixed))
+        self._branch = jax.jit(functools.partial(generate_branches, model, **fixed))
+
+    @property
+    def compile_count(self) -> int:
+        """How many shapes have been compiled so far."""
+        return self._generate._cache_size() + self._branch._cache_size()
+
+    def __call__(
+        self,
+        params,
+        prompts: Sequence[Sequence[int]],
+        seed: int = 0,
+        ids: Sequence[int] | None = None,
+    ) -> list[Completion]:
+        """Completions in the order of the prompts.
+
+        ids: a number per prompt that its randomness derives from, its index if absent.
+        """
+        ids = np.arange(len(prompts)) if ids is None else np.asarray(ids)
+        completions: list[Completion | None] = [None] * len(prompts)
+
+        def dispatch(part: list[Family]) -> Rollout:
+            rows = _rows(part)
+            fill = power_of_two(len(rows)) - len(rows)
+            keys = row_keys(seed, np.concatenate([ids[rows], ids[rows[:1] * fill]]))
+            read = self._branched if self._pays(prompts, part) else self._whole
+            return read(params, prompts, part, fill, keys)
+
+        parts = list(self._batches(prompts))
+        for part, rollout in zip(parts, _fetch_each(dispatch, parts), strict=True):
+            done = completions_of(rollout, self.end_id)
+            for i, completion in zip(_rows(part), done, strict=False):
+                completions[i] = completion
+        return completions
+
+    def _batches(self, prompts) -> Iterator[list[Family]]:
+        """Families of like lengths, together `batch_size` prompts at most."""
+        batch, left = [], self.batch_size
+        # The longest first: what is alone at work at the end is short.
+        order = sorted(families(prompts), key=lambda f: -len(prompts[f.trunk]))
+        for family in order:
+            members = family.members
+            while members:
+                batch.append(Family(family.trunk, members[:left]))
+                members, left = members[left:], left - len(batch[-1].members)
+                if not left:
+                    yield batch
+                    batch, left = [], self.batch_size
+        if batch:
+            yield batch
+
+    def _pays(self, prompts, part: list[Family]) -> bool:
+        """Whether trunks and tails are much less to read than the whole prompts."""
+        longest = max(len(prompts[family.trunk]) for family in part)
+        rows = power_of_two(sum(len(family.members) for family in part))
+        tokens = _trunks(len(part)) * longest + rows * TAIL
+        if tokens >= 0.7 * rows * longest or longest + TAIL > self._room:
+            return False
+        # All trunks have room for as many branches as the largest.
+        largest = max(len(family.members) for family in part)
+        return _trunks(len(part)) * power_of_two(largest) <= 4 * rows
+
+    def _whole(self, params, prompts, part, fill, keys) -> Rollout:
+        rows = [prompts[i] for i in _rows(part)]
+        rows += rows[:1] * fill
+        return self._generate(params, *self._padded(rows, self._room), keys)
+
+    def _branched(self, params, prompts, part, fill, keys) -> Rollout:
+        trunks = [prompts[family.trunk] for family in part]
+        trunks += trunks[:1] * (_trunks(len(trunks)) - len(trunks))
+        members = [
+            (number, shared, prompts[i][shared:])
+            for number, family in enumerate(part)
+            for i, shared in family.members
+        ]
+        # One more of each, for many more of one would need many places of all.
+        members += members[:fill]
+        rows, shared, tails = zip(*members, strict=True)
+        branches = branches_of(rows, shared, tails, len(trunks), TAIL, self.end_id)
+        trunk = self._padded(trunks, self._room - TAIL)
+        return self._branch(params, *trunk, branches, keys)
+
+    def _padded(self, rows, room: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and mask, as wide as a bucket or as `room` allows."""
+        longest = max(1, *map(len, rows))
+        width = min(-(-longest // self.bucket) * self.bucket, max(room, longest))
+        return pad_left(rows, width, self.end_id)
+
+
+# Of a CPU. Measured on two cores; each needs a cache of its own.
+BATCHES_AT_WORK = 2
+
+
+def _fetch_each(dispatch: Callable, batches: Iterable) -> Iterator:
+    """`jax.device_get(dispatch(batch))` for each; on a CPU two are at work at a time.
+
+    Small operations, and the ends of large ones, leave cores of a CPU idle, which a
+    second batch fills. It has to come from another thread: what one thread dispatches,
+    XLA runs one after the other.
+    """
+    if jax.default_backend() != "cpu":
+        yield from (jax.device_get(dispatch(batch)) for batch in batches)
+        return
+    alone, stopped = threading.Lock(), threading.Event()
+    # Of the settings that `with` makes in one thread, this is what the models read.
+    precision = jax.config.jax_default_matmul_precision
+
+    def fetch(batch):
+        # One after the other, so that no program is compiled twice.
+        with alone, jax.default_matmul_precision(precision):
+            if stopped.is_set():
+                return None
+            dispatched = dispatch(batch)
+        return jax.device_get(dispatched)
+
+    with ThreadPoolExecutor(BATCHES_AT_WORK) as pool:
+        try:
+            yield from pool.map(fetch, batches)
+        finally:
+            stopped.set()
+
+
+def _rows(part: Sequence[Family]) -> list[int]:
+    """The prompts of a batch."""
+    return [i for family in part for i, _ in family.members]
+
+
+def _trunks(number: int) -> int:
+    """Padded: 1, 2, 3, 4, 6, 8, 12, 16, ...; each is a whole prompt to read."""
+    power = power_of_two(number)
+    return power * 3 // 4 if 4 * number <= 3 * power else power
+
+
+def completions_of(rollout: Rollout, end_id: int) -> list[Completion]:
+    """The rows of a fetched rollout as host values."""
+    lengths = rollout.completion_mask.sum(axis=1)
+    completions = []
+    for row, length in enumerate(lengths):
+        tokens = rollout.completion[row, :length].tolist()
+        ended = bool(tokens) and tokens[-1] == end_id
+        log_prob = float(rollout.log_probs[row].sum())
+        completions.append(Completion(tuple(tokens[: length - ended]), ended, log_prob))
+    return completions
