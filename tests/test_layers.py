@@ -64,7 +64,6 @@ LONG_FILES = {
     "ppg_jax.report.report": 555,
     "ppg_jax.report.results": 569,
     "ppg_jax.stages.evaluate": 350,
-    "ppg_jax.stages.reinforce": 621,
 }
 
 

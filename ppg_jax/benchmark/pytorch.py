@@ -334,7 +334,7 @@ class Reinforce(_Base):
         for start in range(0, len(self.chosen), size):
             chosen = self.chosen[start : start + size]
             prompts, made, score = self._judged(chosen, sampling)
-            reward = rewards.reward(score)
+            reward = rewards.sign(rewards.Judged(score, (), (), ()))
             for i, adam in enumerate(self.adams):
                 rows = [(c + [end_id])[: widths[i]] for c in made[i]]
                 adam.zero_grad(set_to_none=True)

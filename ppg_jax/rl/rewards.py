@@ -3,39 +3,59 @@
 Axes: B instances.
 """
 
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
-REWARDS = ("sign", "soft", "log_odds")
-BASELINES = ("none", "batch", "leave_one_out")
+from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.prompts import Prompts
+from ppg_jax.inference.critic import Critic
+from ppg_jax.inference.generation import Rollout
+from ppg_jax.inference.generator import Completion, completions_of
+from ppg_jax.metrics.distinct import distinct
 
 
-def reward(critic_score: np.ndarray, kind: str = "sign") -> np.ndarray:
-    """P(related) [B] -> reward [B], float32.
+class Judged(NamedTuple):
+    """What a reward may look at: a batch of B instances, and what was said to them."""
 
-    sign: the paper's, +1 where the critic's label is "related", else -1. soft: 2P - 1.
-    log_odds: log P / (1 - P), cut at +-10.
-    """
-    score = np.asarray(critic_score, np.float32)
-    if kind == "sign":
-        return np.where(score >= 0.5, 1, -1).astype(np.float32)
-    if kind == "soft":
-        return 2 * score - 1
-    if kind == "log_odds":
-        safe = np.clip(score, 1e-7, 1 - 1e-7)
-        return np.clip(np.log(safe / (1 - safe)), -10, 10)
-    raise ValueError(f"reward={kind!r} is none of {REWARDS}.")
+    critic_score: np.ndarray  # P(related) of persona and response; float32 [B]
+    personas: Sequence[str]  # generated
+    responses: Sequence[str]  # generated
+    instances: Sequence[Instance]  # with the gold personas and responses
+
+
+def sign(judged: Judged) -> np.ndarray:
+    """The paper's: +1 where the critic's label is "related", else -1; float32 [B]."""
+    return np.where(judged.critic_score >= 0.5, 1, -1).astype(np.float32)
+
+
+def soft(judged: Judged) -> np.ndarray:
+    """2 P - 1; float32 [B]."""
+    return 2 * np.asarray(judged.critic_score, np.float32) - 1
+
+
+def log_odds(judged: Judged) -> np.ndarray:
+    """log P / (1 - P), cut at +-10; float32 [B]."""
+    safe = np.clip(np.asarray(judged.critic_score, np.float32), 1e-7, 1 - 1e-7)
+    return np.clip(np.log(safe / (1 - safe)), -10, 10)
+
+
+# By the name that a config gives; the last two wait for the question that the paper
+# leaves open: whether a label or a score is paid.
+REWARDS = {"sign": sign, "soft": soft, "log_odds": log_odds}
+BASELINES = ("none", "leave_one_out")
 
 
 def baseline(reward: np.ndarray, kind: str = "none") -> np.ndarray:
     """What is subtracted from the reward of each instance.  [B] -> [B].
 
-    none: the paper's. batch: the mean reward, biased by 1/B. leave_one_out: the mean of
-    the others, which leaves the gradient's expectation as it is (Kool et al., 2019).
+    none: the paper's. leave_one_out: the mean of the others, which leaves the
+    gradient's expectation as it is (Kool et al., 2019).
     """
     if kind == "none":
         return np.zeros_like(reward)
-    if kind == "batch":
-        return np.full_like(reward, reward.mean())
     if kind == "leave_one_out":
         return (reward.sum() - reward) / max(len(reward) - 1, 1)
     raise ValueError(f"baseline={kind!r} is none of {BASELINES}.")
@@ -44,3 +64,59 @@ def baseline(reward: np.ndarray, kind: str = "none") -> np.ndarray:
 def advantage(reward: np.ndarray, baseline_kind: str, scale: float) -> np.ndarray:
     """(reward - baseline) * scale.  [B] -> [B]."""
     return (reward - baseline(reward, baseline_kind)) * np.float32(scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Payment:
+    """How a batch is paid; the scales are of section 5.7."""
+
+    reward: str = "sign"  # of REWARDS
+    baseline: str = "none"  # of BASELINES
+    persona_scale: float = 1.0
+    response_scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What the critic made of one batch."""
+
+    advantages: tuple[np.ndarray, np.ndarray]  # of the persona, of the response; [B]
+    metrics: dict[str, float]
+
+
+def advantages_of(
+    payment: Payment,
+    critic: Critic,
+    prompts: Prompts,
+    rollouts: Sequence[Rollout],
+    chosen: Sequence[Instance],
+) -> Judgement:
+    """What the critic makes of (generated persona, generated response) pays, [B] each.
+
+    rollouts: of the persona and of the response policy, fetched; chosen: the instances
+    that they answer.
+    """
+    personas, responses = (completions_of(r, prompts.end_id) for r in rollouts)
+    persona_texts = [prompts.text(p.tokens) for p in personas]
+    response_texts = [prompts.text(r.tokens) for r in responses]
+    score = critic.score(persona_texts, response_texts)
+    judged = Judged(score, persona_texts, response_texts, chosen)
+    reward = REWARDS[payment.reward](judged)
+    metrics = {
+        "reward": float(reward.mean()),
+        "critic_score": float(score.mean()),
+        **_describe("persona", personas, persona_texts),
+        **_describe("response", responses, response_texts),
+    }
+    scales = (payment.persona_scale, payment.response_scale)
+    advantages = tuple(advantage(reward, payment.baseline, s) for s in scales)
+    return Judgement(advantages, metrics)
+
+
+def _describe(name: str, completions: Sequence[Completion], texts) -> dict[str, float]:
+    return {
+        f"{name}_length": float(np.mean([len(c.tokens) for c in completions])),
+        f"{name}_ended": float(np.mean([c.ended for c in completions])),
+        f"{name}_distinct_1": distinct(texts, 1),
+        f"{name}_distinct_2": distinct(texts, 2),
+    }

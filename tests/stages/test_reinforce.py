@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from ppg_jax import run_dir
-from ppg_jax.data.batching import collate
+from ppg_jax.data.batching import InstanceBatches, collate
 from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import PromptConfig, Prompts, example
 from ppg_jax.inference.generation import row_keys
@@ -25,6 +25,8 @@ from ppg_jax.rl.rollouts import (
     prompts_of,
     update_batch,
 )
+from ppg_jax.rl.update import Policies, ReinforceState, make_update
+from ppg_jax.rl.validation import finished
 from ppg_jax.stages import reinforce
 from ppg_jax.training.train_state import TrainState
 from tests import models_for_tests as small
@@ -42,7 +44,7 @@ def world():
     size = len(prompts.tokenizer)
     persona_model, persona = small.gpt2(size, seed=1)
     response_model, response = small.gpt2(size, seed=2)
-    policies = reinforce.Policies(persona_model, response_model, persona, response)
+    policies = Policies(persona_model, response_model, persona, response)
     config = reinforce.Config(prompts=LIMITS, batch_size=4, top_k=20)
     models = persona_model, response_model
     sample = make_sampler(models, LIMITS, config.decodings, prompts.end_id)
@@ -59,7 +61,7 @@ def updated(world, advantages, watch=True, reference=None, **options):
     config, _, policies, prompted, rollouts = world
     config = dataclasses.replace(config, **options)
     copy = lambda tree: jax.tree.map(jnp.array, tree)  # noqa: E731
-    state = reinforce.ReinforceState(
+    state = ReinforceState(
         step=jnp.zeros((), jnp.int32),
         persona=TrainState.create(copy(policies.persona_params), TX),
         response=TrainState.create(copy(policies.response_params), TX),
@@ -68,7 +70,7 @@ def updated(world, advantages, watch=True, reference=None, **options):
         first={},
         last={},
     )
-    update = reinforce.make_update(config, reference or policies, TX)
+    update = make_update(config.objective, reference or policies, TX)
     state, metrics = update(state, prompted, rollouts, advantages, watch)
     return state.persona.params, state.response.params, metrics
 
@@ -274,7 +276,7 @@ def test_what_is_not_watched_is_not_measured_and_changes_nothing(world):
 
 def test_what_is_measured_apart_is_what_the_loss_would_hold(world):
     _, _, policies, *_ = world
-    swapped = reinforce.Policies(
+    swapped = Policies(
         policies.persona_model,
         policies.response_model,
         policies.response_params,
@@ -321,9 +323,9 @@ def test_kl_to_the_supervised_model_starts_at_zero_and_pulls_back(world):
     state = TrainState.create(jax.tree.map(jnp.array, persona), TX)
     zeros = signs(0, 0, 0, 0)
     values = []
-    update = reinforce.make_update(config, policies, TX)
+    update = make_update(config.objective, policies, TX)
     response = TrainState.create(jax.tree.map(jnp.array, moved.response_params), TX)
-    whole = reinforce.ReinforceState(0, state, response, {}, 0, {}, {})
+    whole = ReinforceState(0, state, response, {}, 0, {}, {})
     for _ in range(3):
         whole, metrics = update(whole, prompted, rollouts, (zeros, zeros), True)
         values.append(float(metrics["persona_kl"]))
@@ -335,7 +337,7 @@ def test_every_instance_comes_once_an_epoch_in_a_seeded_order(batching):
     ids = [i.id for i in instances(small.DIALOGUES)]  # 5: no multiple of the batch
 
     def seen(seed):
-        batches = reinforce.InstanceBatches(small.DIALOGUES, 2, seed, batching)
+        batches = InstanceBatches(small.DIALOGUES, 2, seed, batching)
         return [i.id for step in range(10) for i in batches(step)]
 
     first = seen(3)
@@ -346,7 +348,7 @@ def test_every_instance_comes_once_an_epoch_in_a_seeded_order(batching):
 
 
 def test_turns_of_a_dialogue_follow_each_other():
-    batches = reinforce.InstanceBatches(small.DIALOGUES, 5, 0, "dialogue")
+    batches = InstanceBatches(small.DIALOGUES, 5, 0, "dialogue")
     talks = [[i.id for i in d.instances()] for d in small.DIALOGUES]
     orders = [[*itertools.chain(*order)] for order in itertools.permutations(talks)]
     for step in range(4):
@@ -378,5 +380,5 @@ FINE = {"response_nll": 3.0, "persona_nll": 4.0, "persona_distinct_2": 0.5}
 )
 def test_training_stops_when_it_should_and_says_why(change, failed, reason):
     state = Seen(FINE, FINE | change, failed)
-    told = reinforce.finished(reinforce.Config())(state)
+    told = finished(reinforce.Config().patience)(state)
     assert told.startswith(reason) if reason else told == ""

@@ -1,0 +1,142 @@
+"""When REINFORCE is worth keeping and when it should stop, by a validation."""
+
+import sys
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppg_jax.data.dialogue import Dialogue, Instance, instances
+from ppg_jax.data.prompts import Prompts
+from ppg_jax.inference.generator import Generator
+from ppg_jax.inference.sampling import Decoding
+from ppg_jax.inference.scoring import Scorer, mean_nll
+from ppg_jax.metrics.distinct import distinct
+from ppg_jax.rl.update import Policies, ReinforceState
+from ppg_jax.training.train_state import TrainState
+
+# What a validation measures.
+MEASURED = ("response_nll", "persona_nll", "persona_distinct_2")
+
+
+class Validator:
+    """Perplexity of the gold response given the generated persona, on a fixed subset.
+
+    Called with a state, it returns the state with the best policies kept up to date.
+    """
+
+    def __init__(self, name: str, prompts: Prompts, subset, models: tuple):
+        """name: of the stage. subset: instances. models: of persona and response."""
+        self.subset, self.prompts = subset, prompts
+        persona_model, response_model = models
+        greedy = Decoding(prompts.config.max_persona_tokens)
+        self._generate = Generator(
+            persona_model, greedy, prompts.end_id, batch_size=64, bucket=128
+        )
+        self._persona_scorer = Scorer(persona_model, 32)
+        # Its examples hold new personas each time: widths that fit them would, too.
+        self._response_scorer = Scorer(response_model, 32, widths=0)
+        self._persona_examples = [prompts.persona_example(i) for i in self.subset]
+        self._name = name
+
+    def __call__(self, state: ReinforceState):
+        seen = self.measure(state.persona.params, state.response.params)
+        last = {k: jnp.asarray(v, jnp.float32) for k, v in seen.items()}
+        began = int(state.step) == 0
+        better = bool(last["response_nll"] < state.best["nll"])
+        best = state.best
+        if better:
+            best = best | {"nll": last["response_nll"], "step": jnp.array(state.step)}
+        if better and not began:  # else the best ones are these
+            now = {"persona": state.persona.params, "response": state.response.params}
+            best = best | _copies(now)
+        state = state.replace(
+            best=best,
+            failed=jnp.where(better, 0, state.failed + 1),
+            first=last if began else state.first,
+            last=last,
+        )
+        metrics = {f"valid_{k}": v for k, v in seen.items()}
+        metrics |= {
+            f"valid_{name}_ppl": np.exp(seen[f"{name}_nll"])
+            for name in ("persona", "response")
+        }
+        told = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items())
+        print(f"{self._name}: {told}", file=sys.stderr)
+        return state, metrics
+
+    def measure(self, persona_params, response_params) -> dict[str, float]:
+        """NLL in nats per token of gold personas and gold responses; Distinct-2."""
+        prompts, subset = self.prompts, self.subset
+        rows = [prompts.persona_prompt(instance) for instance in subset]
+        personas = self._generate(persona_params, rows)
+        examples = [
+            prompts.response_example(i, prompts.generated_persona(p.tokens))
+            for i, p in zip(subset, personas, strict=True)
+        ]
+        response = self._response_scorer(response_params, examples)
+        persona = self._persona_scorer(persona_params, self._persona_examples)
+        return {
+            "response_nll": mean_nll(response.values()),
+            "persona_nll": mean_nll(persona.values()),
+            "persona_distinct_2": distinct(
+                [prompts.text(p.tokens) for p in personas], 2
+            ),
+        }
+
+
+def initial_state(policies: Policies, tx) -> ReinforceState:
+    """The supervised policies, not validated yet."""
+    unknown = {name: jnp.full((), jnp.inf) for name in MEASURED}
+    return ReinforceState(
+        step=jnp.zeros((), jnp.int32),
+        persona=TrainState.create(_copies(policies.persona_params), tx),
+        response=TrainState.create(_copies(policies.response_params), tx),
+        best={
+            "persona": policies.persona_params,
+            "response": policies.response_params,
+            "nll": jnp.full((), jnp.inf),
+            "step": jnp.zeros((), jnp.int32),
+        },
+        failed=jnp.zeros((), jnp.int32),
+        first=unknown,
+        last=unknown,
+    )
+
+
+def _copies(tree):
+    """For one of two owners: an update donates its arrays."""
+    return jax.tree.map(jnp.array, tree)
+
+
+def subset_of(dialogues: Sequence[Dialogue], number: int, seed: int) -> list[Instance]:
+    """So many instances, drawn by the seed; 0 is all, in the order drawn."""
+    known = instances(dialogues)
+    order = np.random.default_rng(seed).permutation(len(known))
+    return [known[i] for i in order[: number or None]]
+
+
+def finished(patience: int):
+    """state -> why training should stop now; empty if it should not.
+
+    Patience is the paper's early stopping. A collapse is told as one: perplexity far
+    above where it started, or personas that have become all alike.
+    """
+
+    def reason(state: ReinforceState) -> str:
+        first, last = (
+            {k: float(v) for k, v in m.items()} for m in (state.first, state.last)
+        )
+        for name, factor in [("response", 1.5), ("persona", 4.0)]:
+            before, after = (np.exp(m[f"{name}_nll"]) for m in (first, last))
+            if not after <= factor * before:  # NaN, too
+                return f"collapsed: {name} perplexity {before:.3g} -> {after:.3g}"
+        before, after = first["persona_distinct_2"], last["persona_distinct_2"]
+        if after < 0.25 * before:
+            return f"collapsed: Distinct-2 of personas {before:.3g} -> {after:.3g}"
+        if int(state.failed) >= patience:
+            return f"no better for {patience} validations"
+        return ""
+
+    return reason
