@@ -34,11 +34,11 @@ def download(folder, progress: Callable[[int, int], None] | None = None) -> Path
     return unpacked
 
 
-def read(path, contractions: bool = False) -> tuple[Dialogue, ...]:
+def read(path) -> tuple[Dialogue, ...]:
     """All dialogues of one file, in order; ids are ``<file stem>:<episode from 0>``.
 
     The stem goes without ``_no_cands``, so that a file has the same ids with and
-    without candidates. `contractions` expands "i'm" to "i am" (`expanded`).
+    without candidates.
 
     Raises:
       DataError: the file is not of this form; names the line.
@@ -67,8 +67,7 @@ def read(path, contractions: bool = False) -> tuple[Dialogue, ...]:
         raise DataError(path, 1, "the file is empty, expected '1 your persona: ...'.")
     _require_exchange(path, last_line, episodes)
     stem = path.name.removesuffix(".txt").removesuffix("_no_cands")
-    dialogues = tuple(e.dialogue(f"{stem}:{i}") for i, e in enumerate(episodes))
-    return tuple(map(expanded, dialogues)) if contractions else dialogues
+    return tuple(e.dialogue(f"{stem}:{i}") for i, e in enumerate(episodes))
 
 
 @dataclasses.dataclass

@@ -215,7 +215,7 @@ def test_expansion_reaches_every_text_of_a_dialogue(tmp_path):
     text = (
         "1 your persona: i'm .\n2 partner's persona: i'm .\n3 i'm\ti'm\t\ti'm|don't\n"
     )
-    (dialogue,) = personachat.read(write(tmp_path, text), contractions=True)
+    (dialogue,) = map(personachat.expanded, personachat.read(write(tmp_path, text)))
     assert dialogue.self_persona == dialogue.partner_persona == ("i am .",)
     assert dialogue.utterances == ("i am", "i am")
     assert dialogue.candidates == (("i am", "do not"),)
@@ -256,4 +256,5 @@ def test_revised_personachat_differs_in_the_personas_alone(shared):
 
 def test_personachat_is_already_in_the_expanded_form(shared):
     path = shared / "data/personachat/valid_both_original_no_cands.txt"
-    assert personachat.read(path) == personachat.read(path, contractions=True)
+    read = personachat.read(path)
+    assert read == tuple(map(personachat.expanded, read))
