@@ -10,6 +10,7 @@ python -m launch.train_persona --config=configs/paper.py --workdir=runs/paper \\
 
 import dataclasses
 
+from configs.rows import paper_rows
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict
@@ -50,24 +51,27 @@ def get_config():
         Experiment(
             data=data,
             prompts=prompts,
-            # The backbone has learned dialogue: nothing starts from this stage.
-            dialogue=dataclasses.replace(
-                persona, name="dialogue", task="dialogue", batching="dialogue"
-            ),
-            persona=persona,
-            response=response,
-            response_without=dataclasses.replace(
-                response, name="response_without", partner_persona="none"
-            ),
-            critic=judge,
-            critic_scratch=dataclasses.replace(
+            stages=(
+                # The backbone has learned dialogue: nothing starts from this stage.
+                dataclasses.replace(
+                    persona, name="dialogue", task="dialogue", batching="dialogue"
+                ),
+                persona,
+                response,
+                dataclasses.replace(
+                    response, name="response_without", partner_persona="none"
+                ),
                 judge,
-                name="critic_scratch",
-                init="",
-                tokenizer="wordpiece:8192",
-                optimizer=OptimizerConfig(learning_rate=1e-4),
+                dataclasses.replace(
+                    judge,
+                    name="critic_scratch",
+                    init="",
+                    tokenizer="wordpiece:8192",
+                    optimizer=OptimizerConfig(learning_rate=1e-4),
+                ),
+                reinforce.Config(data=data, prompts=prompts, batching="instance"),
             ),
-            reinforce=reinforce.Config(data=data, prompts=prompts, batching="instance"),
+            systems=paper_rows(),
             evaluate=evaluate.Config(
                 title="The paper's setting on PersonaChat",
                 data=data,

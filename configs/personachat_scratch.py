@@ -8,6 +8,7 @@ bash launch/personachat_scratch.sh
 
 import dataclasses
 
+from configs.rows import paper_rows
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict
@@ -58,32 +59,37 @@ def get_config():
         Experiment(
             data=data,
             prompts=prompts,
-            dialogue=dataclasses.replace(persona, name="dialogue", task="dialogue"),
-            persona=persona,
-            response=response,
-            response_without=dataclasses.replace(
-                response, name="response_without", partner_persona="none"
-            ),
-            critic=judge,
-            critic_scratch=dataclasses.replace(
+            stages=(
+                dataclasses.replace(persona, name="dialogue", task="dialogue"),
+                persona,
+                response,
+                dataclasses.replace(
+                    response, name="response_without", partner_persona="none"
+                ),
                 judge,
-                name="critic_scratch",
-                init="",
-                tokenizer="wordpiece:8192",
-                model=DistilBertConfig(dim=128, hidden_dim=512, n_layers=3, n_heads=4),
-                optimizer=dataclasses.replace(judge.optimizer, learning_rate=5e-4),
+                dataclasses.replace(
+                    judge,
+                    name="critic_scratch",
+                    init="",
+                    tokenizer="wordpiece:8192",
+                    model=DistilBertConfig(
+                        dim=128, hidden_dim=512, n_layers=3, n_heads=4
+                    ),
+                    optimizer=dataclasses.replace(judge.optimizer, learning_rate=5e-4),
+                ),
+                reinforce.Config(
+                    data=data,
+                    prompts=prompts,
+                    baseline="leave_one_out",
+                    kl_coefficient=0.05,
+                    updates=150,
+                    optimizer=OptimizerConfig(learning_rate=2e-5, clip_norm=1.0),
+                    validation_instances=200,
+                    evaluate_every=50,
+                    checkpoint_every=25,
+                ),
             ),
-            reinforce=reinforce.Config(
-                data=data,
-                prompts=prompts,
-                baseline="leave_one_out",
-                kl_coefficient=0.05,
-                updates=150,
-                optimizer=OptimizerConfig(learning_rate=2e-5, clip_norm=1.0),
-                validation_instances=200,
-                evaluate_every=50,
-                checkpoint_every=25,
-            ),
+            systems=paper_rows(),
             evaluate=evaluate.Config(
                 title="The method from scratch on PersonaChat, two CPU cores",
                 data=data,

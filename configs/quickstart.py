@@ -9,6 +9,7 @@ bash launch/quickstart.sh
 
 import dataclasses
 
+from configs.rows import paper_rows
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict
@@ -70,32 +71,37 @@ def get_config():
         Experiment(
             data=data,
             prompts=prompts,
-            dialogue=dialogue,
-            persona=persona,
-            response=response,
-            response_without=dataclasses.replace(
-                response, name="response_without", partner_persona="none"
-            ),
-            critic=judge,
-            critic_scratch=dataclasses.replace(
+            stages=(
+                dialogue,
+                persona,
+                response,
+                dataclasses.replace(
+                    response, name="response_without", partner_persona="none"
+                ),
                 judge,
-                name="critic_scratch",
-                init="",
-                init_layers=0,
-                tokenizer="wordpiece:1200",
-                model=DistilBertConfig(dim=128, hidden_dim=512, n_layers=3, n_heads=4),
+                dataclasses.replace(
+                    judge,
+                    name="critic_scratch",
+                    init="",
+                    init_layers=0,
+                    tokenizer="wordpiece:1200",
+                    model=DistilBertConfig(
+                        dim=128, hidden_dim=512, n_layers=3, n_heads=4
+                    ),
+                ),
+                reinforce.Config(
+                    data=data,
+                    prompts=prompts,
+                    baseline="leave_one_out",
+                    kl_coefficient=0.05,
+                    updates=20,
+                    optimizer=OptimizerConfig(learning_rate=1e-4, clip_norm=1.0),
+                    validation_instances=128,
+                    evaluate_every=10,
+                    checkpoint_every=10,
+                ),
             ),
-            reinforce=reinforce.Config(
-                data=data,
-                prompts=prompts,
-                baseline="leave_one_out",
-                kl_coefficient=0.05,
-                updates=20,
-                optimizer=OptimizerConfig(learning_rate=1e-4, clip_norm=1.0),
-                validation_instances=128,
-                evaluate_every=10,
-                checkpoint_every=10,
-            ),
+            systems=paper_rows(),
             evaluate=evaluate.Config(
                 title="Quickstart: the paper's method on the embedded corpus",
                 data=data,

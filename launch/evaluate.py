@@ -17,7 +17,8 @@ CONVERSATIONS = flags.DEFINE_integer(
 
 def program():
     config, workdir = experiment.from_flags()
-    evaluate.run(config.evaluate, workdir)
+    experiment.write(config, workdir)
+    evaluate.run(config.evaluate, workdir, config.systems)
     print(report.write_report(workdir, config.evaluate.title, config.evaluate.paper))
     if CONVERSATIONS.value:
         print(report.conversations(workdir, CONVERSATIONS.value, config.evaluate.seed))

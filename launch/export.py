@@ -7,17 +7,17 @@ from pathlib import Path
 
 from absl import flags
 
-from ppg_jax.inference.pipeline import STAGES
 from ppg_jax.launching import main
 from ppg_jax.serve import export
+from ppg_jax.serve.flags import SYSTEM
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run directory.")
 _OUTPUT = flags.DEFINE_string("output", None, "The folder to write.")
-_STAGE = flags.DEFINE_enum("stage", "auto", STAGES, "Which models of the run.")
+_SYSTEM = flags.DEFINE_string("system", "", SYSTEM)
 
 
 def program() -> None:
-    export.run(export.Config(_OUTPUT.value, _STAGE.value), Path(_WORKDIR.value))
+    export.run(export.Config(_OUTPUT.value, _SYSTEM.value), Path(_WORKDIR.value))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,9 @@ environment_with_minilm
 
 data=${1:-data/personachat}
 run=${2:-runs/personachat_scratch}
-stage() {
+launch() {
   "$python" -m "launch.$1" --config=configs/personachat_scratch.py \
     --config.data.source="$data" --workdir="$run" "${@:2}"
 }
-stage train_persona
-stage train_response
-stage train_response --stage=response_without
-stage train_critic
-stage train_critic --stage=critic_scratch
-stage train_reinforce
-stage evaluate --conversations=20
+launch train
+launch evaluate --conversations=20

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 environment_with_minilm
 
 run=runs/quickstart
-stage() { "$python" -m "launch.$1" --config=configs/quickstart.py --workdir=$run "${@:2}"; }
+launch() { "$python" -m "launch.$1" --config=configs/quickstart.py --workdir=$run "${@:2}"; }
 the_critic_runs() { kill -0 $critic 2> /dev/null; }
 wait_for_the_critic() {
   wait $critic || { tail -n 5 $run/critic.log >&2; exit 1; }
@@ -18,26 +18,23 @@ wait_for_the_critic() {
 # keep two cores busy.
 mkdir -p $run
 echo "The critic trains beside the generators; its progress is in $run/critic.log."
-"$python" -m launch.train_critic --config=configs/quickstart.py --workdir=$run > $run/critic.log 2>&1 &
+launch train --stage=critic > $run/critic.log 2>&1 &
 critic=$!
 trap 'kill $critic 2> /dev/null && wait $critic || true' EXIT
-stage train_dialogue
-the_critic_runs || wait_for_the_critic
-stage train_persona
-the_critic_runs || wait_for_the_critic
-stage train_response
-stage train_response --stage=response_without
+for stage in dialogue persona response response_without; do
+  launch train --stage=$stage
+  the_critic_runs || wait_for_the_critic
+done
 echo "Waiting for the critic."
 wait_for_the_critic
 trap - EXIT
-stage train_reinforce
-stage evaluate --conversations=3
+launch train --stage=reinforce
+launch evaluate --conversations=3
 
 cat <<TXT
 
 Tables and figures: $run/report.md
 Chat with it:       $python -m launch.chat --workdir=$run
 On PersonaChat:     $python -m launch.prepare_data --download --data=data
-                    then the stages above with --config=configs/personachat_scratch.py
-                    --config.data.source=data/personachat --workdir=runs/personachat
+                    bash launch/personachat_scratch.sh
 TXT

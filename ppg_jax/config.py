@@ -6,7 +6,7 @@ this run changes: `--config.persona.batch_size=8`.
 
 import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from ml_collections import ConfigDict
@@ -18,24 +18,38 @@ T = TypeVar("T")
 DTYPES = ("float32", "bfloat16")  # that a model may compute in
 
 
-def to_config_dict(config, shared: Collection[str] = ()) -> ConfigDict:
-    """A dataclass, nested ones included, as a `ConfigDict` with the same fields.
+class Section(ConfigDict):
+    """A dataclass or a mapping as flags change it, which remembers what it is of.
 
-    shared: fields whose object other parts hold, too. It becomes one `ConfigDict` for
-    all of them, so that a flag that overrides `data` does so for every stage that was
-    given it. Whatever else is the same object is copied.
+    made_of: the class. order: of the fields; a `ConfigDict` sorts them.
     """
-    given = [getattr(config, name) for name in shared]
-    parts = {id(part): to_config_dict(part) for part in given}
+
+    def __init__(self, fields: Mapping[str, Any], made_of: type):
+        super().__init__(fields, convert_dict=False)
+        object.__setattr__(self, "made_of", made_of)
+        object.__setattr__(self, "order", tuple(fields))
+
+
+def to_config_dict(config, shared: Iterable = ()) -> ConfigDict:
+    """A dataclass or a mapping, nested ones included, with the same fields.
+
+    shared: objects that several parts hold. Each becomes one `Section` for all of them,
+    so that a flag that overrides `data` does so for every stage that was given it.
+    Whatever else is the same object is copied.
+    """
+    parts = {id(part): to_config_dict(part) for part in shared}
 
     def convert(node):
-        if not dataclasses.is_dataclass(node):
-            return node
         if id(node) in parts:
             return parts[id(node)]
-        fields = dataclasses.fields(node)
-        items = {f.name: convert(getattr(node, f.name)) for f in fields}
-        return ConfigDict(items, convert_dict=False)
+        if isinstance(node, Mapping):
+            items = {name: convert(value) for name, value in node.items()}
+            return Section(items, dict)
+        if dataclasses.is_dataclass(node):
+            fields = [field.name for field in dataclasses.fields(node)]
+            items = {name: convert(getattr(node, name)) for name in fields}
+            return Section(items, type(node))
+        return node
 
     return convert(config)
 
@@ -52,13 +66,20 @@ def from_config_dict(cls: type[T], values) -> T:
         if name not in known:
             raise UserError(f"{cls.__name__} has no field {name!r}; it has {known}.")
         value = values[name]
-        if dataclasses.is_dataclass(types[name]):
+        if isinstance(value, Section):
+            value = from_section(value)
+        elif dataclasses.is_dataclass(types[name]):
             value = from_config_dict(types[name], value)
         arguments[name] = tuple(value) if isinstance(value, list) else value
     try:
         return cls(**arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"{cls.__module__}.{cls.__name__}: {error}") from error
+
+
+def from_section(section: Section):
+    """The dataclass that a section was made of, as `from_config_dict`."""
+    return from_config_dict(section.made_of, section)
 
 
 def require_positive(config, *names: str) -> None:

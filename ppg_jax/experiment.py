@@ -1,45 +1,122 @@
-"""All stages of one run directory, as one config: what a file under configs/ builds."""
+"""Stages and rows of one run directory, as one config: what configs/ builds."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
-from ppg_jax.config import from_config_dict, to_config_dict
+from ppg_jax import run_dir
+from ppg_jax.config import Section, flatten, from_section, to_config_dict
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
+from ppg_jax.errors import UserError
 from ppg_jax.launching import one_line_errors
 from ppg_jax.stages import critic, evaluate, reinforce, supervised
+from ppg_jax.systems.system import BEST_CONTROL, System
+
+# What trains a stage: all the dispatch there is.
+RUNS = {
+    supervised.Config: supervised.run,
+    critic.Config: critic.run,
+    reinforce.Config: reinforce.run,
+}
+_OTHERS = ("data", "prompts", "systems", "evaluate")
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What the stages share, and the stages in the order in which they are launched.
+    """What the stages share, the stages in an order to train them in, and the rows.
 
     Stages that were given this `data` or these `prompts` share them:
-    --config.data.source=DIR reaches all of them.
+    --config.data.source=DIR reaches all of them. systems: by name, in the order of the
+    tables. Raises ValueError where a name is taken twice or names nothing.
     """
 
     data: DataConfig
     prompts: PromptConfig
-    dialogue: supervised.Config  # a start for generators that have no pretrained one
-    persona: supervised.Config
-    response: supervised.Config
-    response_without: supervised.Config  # the comparison that knows no partner persona
-    critic: critic.Config
-    critic_scratch: critic.Config  # the same, but from random weights
-    reinforce: reinforce.Config
+    stages: tuple
+    systems: Mapping[str, System]
     evaluate: evaluate.Config
 
+    def __post_init__(self):
+        known: list[str] = []
+        for stage in self.stages:
+            _require_known(f"stage {stage.name!r} needs", stage.needs, known)
+            if stage.name in (*known, *_OTHERS):
+                raise ValueError(f"two parts are named {stage.name!r}; rename one.")
+            known.append(stage.name)
+        rows = (*self.systems, BEST_CONTROL)
+        for name, row in self.systems.items():
+            _require_known(f"row {name!r} needs", row.needs, known)
+            _require_known(f"row {name!r} is compared with", row.against, rows)
 
-def config_dict(experiment: Experiment) -> ConfigDict:
-    """What `get_config()` returns."""
-    return to_config_dict(experiment, shared=("data", "prompts"))
+    def stage(self, name: str):
+        """The config of a stage; UserError names those that there are."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        known = ", ".join(stage.name for stage in self.stages)
+        raise UserError(f"--stage={name}: no such stage in the config; it has {known}.")
 
 
-def define_flags(stage: str | None = None, *others: str) -> None:
-    """--config and --workdir, and --stage where a program can train several."""
+def _require_known(told: str, names, known) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{told} {name!r}, which is none of {tuple(known)}.")
+
+
+def train(experiment: Experiment, name: str, workdir: Path) -> dict:
+    """Trains one stage, or goes on, or says it is done; returns its result.json."""
+    config = experiment.stage(name)
+    write(experiment, workdir)
+    return RUNS[type(config)](config, workdir)
+
+
+def write(experiment: Experiment, workdir: Path) -> None:
+    """What the config says of stages and rows, for those who read the run directory."""
+    stages = [
+        {"name": s.name, "task": s.task, "needs": list(s.needs)}
+        for s in experiment.stages
+    ]
+    systems = [
+        {"name": name, **row.description} for name, row in experiment.systems.items()
+    ]
+    parts = {s.name: s for s in experiment.stages} | {"evaluate": experiment.evaluate}
+    config = {name: flatten(part) for name, part in parts.items()}
+    run_dir.write_experiment(
+        workdir, {"stages": stages, "systems": systems, "config": config}
+    )
+
+
+def config_dict(experiment: Experiment) -> Section:
+    """What `get_config()` returns: each stage under its name beside the others."""
+    others = {name: getattr(experiment, name) for name in _OTHERS}
+    stages = {stage.name: stage for stage in experiment.stages}
+    shared = (experiment.data, experiment.prompts)
+    return to_config_dict(others | stages, shared)
+
+
+def from_config_dict(values: Section) -> Experiment:
+    """The experiment of `config_dict`, with what was changed since.
+
+    Raises UserError for a value that is refused.
+    """
+    named = [name for name in values.order if name != "systems"]
+    parts = {name: from_section(values[name]) for name in named}
+    rows = values.systems
+    systems = {name: from_section(rows[name]) for name in rows.order}
+    stages = [part for name, part in parts.items() if name not in _OTHERS]
+    shared = (parts["data"], parts["prompts"])
+    try:
+        return Experiment(*shared, tuple(stages), systems, parts["evaluate"])
+    except ValueError as error:
+        raise UserError(f"the config: {error}") from None
+
+
+def define_flags() -> None:
+    """--config and --workdir."""
     with one_line_errors():  # overrides are read from the command line here already
         config_flags.DEFINE_config_file(
             "config",
@@ -47,12 +124,10 @@ def define_flags(stage: str | None = None, *others: str) -> None:
             "An experiment; configs/ has the presets.",
         )
     flags.DEFINE_string("workdir", "runs/quickstart", "The run directory.")
-    if others:
-        flags.DEFINE_enum("stage", stage, [stage, *others], "Which one of the config.")
 
 
 def from_flags() -> tuple[Experiment, Path]:
     """The experiment with its overrides (--config.persona.seed=1), and the workdir."""
     with one_line_errors():
-        experiment = from_config_dict(Experiment, flags.FLAGS.config)
+        experiment = from_config_dict(flags.FLAGS.config)
     return experiment, Path(flags.FLAGS.workdir)

@@ -13,7 +13,7 @@ from ppg_jax.errors import UserError
 def write_text(path: Path, text: str | Iterable[str]) -> None:
     """Atomic: the file is there whole, or not at all.  Parents are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.writelines([text] if isinstance(text, str) else text)
     os.replace(temporary, path)

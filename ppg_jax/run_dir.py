@@ -1,5 +1,6 @@
 """What a run directory holds: which stage belongs to what, which have finished.
 
+    RUN/experiment.json          the stages and rows of its config
 RUN/STAGE/fingerprint.json   the settings and inputs that the stage belongs to
 RUN/STAGE/result.json        that it has finished, and its numbers
 RUN/STAGE/metrics.jsonl      its curves;  model/ what it made;  checkpoints/
@@ -21,22 +22,12 @@ from ppg_jax.errors import UserError
 from ppg_jax.files import hold, read_json, write_json
 
 RESULT, FINGERPRINT = "result.json", "fingerprint.json"
+EXPERIMENT = "experiment.json"
 EXPORTED = "pipeline.json"  # of a folder that was exported
 # Fields that change how a run is watched or where its data lies, not what it computes.
 # (What the data is, the inputs say.)
 NOT_COMPARED = ("log_every", "checkpoint_every", "source")
 _LOCKS: dict[Path, int] = {}  # held until the process ends, in whatever way
-
-# What trains the stages that others start from, by the names that they have unless a
-# config gives them another.
-PROGRAMS = {
-    "dialogue": "launch.train_dialogue",
-    "persona": "launch.train_persona",
-    "response": "launch.train_response",
-    "response_without": "launch.train_response --stage=response_without",
-    "critic": "launch.train_critic",
-    "critic_scratch": "launch.train_critic --stage=critic_scratch",
-}
 
 
 # --- Whose a folder is ---
@@ -167,10 +158,9 @@ def once(folder: Path, config, inputs: dict[str, str], make: Callable[[], dict])
 def finished_stage(workdir: Path, name: str) -> Path:
     """The folder of a stage that has its model; UserError if it has none yet."""
     if not finished(workdir, name):
-        program = PROGRAMS.get(name, f"the program of the stage with name={name!r}")
         raise UserError(
-            f"{workdir / name} is not finished; first run {program} with the same "
-            "--workdir."
+            f"{workdir / name} is not finished; first run python -m launch.train "
+            f"--stage={name} with the same --config and --workdir."
         )
     return workdir / name
 
@@ -200,76 +190,104 @@ def report_done(name: str, folder: Path) -> dict:
 # --- Models ---
 
 
-class Found(NamedTuple):
-    """The model folders of a run, and the form of their prompts."""
+def model_folder(source: str) -> str:
+    """Where in a run directory a model is: of a stage, or "STAGE/FOLDER" of one with
+    several.
+    """
+    return source if "/" in source else f"{source}/model"
 
-    stage: str  # "supervised" or "reinforced"
+
+def write_experiment(workdir: Path, values: dict) -> None:
+    """Keeps what the config says of stages and rows (`read_experiment`)."""
+    path = workdir / EXPERIMENT
+    if not path.exists() or read_json(path) != json.loads(json.dumps(values)):
+        write_json(path, values)
+
+
+def read_experiment(workdir: Path) -> dict:
+    """{"stages": [..], "systems": [..], "config": ..} of the config that made the run.
+
+    Raises UserError where nothing was trained.
+    """
+    return read_json(
+        workdir / EXPERIMENT,
+        f"train with python -m launch.train --config=CONFIG --workdir={workdir} first.",
+    )
+
+
+class Found(NamedTuple):
+    """The model folders of a system, and the form of their prompts."""
+
+    system: str  # the row of the config
     prompts: PromptConfig
     persona: Path
     response: Path
     critic: Path | None
 
 
-def find_models(run_dir, stage: str = "auto") -> Found:
+def find_models(workdir, system: str = "") -> Found:
     """Where a run directory or an exported folder has what `Pipeline` needs.
 
-    Raises UserError that names the command to run first.
+    system: a row of its config that infers the partner; "" is the last one of which all
+    stages have finished. Raises UserError that names the command to run first.
     """
-    run_dir = Path(run_dir)
-    if (run_dir / EXPORTED).exists():
-        return _find_exported(run_dir, stage)
-    reinforced = run_dir / "reinforce"
-    if stage == "auto" and finished(run_dir, "reinforce"):
-        kind = "reinforced"
-        folders = reinforced / "model_persona", reinforced / "model_response"
-    else:
-        kind = "supervised"
-        folders = _trained(run_dir, "persona"), _trained(run_dir, "response")
-    prompts = _trained_prompts(run_dir)
-    critic = run_dir / "critic" / "model"
-    return Found(kind, prompts, *folders, critic if critic.is_dir() else None)
+    workdir = Path(workdir)
+    if (workdir / EXPORTED).exists():
+        return _find_exported(workdir, system)
+    experiment = read_experiment(workdir)
+    row = _chosen(workdir, experiment["systems"], system)
+    for need in row["needs"]:
+        finished_stage(workdir, need)
+    models = [workdir / row["models"][name] for name in ("persona", "response")]
+    critics = [s["name"] for s in experiment["stages"] if s["task"] == "critic"]
+    made = [workdir / model_folder(c) for c in critics if finished(workdir, c)]
+    prompts = _trained_prompts(workdir, *row["models"].values())
+    return Found(row["name"], prompts, *models, made[0] if made else None)
 
 
-def _find_exported(folder: Path, stage: str) -> Found:
-    values = read_json(folder / EXPORTED, "export the run again.")
-    kind = values.get("stage")
-    if stage == "supervised" and kind != stage:
+def _chosen(workdir: Path, systems: Sequence[dict], name: str) -> dict:
+    rows = [row for row in systems if row.get("models", {}).get("persona")]
+    rows = [row for row in rows if row["kind"] == "responses"]
+    named = [row for row in rows if row["name"] == name]
+    if not rows or (name and not named):
+        known = ", ".join(row["name"] for row in rows) or "none"
         raise UserError(
-            f"{folder} holds the {kind} models only; export again with --stage={stage}."
+            f"{workdir} has no system {name!r} that infers the partner; give --system="
+            f"one of: {known}."
+        )
+    done = [r for r in rows if all(finished(workdir, need) for need in r["needs"])]
+    return (named or done[-1:] or rows)[0]
+
+
+def _find_exported(folder: Path, system: str) -> Found:
+    values = read_json(folder / EXPORTED, "export the run again.")
+    name = values.get("system")
+    if system not in ("", name):
+        raise UserError(
+            f"{folder} holds the system {name!r} only; export again with "
+            f"--system={system}."
         )
     prompts = from_config_dict(PromptConfig, values.get("prompts", {}))
     critic = folder / "critic"
     models = folder / "persona", folder / "response"
-    return Found(kind, prompts, *models, critic if critic.is_dir() else None)
+    return Found(name, prompts, *models, critic if critic.is_dir() else None)
 
 
-def _trained(run_dir: Path, name: str) -> Path:
-    folder = run_dir / name / "model"
-    if not (folder / "config.json").exists():
-        raise UserError(
-            f"{run_dir} has no finished {name} generator; make it with: "
-            f"python -m launch.train_{name} --config=CONFIG --workdir={run_dir}"
-        )
-    return folder
-
-
-def _trained_prompts(run_dir: Path) -> PromptConfig:
-    """The form that both generators were trained on, from their fingerprints."""
-    forms = []
-    for name in ("persona", "response"):
-        fields = read_json(run_dir / name / FINGERPRINT, "the run is incomplete.")
-        form = {
-            k.removeprefix("prompts."): v
-            for k, v in fields.items()
-            if k.startswith("prompts.")
-        }
-        forms.append(from_config_dict(PromptConfig, form))
+def _trained_prompts(workdir: Path, *models: str) -> PromptConfig:
+    """The form that the models' stages were trained on, from their fingerprints."""
+    forms = {}
+    for stage in dict.fromkeys(model.partition("/")[0] for model in models):
+        fields = settings_of(workdir / stage).items()
+        start = "prompts."
+        form = {k.removeprefix(start): v for k, v in fields if k.startswith(start)}
+        forms[stage] = from_config_dict(PromptConfig, form)
+    (one, first), *others = forms.items()
+    other, last = others[0] if others else (one, first)
     for field in dataclasses.fields(PromptConfig):
-        first, second = (getattr(form, field.name) for form in forms)
-        if first != second:
+        a, b = (getattr(form, field.name) for form in (first, last))
+        if a != b:
             raise UserError(
-                f"{run_dir}: prompts.{field.name} was {first!r} for the persona "
-                f"generator and {second!r} for the response generator; train both "
-                "with one setting."
+                f"{workdir}: prompts.{field.name} was {a!r} for {one} and {b!r} for "
+                f"{other}; train both with one setting."
             )
-    return forms[0]
+    return first

@@ -3,7 +3,6 @@
 import atexit
 import dataclasses
 import functools
-import json
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from configs.rows import paper_rows
 from ppg_jax.config import flatten
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.corpus import DataConfig
@@ -26,13 +26,14 @@ from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Scorer
 from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
-from ppg_jax.run_dir import claim
+from ppg_jax.run_dir import claim, write_experiment
 from ppg_jax.stages import critic, supervised
 from ppg_jax.training.train_state import params_sha256
 from tests import models_for_tests as small
 
 ROOT = Path(__file__).resolve().parents[1]
 # So short that all prompts have one padded width: compiling is what takes the time.
+CRITIC = {"name": "critic", "task": "critic", "needs": []}
 PROMPTS = PromptConfig(max_length=64, max_persona_tokens=10, max_response_tokens=8)
 
 
@@ -73,12 +74,15 @@ def export_critic(folder: Path) -> dict:
 
 
 def write_run(folder: Path, **prompts) -> Path:
-    """The persona and the response stage, finished."""
+    """The persona and the response stage, finished, and the paper's rows."""
     config = dataclasses.replace(PROMPTS, **prompts)
     for seed, name in enumerate(("persona", "response")):
         export_generator(folder / name / "model", seed)
-        fields = json.dumps(flatten(config, "prompts."))
-        (folder / name / "fingerprint.json").write_text(fields)
+        fields = flatten(config, "prompts.") | {"partner_persona": "gold"}
+        write_json(folder / name / "fingerprint.json", fields)
+        write_json(folder / name / "result.json", {})
+    rows = [{"name": n, **row.description} for n, row in paper_rows().items()]
+    write_experiment(folder, {"stages": [CRITIC], "systems": rows})
     return folder
 
 

@@ -1,6 +1,7 @@
 """A config means the same as a dataclass, as a `ConfigDict` and as JSON."""
 
 import dataclasses
+import importlib
 import json
 
 import pytest
@@ -15,6 +16,8 @@ from ppg_jax.config import (
 )
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import Experiment
+from ppg_jax.experiment import from_config_dict as read_experiment
+from ppg_jax.systems.generators import Generators
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,7 @@ def test_there_and_back_is_the_same_dataclass():
 
 
 def test_an_override_reaches_what_is_shared_by_name_and_nothing_else():
-    values = to_config_dict(CONFIG, shared=["first"])
+    values = to_config_dict(CONFIG, shared=[SHARED])
     values.first.rate = 7.0
     assert from_config_dict(Outer, values).second == Inner(rate=7.0)
     apart = to_config_dict(CONFIG)
@@ -56,20 +59,65 @@ def changed(name: str, value) -> set[str]:
     """The fields of the quickstart that an override of this one changes."""
     before, values = (quickstart.get_config() for _ in range(2))
     values.update_from_flattened_dict({name: value})
-    before, after = (flatten(from_config_dict(Experiment, v)) for v in (before, values))
+    before, after = map(parts_of, (before, values))
     return {name for name in before if before[name] != after[name]}
+
+
+def parts_of(values) -> dict:
+    """Every field of every part of a config, by the name that a flag gives it."""
+    made = read_experiment(values)
+    parts = {stage.name: stage for stage in made.stages} | made.systems
+    parts |= {n: getattr(made, n) for n in ("data", "prompts", "evaluate")}
+    return {
+        k: v for n, part in parts.items() for k, v in flatten(part, f"{n}.").items()
+    }
 
 
 def test_stages_share_their_data_and_prompts_and_nothing_else():
     rate = "persona.optimizer.learning_rate"
     assert changed(rate, 9.0) == {rate}
     assert changed("persona.model.n_layer", 9) == {"persona.model.n_layer"}
-    stages = {f.name for f in dataclasses.fields(Experiment)} - {"data", "prompts"}
+    made = read_experiment(quickstart.get_config())
+    stages = {stage.name for stage in made.stages} | {"evaluate"}
     seeds = {"data.seed", *(f"{stage}.data.seed" for stage in stages)}
     assert changed("data.seed", 9) == changed("critic.data.seed", 9) == seeds
-    generators = stages - {"critic", "critic_scratch"}
+    generators = stages - {
+        stage.name for stage in made.stages if stage.task == "critic"
+    }
     lengths = {"prompts.max_length", *(f"{n}.prompts.max_length" for n in generators)}
     assert changed("prompts.max_length", 128) == lengths
+
+
+def experiment(**changes) -> Experiment:
+    made = read_experiment(quickstart.get_config())
+    return dataclasses.replace(made, **changes)
+
+
+def test_what_a_stage_or_row_names_has_to_be_there():
+    made = experiment()
+    with pytest.raises(ValueError, match=r"stage 'persona' needs 'dialogue', which"):
+        experiment(stages=made.stages[1:])
+    with pytest.raises(ValueError, match=r"two parts are named 'dialogue'"):
+        experiment(stages=made.stages + made.stages[:1])
+    row = Generators("", "nowhere/model_response")
+    with pytest.raises(ValueError, match=r"row 'new' needs 'nowhere', which is none"):
+        experiment(systems={"new": row})
+    row = Generators("", "response", against=("theirs",))
+    with pytest.raises(ValueError, match=r"row 'new' is compared with 'theirs'"):
+        experiment(systems={"new": row})
+    with pytest.raises(UserError, match=r"--stage=poem: no such stage .* dialogue"):
+        made.stage("poem")
+
+
+@pytest.mark.parametrize("name", ["paper", "personachat_scratch", "quickstart"])
+def test_a_preset_is_an_experiment_and_a_flag_reaches_its_rows(name):
+    values = importlib.import_module(f"configs.{name}").get_config()
+    values.systems.full.label = "another"
+    made = read_experiment(values)
+    assert made.systems["full"].label == "another"
+    assert [s.name for s in made.stages] == list(
+        dict.fromkeys(s.name for s in made.stages)
+    )
 
 
 def test_a_refused_field_is_told_with_what_it_may_be():

@@ -63,7 +63,6 @@ LONG_FILES = {
     "ppg_jax.models.pretrained": 382,
     "ppg_jax.report.report": 555,
     "ppg_jax.report.results": 569,
-    "ppg_jax.stages.evaluate": 350,
 }
 
 

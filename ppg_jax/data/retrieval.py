@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import bm25s
 import numpy as np
 
+from ppg_jax.data.dialogue import Dialogue, Instance
+
 _K1, _B = 1.5, 0.75
 _WORDS = re.compile(r"\w+")
 
@@ -26,6 +28,20 @@ def top_k_sentences(query: str, sentences: Sequence[str], k: int) -> tuple[str, 
     scores = [_bm25(_bm25_words(query), d, documents) for d in documents]
     best = sorted(range(len(sentences)), key=lambda i: (-scores[i], i))[:k]
     return tuple(sentences[i] for i in sorted(best))
+
+
+TOLD = ("gold", "top3", "none")
+
+
+def told_sentences(told: str, source: Instance | Dialogue) -> tuple[str, ...]:
+    """What a response generator is told of the partner: of the gold persona, that is.
+
+    told: "gold" for all of it, "top3" for what BM25 finds for the context, "none". A
+    dialogue has no context yet, so "top3" asks for an instance.
+    """
+    if told == "top3":
+        return top_k_sentences(" ".join(source.context), source.partner_persona, 3)
+    return source.partner_persona if told == "gold" else ()
 
 
 def _bm25(query: Sequence[str], document: Counter, documents: list[Counter]) -> float:

@@ -19,21 +19,19 @@ from ppg_jax.models.gpt2 import GPT2
 from ppg_jax.models.quantize import WEIGHTS, for_inference
 from ppg_jax.run_dir import find_models
 
-STAGES = ("auto", "supervised")
-
 
 @dataclasses.dataclass(frozen=True)
 class PipelineConfig:
     """Which models of a run are used, and how they choose their words.
 
-    stage: "auto" takes the reinforced models if that stage has finished, else the
-    supervised ones. temperature 0 is greedy; top_k 0 and top_p 1 are off. batch_size:
-    contexts at once; on a CPU two such batches are at work at a time. weights: the type
-    of the generators' linear layers; less than float32 needs a CPU with AMX, or a GPU
-    for bfloat16, which then is the type of activations, too.
+    system: a row of the run's config that infers the partner; "" is the last one of
+    which all stages have finished. temperature 0 is greedy; top_k 0 and top_p 1 are
+    off. batch_size: contexts at once; on a CPU two such batches are at work at a time.
+    weights: the type of the generators' linear layers; less than float32 needs a CPU
+    with AMX, or a GPU for bfloat16, which then is the type of activations, too.
     """
 
-    stage: str = "auto"
+    system: str = ""
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
@@ -42,7 +40,7 @@ class PipelineConfig:
     weights: str = "float32"
 
     def __post_init__(self):
-        require_one_of(self, stage=STAGES, weights=WEIGHTS)
+        require_one_of(self, weights=WEIGHTS)
         require_positive(self, "batch_size")
         self.decoding(max_new_tokens=1)  # says what is wrong with the others
 
@@ -139,14 +137,14 @@ class Pipeline:
         persona: tuple,
         response: tuple,
         config: PipelineConfig = PipelineConfig(),
-        stage: str = "supervised",
+        system: str = "",
     ):
         """persona, response: (model, params) each, of the tokenizer of `prompts`. They
         are kept as decoding reads them best, for inference alone.
 
         Raises UserError if this machine is no faster with `config.weights`.
         """
-        self.prompts, self.config, self.stage = prompts, config, stage
+        self.prompts, self.config, self.system = prompts, config, system
         self.persona, self.response = (
             for_inference(*generator, config.weights)
             for generator in (persona, response)
@@ -164,15 +162,15 @@ class Pipeline:
         )
 
     @classmethod
-    def load(cls, run_dir, stage: str = "auto", **options) -> "Pipeline":
+    def load(cls, run_dir, system: str = "", **options) -> "Pipeline":
         """The pipeline of a run directory or of a folder that `launch.export` wrote.
 
         options: other fields of `PipelineConfig`, as temperature=0.8. Raises UserError
         if a model is not there, and says which command makes it.
         """
-        values = {"stage": stage, **options}
+        values = {"system": system, **options}
         config = from_config_dict(PipelineConfig, values)
-        found = find_models(run_dir, config.stage)
+        found = find_models(run_dir, config.system)
         persona, tokenizer = _load(found.persona, found.prompts)
         response, same = _load(found.response, found.prompts)
         if tokenizer.get_vocab() != same.get_vocab():
@@ -181,7 +179,7 @@ class Pipeline:
                 "one reads what the other writes; train both in one --workdir."
             )
         prompts = Prompts(tokenizer, found.prompts)
-        return cls(prompts, persona, response, config, found.stage)
+        return cls(prompts, persona, response, config, found.system)
 
     def infer_partner(
         self, self_persona: Sequence[str], context: Sequence[str]

@@ -110,7 +110,7 @@ def run(config: Config, workdir: Path) -> None:
     options = dataclasses.asdict(config.pipeline)
     pipeline = Pipeline.load(workdir, **options)
     chat = Chat(pipeline, config)
-    print(f"{chat.describe()}\n({pipeline.stage} models; /help lists the commands)")
+    print(f"{chat.describe()}\n(system {pipeline.system}; /help lists the commands)")
     for line in _typed():
         if line.strip() in ("/quit", "/exit"):
             break

@@ -14,15 +14,15 @@ from ppg_jax.run_dir import EXPORTED, find_models
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """output: the folder to write. stage: as in `PipelineConfig`."""
+    """output: the folder to write. system: as in `PipelineConfig`."""
 
     output: str
-    stage: str = "auto"
+    system: str = ""
 
 
 def run(config: Config, workdir: Path) -> None:
     """Writes the folder; what an earlier export left in it is replaced."""
-    found, output = find_models(workdir, config.stage), Path(config.output)
+    found, output = find_models(workdir, config.system), Path(config.output)
     # It comes last: a folder without it is no pipeline, so none is ever half new.
     (output / EXPORTED).unlink(missing_ok=True)
     for name in ("persona", "response", "critic"):
@@ -30,5 +30,5 @@ def run(config: Config, workdir: Path) -> None:
         if source is not None:
             print(f"wrote {pretrained.export(*pretrained.load(source), output / name)}")
     prompts = dataclasses.asdict(found.prompts)
-    write_json(output / EXPORTED, {"stage": found.stage, "prompts": prompts})
-    print(f"wrote {output / EXPORTED} ({found.stage} models)")
+    write_json(output / EXPORTED, {"system": found.system, "prompts": prompts})
+    print(f"wrote {output / EXPORTED} (system {found.system})")

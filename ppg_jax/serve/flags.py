@@ -6,15 +6,17 @@ from pathlib import Path
 from absl import flags
 
 from ppg_jax.config import from_config_dict
-from ppg_jax.inference.pipeline import STAGES, PipelineConfig
+from ppg_jax.inference.pipeline import PipelineConfig
 from ppg_jax.models.quantize import WEIGHTS
+
+SYSTEM = "Row of the run's config that answers; the last finished one if empty."
 
 
 def define() -> None:
     """--workdir and the fields of `PipelineConfig`, for the programs that answer."""
     default = PipelineConfig()
     flags.DEFINE_string("workdir", "runs/quickstart", "A run, or an exported folder.")
-    flags.DEFINE_enum("stage", default.stage, STAGES, "Which models of the run.")
+    flags.DEFINE_string("system", default.system, SYSTEM)
     flags.DEFINE_float("temperature", default.temperature, "0 is greedy.", 0)
     flags.DEFINE_integer("top_k", default.top_k, "Likeliest tokens; 0 is off.", 0)
     flags.DEFINE_float("top_p", default.top_p, "Likeliest mass; 1 is off.", 0, 1)

@@ -15,6 +15,7 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -108,6 +109,9 @@ class Config:
                 f"init={self.init!r} and tokenizer={self.tokenizer!r}: give one of the "
                 "two; a pretrained model brings its own tokenizer."
             )
+
+    task: ClassVar[str] = "critic"
+    needs: ClassVar[tuple[str, ...]] = ()
 
     @property
     def kinds(self) -> tuple[str, ...]:

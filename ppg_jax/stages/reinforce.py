@@ -15,6 +15,7 @@ Axes: B instances.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +89,13 @@ class Config:
     patience: int = 10
     checkpoint_every: int = 50
     log_every: int = 5
+
+    task: ClassVar[str] = "reinforce"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The stages of the run directory that have to be finished before."""
+        return self.persona, self.response, self.critic
 
     def __post_init__(self):
         require_one_of(

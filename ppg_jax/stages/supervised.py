@@ -26,7 +26,7 @@ from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, instances
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts
-from ppg_jax.data.retrieval import top_k_sentences
+from ppg_jax.data.retrieval import TOLD, told_sentences
 from ppg_jax.errors import UserError
 from ppg_jax.inference.scoring import Scorer, mean_nll, target_log_probs
 from ppg_jax.models import hub, pretrained
@@ -42,7 +42,6 @@ from ppg_jax.training.train_state import (
 )
 
 TASKS = ("persona", "response", "dialogue")
-PARTNER_PERSONAS = ("gold", "top3", "none")
 BATCHINGS = ("dialogue", "instance")
 
 
@@ -84,11 +83,16 @@ class Config:
     checkpoint_every: int = 500
     log_every: int = 20
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The stages of the run directory that have to be finished before."""
+        return (self.init_stage,) if self.init_stage else ()
+
     def __post_init__(self):
         require_one_of(
             self,
             task=TASKS,
-            partner_persona=PARTNER_PERSONAS,
+            partner_persona=TOLD,
             batching=BATCHINGS,
             dtype=DTYPES,
         )
@@ -278,12 +282,8 @@ def partner_tokens(config: Config, prompts: Prompts, source) -> list[int] | None
 
     source: an Instance, or a Dialogue where it is the same for all turns.
     """
-    if config.partner_persona == "none" or not source.partner_persona:
-        return None
-    persona = source.partner_persona
-    if config.partner_persona == "top3":
-        persona = top_k_sentences(" ".join(source.context), persona, 3)
-    return prompts.persona_target(persona)
+    sentences = told_sentences(config.partner_persona, source)
+    return prompts.persona_target(sentences) if sentences else None
 
 
 def make_train_step(model, tx, micro_batches: int, seed: int, dropout: bool):

@@ -5,24 +5,91 @@ paper's systems have 16.4 to 18.1, and a constant persona 22.2, where its person
 generator has 22.5; so every table shows these beside the models.
 """
 
+import dataclasses
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from ppg_jax.data.dialogue import Dialogue, Instance, instances, profile_text
 from ppg_jax.data.retrieval import most_similar
 from ppg_jax.metrics.bleu_rouge import normalize_answer, parlai_bleu, token_f1
+from ppg_jax.systems.system import Answer, Asking
 
-RESPONSE_CONTROLS = (
-    "constant_bleu",
-    "constant_f1",
-    "copy_last",
-    "random",
-    "retrieval",
-)
-PERSONA_CONTROLS = ("constant", "random", "retrieval")
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """A row that knows texts and no model; `name` is of `respond`, `infer_persona`."""
+
+    label: str
+    kind: str
+    name: str
+    control: ClassVar[bool] = True
+    against: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def description(self) -> dict:
+        return {"kind": self.kind, "label": self.label, "control": True, "against": []}
+
+    def load(self, asking: Asking) -> "_Texts":
+        write = respond if self.kind == "responses" else infer_persona
+        return _Texts(lambda asked: write(self.name, asking.train, asked, asking.seed))
+
+
+@dataclasses.dataclass(frozen=True)
+class Gold:
+    """The row of gold personas, which others are read beside."""
+
+    label: str = "Gold personas"
+    kind: ClassVar[str] = "personas"
+    control: ClassVar[bool] = False
+    against: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def description(self) -> dict:
+        return {"kind": self.kind, "label": self.label, "control": False, "against": []}
+
+    def load(self, asking: Asking) -> "_Texts":
+        return _Texts(lambda asked: [" ".join(i.partner_persona) for i in asked])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Texts:
+    """Texts without likelihood (`Answers`)."""
+
+    write: Callable[[Sequence[Instance]], list[str]]
+
+    def score(self, asked: Sequence[Instance]) -> None:
+        return None
+
+    def respond(self, asked: Sequence[Instance]) -> list[Answer]:
+        return [Answer(text) for text in self.write(asked)]
+
+
+GOLD = "gold"
+CONTROLS = {
+    "responses": {
+        "constant_bleu": Control(
+            "control: one reply, for BLEU", "responses", "constant_bleu"
+        ),
+        "constant_f1": Control(
+            "control: one reply, for F1", "responses", "constant_f1"
+        ),
+        "copy_last": Control("control: last utterance again", "responses", "copy_last"),
+        "random": Control("control: a random reply", "responses", "random"),
+        "retrieval": Control("control: BM25 reply", "responses", "retrieval"),
+    },
+    "personas": {
+        "constant": Control("control: one persona for all", "personas", "constant"),
+        "random": Control("control: a random persona", "personas", "random"),
+        "retrieval": Control("control: BM25 persona", "personas", "retrieval"),
+    },
+}
+RESPONSE_CONTROLS, PERSONA_CONTROLS = (tuple(rows) for rows in CONTROLS.values())
 
 
 def respond(

@@ -13,14 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = [
-    ["train_dialogue"],
-    ["train_persona"],
-    ["train_response"],
-    ["train_response", "--stage=response_without"],
-    ["train_critic"],
-    ["train_reinforce"],
-]
+STAGES = ["dialogue", "persona", "response", "response_without", "critic", "reinforce"]
 
 
 def launch(program, *flags):
@@ -49,14 +42,17 @@ def stage(name, workdir, *flags):
     return launch(name, config, f"--workdir={workdir}", *flags)
 
 
+def train(name, workdir, *flags):
+    return stage("train", workdir, f"--stage={name}", *flags)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run directory, and what each stage printed."""
     workdir = tmp_path_factory.mktemp("run")
     printed = {}
-    for name, *flags in STAGES:
-        out, _ = finish(stage(name, workdir, *flags))
-        printed[" ".join([name, *flags])] = out
+    for name in STAGES:
+        printed[name], _ = finish(train(name, workdir))
     return workdir, printed
 
 
@@ -67,8 +63,8 @@ def sha256(printed):
 def test_every_stage_names_its_weights_and_is_not_done_twice(run):
     workdir, printed = run
     assert len({sha256(out) for out in printed.values()}) == len(STAGES)
-    out, err = finish(stage("train_reinforce", workdir))
-    assert sha256(out) == sha256(printed["train_reinforce"])
+    out, err = finish(train("reinforce", workdir))
+    assert sha256(out) == sha256(printed["reinforce"])
     assert "steps/s" not in err
 
 
@@ -89,14 +85,14 @@ def test_evaluation_has_all_systems_and_their_intervals(run):
 def test_another_setting_is_refused_by_name(run):
     workdir, _ = run
     flag = "--config.persona.optimizer.learning_rate=0.5"
-    _, err = finish(stage("train_persona", workdir, flag), code=2)
+    _, err = finish(train("persona", workdir, flag), code=2)
     assert "optimizer.learning_rate was 0.01, is 0.5" in err
     assert len(err.strip().splitlines()) == 1
 
 
 def test_a_stage_without_its_predecessor_says_what_to_run(tmp_path):
-    _, err = finish(stage("train_reinforce", tmp_path), code=2)
-    assert "launch.train_persona" in err
+    _, err = finish(train("reinforce", tmp_path), code=2)
+    assert "launch.train --stage=persona" in err
 
 
 @pytest.mark.parametrize(
@@ -106,12 +102,14 @@ def test_a_stage_without_its_predecessor_says_what_to_run(tmp_path):
         ["--config.persona.batch_sise=3"],
         ["--config.persona.batch_size=three"],
         ["--config.persona.task=poem"],
+        ["--stage=poem"],
         ["--config.data.source=/nowhere/at/all"],
         ["stray"],
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, flags):
-    _, err = finish(launch("train_persona", f"--workdir={tmp_path}", *flags), code=2)
+    process = launch("train", "--stage=persona", f"--workdir={tmp_path}", *flags)
+    _, err = finish(process, code=2)
     assert len(err.strip().splitlines()) == 1
     assert "Traceback" not in err
 
@@ -120,20 +118,16 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, flags):
 def test_kill_9_at_any_moment_changes_no_bit(run, tmp_path):
     _, printed = run
     dice = random.Random(0)
-    for name, *flags in STAGES:
+    for name in STAGES:
         for _ in range(3):
             began = time.monotonic()
-            process = stage(name, tmp_path, *flags)
-            metrics = tmp_path / folder_of(name, flags) / "metrics.jsonl"
+            process = train(name, tmp_path)
+            metrics = tmp_path / name / "metrics.jsonl"
             while process.poll() is None and not metrics.exists():
                 time.sleep(0.05)
             time.sleep(dice.uniform(0, 4))
             process.send_signal(signal.SIGKILL)
             process.communicate()
             print(f"{name} killed after {time.monotonic() - began:.1f} s")
-        out, _ = finish(stage(name, tmp_path, *flags))
-        assert sha256(out) == sha256(printed[" ".join([name, *flags])])
-
-
-def folder_of(name, flags):
-    return flags[0].partition("=")[2] if flags else name.removeprefix("train_")
+        out, _ = finish(train(name, tmp_path))
+        assert sha256(out) == sha256(printed[name])

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from configs.rows import paper_rows
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict
@@ -53,28 +54,31 @@ def get_config():
         Experiment(
             data=data,
             prompts=prompts,
-            dialogue=dialogue,
-            persona=persona,
-            response=response,
-            response_without=dataclasses.replace(
-                response, name="response_without", partner_persona="none"
+            stages=(
+                dialogue,
+                persona,
+                response,
+                dataclasses.replace(
+                    response, name="response_without", partner_persona="none"
+                ),
+                judge,
+                dataclasses.replace(judge, name="critic_scratch"),
+                reinforce.Config(
+                    data=data,
+                    prompts=prompts,
+                    kl_coefficient=0.1,
+                    entropy_coefficient=0.01,
+                    baseline="leave_one_out",
+                    batch_size=4,
+                    updates=6,
+                    optimizer=OptimizerConfig(learning_rate=1e-3),
+                    validation_instances=8,
+                    evaluate_every=3,
+                    checkpoint_every=1,
+                    log_every=1,
+                ),
             ),
-            critic=judge,
-            critic_scratch=dataclasses.replace(judge, name="critic_scratch"),
-            reinforce=reinforce.Config(
-                data=data,
-                prompts=prompts,
-                kl_coefficient=0.1,
-                entropy_coefficient=0.01,
-                baseline="leave_one_out",
-                batch_size=4,
-                updates=6,
-                optimizer=OptimizerConfig(learning_rate=1e-3),
-                validation_instances=8,
-                evaluate_every=3,
-                checkpoint_every=1,
-                log_every=1,
-            ),
+            systems=paper_rows(),
             evaluate=evaluate.Config(
                 title="Tiny",
                 data=data,

@@ -192,29 +192,32 @@ def test_the_reinforced_models_are_taken_once_their_stage_has_finished(run_dir):
     reinforced = run_dir / "reinforce"
     runs.export_generator(reinforced / "model_persona", seed=5)
     runs.export_generator(reinforced / "model_response", seed=6)
-    assert Pipeline.load(run_dir).stage == "supervised"
+    assert Pipeline.load(run_dir).system == "ours_supervised"
+    shutil.copy(run_dir / "response" / "fingerprint.json", reinforced)
     (reinforced / "result.json").write_text("{}")
     pipeline = ppg_jax.Pipeline.load(run_dir)
-    assert pipeline.stage == "reinforced"
+    assert pipeline.system == "ours"
     assert is_loaded_from(pipeline, reinforced / "model_persona")
-    pipeline = Pipeline.load(run_dir, stage="supervised")
-    assert pipeline.stage == "supervised"
+    pipeline = Pipeline.load(run_dir, system="ours_supervised")
+    assert pipeline.system == "ours_supervised"
     assert is_loaded_from(pipeline, run_dir / "persona" / "model")
 
 
 def test_what_is_missing_is_told_with_the_command_that_makes_it(run_dir):
-    shutil.rmtree(run_dir / "response" / "model")
-    with pytest.raises(UserError, match=r"python -m launch\.train_response .*/run$"):
+    (run_dir / "response" / "result.json").unlink()
+    with pytest.raises(UserError, match=r"python -m launch\.train --stage=response "):
         Pipeline.load(run_dir)
-    with pytest.raises(UserError, match=r"python -m launch\.train_persona"):
+    with pytest.raises(UserError, match=r"python -m launch\.train --config=CONFIG"):
         Pipeline.load(run_dir / "nowhere")
+    with pytest.raises(UserError, match=r"no system 'theirs' .* ours_supervised, ours"):
+        Pipeline.load(run_dir, system="theirs")
 
 
 def test_generators_that_do_not_fit_together_are_refused(run_dir):
     path = run_dir / "response" / "fingerprint.json"
     fields = json.loads(path.read_text())
     path.write_text(json.dumps(fields | {"prompts.order": "context_first"}))
-    with pytest.raises(UserError, match=r"prompts\.order was 'persona_first' for"):
+    with pytest.raises(UserError, match=r"prompts\.order was 'context_first' for resp"):
         Pipeline.load(run_dir)
     path.write_text(json.dumps(fields))
     runs.export_generator(run_dir / "response" / "model", 1, n_positions=32)
@@ -224,6 +227,7 @@ def test_generators_that_do_not_fit_together_are_refused(run_dir):
 
 def test_an_exported_folder_stands_alone(run_dir, tmp_path):
     runs.export_generator(run_dir / "critic" / "model", seed=7)
+    (run_dir / "critic" / "result.json").write_text("{}")
     output = tmp_path / "exported"
     for _ in range(2):  # the second replaces the first
         export.run(export.Config(str(output)), run_dir)
@@ -231,7 +235,9 @@ def test_an_exported_folder_stands_alone(run_dir, tmp_path):
     made = sorted(p.name for p in output.iterdir())
     assert made == ["critic", "persona", "pipeline.json", "response"]
     pipeline = Pipeline.load(output)
-    assert pipeline.stage == "supervised" and pipeline.prompts.config == runs.PROMPTS
+    assert (
+        pipeline.system == "ours_supervised" and pipeline.prompts.config == runs.PROMPTS
+    )
     ours = runs.pipeline()
     assert pipeline.prompts.tokenizer.get_vocab() == ours.prompts.tokenizer.get_vocab()
     jax.tree.map(np.testing.assert_array_equal, pipeline.persona[1], ours.persona[1])
@@ -241,7 +247,7 @@ def test_an_exported_folder_stands_alone(run_dir, tmp_path):
 def test_an_export_into_something_else_is_refused(run_dir):
     with pytest.raises(UserError, match="is there already and is no model folder"):
         export.run(export.Config(str(run_dir)), run_dir)
-    assert Pipeline.load(run_dir).stage == "supervised"
+    assert Pipeline.load(run_dir).system == "ours_supervised"
 
 
 @pytest.mark.skipif(not product.available(), reason="this CPU has no AMX")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from configs.rows import paper_rows
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances, profile_text
 from ppg_jax.inference.critic import Critic
@@ -65,7 +66,8 @@ class Run(NamedTuple):
 def run(tmp_path_factory) -> Run:
     workdir = tmp_path_factory.mktemp("run")
     data = runs.write_stages(workdir, response_without="")
-    evaluate.run(evaluate.Config(data=data, prompts=runs.PROMPTS), workdir)
+    config = evaluate.Config(data=data, prompts=runs.PROMPTS)
+    evaluate.run(config, workdir, paper_rows())
     return Run(workdir)
 
 
@@ -142,7 +144,7 @@ def test_gold_personas_are_those_of_the_partner(run):
 def asked_by(workdir, data, name: str, **options) -> list[str]:
     """The ids of a run that has nothing but controls."""
     config = evaluate.Config(name=name, data=data, prompts=runs.PROMPTS, **options)
-    evaluate.run(config, workdir)
+    evaluate.run(config, workdir, {})
     folder = workdir / name
     ids = [r["id"] for r in read(folder / "instances.jsonl")]
     for path in folder.glob("*/*.jsonl"):

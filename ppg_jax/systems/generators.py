@@ -1,0 +1,243 @@
+"""Rows of generators: end to end, or told a persona that another generator infers.
+
+Of the paper's tables: E2E three times, GPT-2, ours with and without RL, and Table 7.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from ppg_jax import run_dir
+from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.prompts import Prompts
+from ppg_jax.data.retrieval import TOLD, told_sentences
+from ppg_jax.inference.generator import Completion, Generator
+from ppg_jax.inference.sampling import Decoding
+from ppg_jax.inference.scoring import Score, Scorer
+from ppg_jax.models import pretrained
+from ppg_jax.systems.system import Answer, Asking
+from ppg_jax.training.train_state import params_sha256
+
+
+@dataclasses.dataclass(frozen=True)
+class Generators:
+    """A row of responses.
+
+    response: a stage of the run, or "STAGE/FOLDER" of one that has several models.
+    persona: the same, of a generator whose persona the response generator is told.
+    told: instead, "gold", "top3" or "none"; "" is what the response generator was
+    trained with. against: rows that it is compared with.
+    """
+
+    label: str
+    response: str
+    persona: str = ""
+    told: str = ""
+    against: tuple[str, ...] = ()
+    kind: ClassVar[str] = "responses"
+    control: ClassVar[bool] = False
+
+    def __post_init__(self):
+        if self.told and self.told not in TOLD:
+            raise ValueError(f"told={self.told!r} is none of {TOLD}.")
+        if self.told and self.persona:
+            raise ValueError(
+                f"told={self.told!r} and persona={self.persona!r} are both given; "
+                "leave one empty."
+            )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return _stages(self.response, self.persona)
+
+    @property
+    def description(self) -> dict:
+        models = {"response": self.response, "persona": self.persona}
+        folders = {k: run_dir.model_folder(m) if m else None for k, m in models.items()}
+        return _description(self) | {"models": folders}
+
+    def load(self, asking: Asking) -> "_Responses":
+        """Raises UserError for a stage that has not finished."""
+        told = "generated" if self.persona else self.told
+        return _Responses(
+            asking,
+            _load(asking, self.response),
+            _load(asking, self.persona) if self.persona else None,
+            told or _as_trained(asking, self.response),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PersonaGenerator:
+    """A row of personas; `persona` and `against` as `Generators` has them."""
+
+    label: str
+    persona: str
+    against: tuple[str, ...] = ()
+    kind: ClassVar[str] = "personas"
+    control: ClassVar[bool] = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return _stages(self.persona)
+
+    @property
+    def description(self) -> dict:
+        return _description(self)
+
+    def load(self, asking: Asking) -> "_Personas":
+        """Raises UserError for a stage that has not finished."""
+        return _Personas(asking, _load(asking, self.persona))
+
+
+def _stages(*models: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(m.partition("/")[0] for m in models if m))
+
+
+def _description(row) -> dict:
+    return {
+        "kind": row.kind,
+        "label": row.label,
+        "control": row.control,
+        "against": list(row.against),
+        "needs": list(row.needs),
+    }
+
+
+class _Loaded(NamedTuple):
+    model: object
+    params: dict
+    prompts: Prompts
+    sha256: str  # of the parameters
+
+
+def _load(asking: Asking, source: str) -> _Loaded:
+    def load() -> _Loaded:
+        run_dir.finished_stage(asking.workdir, source.partition("/")[0])
+        folder = asking.workdir / run_dir.model_folder(source)
+        dtype = jnp.dtype(asking.dtype)
+        model, params, tokenizer = pretrained.load(folder, dtype=dtype)
+        prompts = Prompts(tokenizer, asking.prompts)
+        return _Loaded(model, params, prompts, params_sha256(params))
+
+    return asking.once(("model", source), load)
+
+
+def _as_trained(asking: Asking, source: str) -> str:
+    """The partner persona that a response generator learned with."""
+    settings = run_dir.settings_of(asking.workdir / source.partition("/")[0])
+    if "partner_persona" not in settings:  # REINFORCE goes on from another stage
+        return _as_trained(asking, settings["response"])
+    return settings["partner_persona"]
+
+
+def _generator(asking: Asking, loaded: _Loaded, limit: int) -> Generator:
+    """Rows with models of one form share their compiled programs."""
+
+    def make() -> Generator:
+        return Generator(
+            loaded.model,
+            Decoding(limit, temperature=asking.temperature, top_p=asking.top_p),
+            loaded.prompts.end_id,
+            batch_size=asking.batch_size,
+            bucket=128,
+        )
+
+    return asking.once(("generator", loaded.model, limit, loaded.prompts.end_id), make)
+
+
+def _scores(asking: Asking, loaded: _Loaded, examples) -> dict[str, Score]:
+    make = lambda: Scorer(loaded.model, asking.batch_size)  # noqa: E731
+    scorer = asking.once(("scorer", loaded.model), make)
+    return scorer(loaded.params, examples)
+
+
+def _infer(
+    asking: Asking, loaded: _Loaded, asked: Sequence[Instance]
+) -> list[Completion]:
+    """Partner personas; models with the same weights are asked once."""
+
+    def infer() -> list[Completion]:
+        generator = _generator(asking, loaded, asking.prompts.max_persona_tokens)
+        rows = [loaded.prompts.persona_prompt(i) for i in asked]
+        return generator(loaded.params, rows, asking.seed, 2 * np.arange(len(rows)))
+
+    return asking.once(("personas", loaded.sha256, _names(asked)), infer)
+
+
+def _names(asked: Sequence[Instance]) -> tuple[str, ...]:
+    return tuple(instance.id for instance in asked)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Personas:
+    """A persona generator, loaded (`Answers`)."""
+
+    asking: Asking
+    loaded: _Loaded
+
+    def score(self, asked: Sequence[Instance]) -> list[Score]:
+        examples = [self.loaded.prompts.persona_example(i) for i in asked]
+        scores = _scores(self.asking, self.loaded, examples)
+        return [scores[instance.id] for instance in asked]
+
+    def respond(self, asked: Sequence[Instance]) -> list[Answer]:
+        inferred = _infer(self.asking, self.loaded, asked)
+        text = self.loaded.prompts.text
+        return [Answer(text(p.tokens), None, p.ended) for p in inferred]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Responses:
+    """A response generator, loaded, with who tells it of the partner (`Answers`)."""
+
+    asking: Asking
+    response: _Loaded
+    persona: _Loaded | None
+    told: str
+
+    def score(self, asked: Sequence[Instance]) -> list[Score]:
+        def score() -> dict[str, Score]:
+            partners = self._partners(asked)
+            make = self.response.prompts.response_example
+            examples = [make(i, p) for i, p in zip(asked, partners, strict=True)]
+            return _scores(self.asking, self.response, examples)
+
+        scores = self.asking.once(("scores", *self._key(asked)), score)
+        return [scores[instance.id] for instance in asked]
+
+    def respond(self, asked: Sequence[Instance]) -> list[Answer]:
+        # Early stopping may have kept the supervised weights: no need to ask twice.
+        key = ("responses", *self._key(asked))
+        return self.asking.once(key, lambda: self._respond(asked))
+
+    def _key(self, asked: Sequence[Instance]) -> tuple:
+        persona = self.persona and self.persona.sha256
+        return self.response.sha256, persona, self.told, _names(asked)
+
+    def _respond(self, asked: Sequence[Instance]) -> list[Answer]:
+        prompts, partners = self.response.prompts, self._partners(asked)
+        rows = [
+            prompts.response_prompt(i, p) for i, p in zip(asked, partners, strict=True)
+        ]
+        limit = self.asking.prompts.max_response_tokens
+        generator = _generator(self.asking, self.response, limit)
+        # Odd, where personas have even ones: the two must not share their randomness.
+        ids = 2 * np.arange(len(rows)) + 1
+        completions = generator(self.response.params, rows, self.asking.seed, ids)
+        return [
+            Answer(prompts.text(c.tokens), None if p is None else prompts.text(p))
+            for c, p in zip(completions, partners, strict=True)
+        ]
+
+    def _partners(self, asked: Sequence[Instance]) -> list:
+        """The partner persona that each is told, as tokens; None for none."""
+        prompts = self.response.prompts
+        if self.persona:
+            inferred = _infer(self.asking, self.persona, asked)
+            return [prompts.generated_persona(p.tokens) for p in inferred]
+        sentences = [told_sentences(self.told, instance) for instance in asked]
+        return [prompts.persona_target(s) if s else None for s in sentences]

@@ -1,0 +1,211 @@
+"""Every row keeps one contract (`ppg_jax.systems.system`)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.rows import paper_rows
+from ppg_jax.data.dialogue import instances
+from ppg_jax.data.retrieval import told_sentences
+from ppg_jax.errors import UserError
+from ppg_jax.inference import generator
+from ppg_jax.inference.generator import Generator
+from ppg_jax.inference.scoring import Scorer
+from ppg_jax.losses import token_log_probs
+from ppg_jax.systems.controls import CONTROLS, GOLD, Gold
+from ppg_jax.systems.generators import Generators, PersonaGenerator
+from ppg_jax.systems.system import Asking
+from tests import run_for_tests as runs
+
+DIALOGUES = runs.dialogues("test", 4)
+ASKED = instances(DIALOGUES)
+MODELS = {
+    "responses none": Generators("a", "response", told="none"),
+    "responses gold": Generators("b", "response", told="gold"),
+    "responses top3": Generators("c", "response", told="top3"),
+    "responses generated": Generators("d", "response", persona="persona"),
+    "personas": PersonaGenerator("e", "persona"),
+}
+OTHERS = {f"personas {GOLD}": Gold()}
+OTHERS |= {f"{k} {n}": row for k, rows in CONTROLS.items() for n, row in rows.items()}
+ROWS = MODELS | OTHERS
+
+
+def asking(workdir=None, **options) -> Asking:
+    workdir = workdir or runs.finished_run()
+    return Asking(workdir, DIALOGUES, runs.PROMPTS, **options)
+
+
+@pytest.fixture(scope="module")
+def greedy() -> Asking:
+    """One for all tests: what it compiles serves them all."""
+    return asking()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_answers_are_in_the_order_asked_and_alone_as_among_others(name, greedy):
+    if name.endswith("random"):
+        pytest.skip("which answer is drawn is told by the seed and the place alone")
+    answers = ROWS[name].load(greedy)
+    together = answers.respond(ASKED)
+    assert len(together) == len(ASKED)
+    turned = answers.respond(ASKED[::-1])
+    assert turned[::-1] == together
+    assert answers.respond(ASKED[2:3]) == together[2:3]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_same_seed_gives_the_same_answers(name):
+    answers = [
+        ROWS[name].load(asking(temperature=1.0, seed=3)).respond(ASKED)
+        for _ in range(2)
+    ]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_row_without_likelihood_says_so(name, greedy):
+    row = ROWS[name]
+    assert row.load(greedy).score(ASKED) is None
+    assert row.control == (name != f"personas {GOLD}")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_are_in_the_order_asked_and_alone_as_among_others(name, greedy):
+    answers = ROWS[name].load(greedy)
+    scores = answers.score(ASKED)
+    np.testing.assert_allclose(answers.score(ASKED[::-1])[::-1], scores, rtol=1e-5)
+    np.testing.assert_allclose(answers.score(ASKED[2:3]), scores[2:3], rtol=1e-5)
+
+
+def test_a_score_is_the_sum_by_hand(greedy):
+    answers = MODELS["responses none"].load(greedy)
+    model, params, prompts = runs.load_generator(
+        runs.finished_run() / "response" / "model"
+    )
+    instance = ASKED[3]
+    prompt = list(prompts.response_prompt(instance, None))
+    target = list(prompts.response_example(instance, None).tokens[len(prompt) :])
+    assert len(target) >= 3
+    tokens = jnp.array([prompt + target])
+    logits = model.apply({"params": params}, tokens)[0, len(prompt) - 1 : -1]
+    by_hand = -float(token_log_probs(logits, jnp.array(target)).sum())
+    (score,) = answers.score([instance])
+    assert score.tokens == len(target)
+    np.testing.assert_allclose(score.nll, by_hand, rtol=1e-4)
+
+
+def test_the_config_says_what_generators_compute_in():
+    answers = MODELS["personas"].load(asking(dtype="bfloat16"))
+    assert answers.loaded.model.dtype == jnp.bfloat16
+    kinds = {p.dtype for p in jax.tree.leaves(answers.loaded.params)}
+    assert kinds == {jnp.dtype("float32")}
+
+
+def test_a_response_shares_no_randomness_with_a_persona(monkeypatch):
+    drawn, row_keys = [], generator.row_keys
+
+    def record(seed, ids):
+        drawn.append({(seed, int(i)) for i in ids})
+        return row_keys(seed, ids)
+
+    monkeypatch.setattr(generator, "row_keys", record)
+    MODELS["responses generated"].load(asking(temperature=1.0)).respond(ASKED)
+    personas, responses = drawn
+    assert len(personas) == len(responses) >= len(ASKED)
+    assert not personas & responses
+
+
+def programs(of: Asking) -> list:
+    """What generates, what scores, and how many shapes the first have compiled."""
+    made = [m for m in of._made.values() if isinstance(m, Generator | Scorer)]
+    return [made, [m.compile_count for m in made if isinstance(m, Generator)]]
+
+
+def test_rows_with_models_of_one_form_share_their_programs(tmp_path):
+    runs.write_run(tmp_path)
+    runs.export_generator(tmp_path / "persona" / "model", seed=7)
+    first, second = (Generators("", s, told="none") for s in ("response", "persona"))
+    both = asking(tmp_path)
+    one = [f(ASKED) for f in (first.load(both).score, first.load(both).respond)]
+    compiled = programs(both)
+    two = [f(ASKED) for f in (second.load(both).score, second.load(both).respond)]
+    assert len(compiled[0]) == 2 and programs(both) == compiled
+    assert second.load(asking(tmp_path)).respond(ASKED) == two[1]
+    assert one != two
+
+
+def test_rows_with_the_same_weights_are_asked_once(tmp_path, monkeypatch):
+    runs.write_run(tmp_path)
+    for name in ("copy", "other"):
+        runs.export_generator(
+            tmp_path / name / "model", seed={"copy": 1, "other": 9}[name]
+        )
+        (tmp_path / name / "result.json").write_text("{}")
+    asked = []
+    generate = Generator.__call__
+
+    def counting(self, params, *arguments):
+        asked.append(len(arguments[0]))
+        return generate(self, params, *arguments)
+
+    monkeypatch.setattr(Generator, "__call__", counting)
+    both = asking(tmp_path)
+    rows = [Generators("", s, told="gold") for s in ("response", "copy", "other")]
+    said = [row.load(both).respond(ASKED) for row in rows]
+    assert said[0] == said[1] != said[2]
+    assert len(asked) == 2
+
+
+def test_a_row_is_told_what_its_generator_was_trained_with(tmp_path):
+    runs.write_run(tmp_path)
+    fingerprint = tmp_path / "response" / "fingerprint.json"
+    for told in ("none", "gold"):
+        fingerprint.write_text(f'{{"partner_persona": "{told}"}}')
+        plain = Generators("", "response").load(asking(tmp_path))
+        named = Generators("", "response", told=told).load(asking(tmp_path))
+        assert plain.respond(ASKED) == named.respond(ASKED)
+    folder = tmp_path / "tuned"
+    runs.export_generator(folder / "model_response", seed=1)
+    (folder / "fingerprint.json").write_text('{"response": "response"}')
+    (folder / "result.json").write_text("{}")
+    tuned = Generators("", "tuned/model_response").load(asking(tmp_path))
+    assert tuned.told == "gold"
+
+
+def test_top3_tells_three_sentences_and_none_tells_nothing(greedy):
+    answers = ROWS["responses none"].load(greedy).respond(ASKED)
+    assert {answer.told for answer in answers} == {None}
+    many = ("i run.", "i sing.", "i read.", "i cook.", "i have tea.")
+    instance = dataclasses.replace(
+        ASKED[0], partner_persona=many, context=("i need tea",)
+    )
+    assert told_sentences("top3", instance) == ("i run.", "i sing.", "i have tea.")
+    assert told_sentences("gold", instance) == many
+    assert told_sentences("none", instance) == ()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_stage_that_has_not_finished_is_told_with_the_command(name, tmp_path):
+    with pytest.raises(UserError, match=r"python -m launch\.train --stage=\w+"):
+        ROWS[name].load(asking(tmp_path))
+
+
+def test_a_row_that_contradicts_itself_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"told='golden' is none of \('gold'"):
+        Generators("", "response", told="golden")
+    with pytest.raises(ValueError, match="are both given; leave one empty"):
+        Generators("", "response", persona="persona", told="gold")
+
+
+def test_what_a_row_needs_are_the_stages_of_its_models():
+    rows = paper_rows()
+    assert rows["ours"].needs == ("reinforce",)
+    assert rows["ours_supervised"].needs == ("response", "persona")
+    assert rows["ours"].description["models"] == {
+        "response": "reinforce/model_response",
+        "persona": "reinforce/model_persona",
+    }
