@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.data import tokenization
+from ppg_jax.data import personachat, tokenization
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, profile_text, write_jsonl
 from ppg_jax.data.pairs import (
@@ -152,6 +152,53 @@ def test_a_matching_is_found_where_half_of_all_have_one_profile():
             assert (pair.profile_text == own[pair.instance_id]) == pair.label
             either = {pair.profile_text, own[pair.instance_id]}
             assert pair.label or "a." in either
+
+
+def subsets(number: int):
+    """Five base personas of four sentences, each without one of them, in any order."""
+    rng = np.random.default_rng(0)
+    for n in range(number):
+        kept = rng.permutation(4)[:3]
+        persona = tuple(f"I do {n % 5}, {i}" + "." * (n % 2) for i in kept)
+        yield Dialogue(f"d{n}", persona, persona, ("hi", f"response {n}"))
+
+
+def in_common(dialogues, kind: str, made) -> list[int]:
+    """How many sentences each unrelated pair's profile has of the speaker's own."""
+    told = [d.self_persona if kind == "self" else d.partner_persona for d in dialogues]
+    sentences = {profile_text(p): {s.lower().rstrip(".") for s in p} for p in told}
+    own = {p.instance_id: p.profile_text for p in made if p.label == RELATED}
+    return [
+        len(sentences[p.profile_text] & sentences[own[p.instance_id]])
+        for p in made
+        if p.label == UNRELATED
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("number", [40, 41])
+def test_a_stranger_has_no_sentence_in_common(kind, number):
+    dialogues = list(subsets(number))
+    for seed in range(20):
+        made = pairs(dialogues, kind, seed)
+        assert in_common(dialogues, kind, made) == [0] * number
+
+
+def test_where_all_have_a_sentence_in_common_other_profiles_are_strangers():
+    dialogues = [
+        Dialogue(f"d{n}", ("so.", f"i am {n % 9}."), (), ("hi", f"response {n}"))
+        for n in range(4001)
+    ]
+    made = pairs(dialogues, "self", seed=0)
+    assert in_common(dialogues, "self", made) == [1] * 4001
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_stranger_of_real_personachat_is_the_speaker(shared, kind):
+    path = shared / "data/personachat/test_both_original_no_cands.txt"
+    dialogues = personachat.read(path)
+    made = pairs(dialogues, kind, seed=0)
+    assert in_common(dialogues, kind, made) == [0] * 7512
 
 
 @pytest.mark.parametrize("profiles", ["", "a", "aaa", "aaab"])
@@ -352,7 +399,7 @@ def test_the_loss_is_binary_cross_entropy_and_rows_of_padding_do_not_count():
 
 def test_an_epoch_takes_every_pair_once_and_each_epoch_in_another_order():
     encoder = PairEncoder(trained_tokenizer(), 48)
-    made = pairs(many_dialogues(20), "self", seed=0)
+    made = pairs(many_dialogues(21), "self", seed=0)
     batches = PairBatches(encoder, made, size=8, seed=0)
     rows = encoder([p.profile_text for p in made], [p.response for p in made])
     expected = Counter((*r, p.label) for r, p in zip(rows, made, strict=True))
@@ -374,7 +421,7 @@ def test_an_epoch_takes_every_pair_once_and_each_epoch_in_another_order():
 def test_the_four_pairs_of_a_couple_come_in_one_batch():
     """So each profile and each response of a batch has as many 1 as 0."""
     encoder = PairEncoder(trained_tokenizer(), 48)
-    made = pairs(many_dialogues(20), "self", seed=0)
+    made = pairs(many_dialogues(21), "self", seed=0)
     batches = PairBatches(encoder, made, size=8, seed=0)
     for step in range(batches.steps_per_epoch):
         batch = batches(step)
