@@ -13,7 +13,7 @@ Axes: B pairs, T tokens, N pairs of any number.
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -40,8 +40,7 @@ from ppg_jax.data.pairs import (
 from ppg_jax.errors import UserError
 from ppg_jax.inference.critic import Critic, check_classifier
 from ppg_jax.losses import token_log_probs
-from ppg_jax.metrics import overlap
-from ppg_jax.metrics.significance import wilson
+from ppg_jax.metrics import clusters, overlap, significance
 from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.training import loop
@@ -54,6 +53,7 @@ from ppg_jax.training.train_state import (
 )
 
 PERSONAS = (*KINDS, "both")
+PERMUTATIONS = 4999
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,9 +295,19 @@ def accuracies(config: Config, critic: Critic, made: Sequence[Pair], splits) -> 
             scores = {"critic": _score(critic, asked)}
             scores |= {n: judge.score(_texts(asked)) for n, judge in judges.items()}
             scores["random"] = overlap.random_scores(len(asked), config.seed)
-            truth = [pair.label for pair in asked]
-            table[split][kind] = {n: _share(s, truth) for n, s in scores.items()}
+            whose = units(asked, splits[split], kind)
+            table[split][kind] = _judged(scores, [p.label for p in asked], whose)
     return table
+
+
+def units(
+    asked: Sequence[Pair], dialogues: Sequence[Dialogue], kind: str
+) -> np.ndarray:
+    """What is resampled [N]: the base persona, of `kind`, of each pair's response."""
+    own = kind == "self"
+    profile_of = {d.id: d.self_persona if own else d.partner_persona for d in dialogues}
+    names = [pair.instance_id.rpartition(":")[0] for pair in asked]
+    return clusters.unit(names, [profile_of[name] for name in names]).groups
 
 
 def headline(config: Config, table: dict) -> dict[str, float]:
@@ -310,15 +320,26 @@ def headline(config: Config, table: dict) -> dict[str, float]:
     }
 
 
-def _share(scores: np.ndarray, labels: Sequence[int]) -> dict[str, float]:
-    right = int(overlap.accuracy(scores, labels).sum())
-    share = wilson(right, len(labels))
+def _judged(scores: Mapping[str, np.ndarray], labels, groups) -> dict[str, dict]:
+    """{judge: its share of right answers}; of a control, the critic's p against it."""
+    right = {name: overlap.accuracy(s, labels) for name, s in scores.items()}
+    table = {name: _share(answers, groups) for name, answers in right.items()}
+    for name in table.keys() - {"critic"}:
+        table[name]["critic_p"] = significance.paired_permutation(
+            right["critic"], right[name], groups=groups, resamples=PERMUTATIONS
+        )
+    return table
+
+
+def _share(right: np.ndarray, groups: np.ndarray) -> dict[str, float]:
+    share = significance.share(right, groups)
     return {
         "accuracy": share.value,
         "low": share.low,
         "high": share.high,
-        "right": right,
-        "pairs": len(labels),
+        "right": int(right.sum()),
+        "pairs": len(right),
+        "groups": len(np.unique(groups)),
     }
 
 

@@ -16,6 +16,7 @@ from ppg_jax.metrics.significance import (
     paired_bootstrap,
     paired_permutation,
     ratio,
+    share,
     smallest_p,
     wilson,
 )
@@ -192,6 +193,43 @@ def test_binomial_p_and_wilson_equal_scipy_everywhere():
             np.testing.assert_allclose(
                 found[1:], [expected.low, expected.high], atol=1e-12
             )
+
+
+def test_the_interval_of_a_share_covers_the_truth_by_groups():
+    """Groups share a chance of 0.75 on average; or hold pairs of which one is right."""
+    rng, inside, too_narrow = np.random.default_rng(14), [], []
+    for _ in range(600):
+        chances = rng.beta(3, 1, size=100).repeat(20)
+        right, groups = rng.random(2000) < chances, np.arange(100).repeat(20)
+        low, high = share(right, groups)[1:]
+        inside.append(low <= 0.75 <= high)
+        low, high = wilson(right.sum(), 2000)[1:]
+        too_narrow.append(low <= 0.75 <= high)
+    assert 0.925 <= np.mean(inside) <= 0.97
+    assert np.mean(too_narrow) < 0.8
+    either = np.tile([True, False], 300)
+    either[::20] = False
+    balanced, alone = share(either, np.arange(600) // 2), wilson(either.sum(), 600)
+    assert balanced.value == alone.value
+    assert balanced.high - balanced.low < 0.6 * (alone.high - alone.low)
+
+
+def test_a_share_of_independent_ones_has_wilsons_interval():
+    right = np.arange(4000) % 3 == 0
+    np.testing.assert_allclose(share(right), wilson(right.sum(), 4000), atol=1e-5)
+    all_right = share(np.ones(50), np.arange(50) // 5)
+    assert all_right == wilson(50, 50)
+    assert all_right.low < 1
+
+
+def test_two_judges_of_the_same_pairs_are_compared_by_groups():
+    """Whoever is right about one persona is so about all its pairs: no evidence."""
+    rng = np.random.default_rng(15)
+    groups = np.arange(50).repeat(20)
+    a, b = (rng.random(50).repeat(20) < chance for chance in (0.7, 0.6))
+    assert paired_permutation(a, b) < 0.05 < paired_permutation(a, b, groups=groups)
+    better = a | (rng.random(1000) < 0.4)
+    assert paired_permutation(better, a, groups=groups) == smallest_p(1000)
 
 
 def test_what_cannot_be_tested_is_refused():

@@ -524,6 +524,25 @@ def test_a_critic_learns_what_words_in_common_do_not_tell(woof):
             assert abs(judges[control]["accuracy"] - 0.5) < 0.2
 
 
+def test_the_critic_is_tested_against_each_control_by_base_personas(woof):
+    """There are two, dogs and cats: nothing can be told apart by so few."""
+    for judges in woof[2]["accuracy"]["test"].values():
+        assert {judge["groups"] for judge in judges.values()} == {2}
+        assert "critic_p" not in judges["critic"]
+        controls = [judge for name, judge in judges.items() if name != "critic"]
+        assert all(0.4 < judge["critic_p"] <= 1 for judge in controls)
+
+
+def test_a_pair_is_resampled_with_the_persona_of_its_response():
+    dialogues = list(subsets(40))
+    made = pairs(dialogues, "self", seed=0)
+    whose = critic.units(made, dialogues, "self")
+    number = {d.id: n % 5 for n, d in enumerate(dialogues)}
+    assert len(set(whose)) == 5
+    pairs = {(w, number[p.instance_id[:-2]]) for w, p in zip(whose, made, strict=True)}
+    assert len(pairs) == 5
+
+
 def test_a_critic_of_self_is_also_asked_about_the_partner(woof):
     # The partner has the other animal, so what was learned is always wrong there.
     for judges in (split["partner"] for split in woof[2]["accuracy"].values()):
