@@ -17,6 +17,7 @@ from ppg_jax.inference.sampling import Decoding, filter_logits
 from ppg_jax.inference.scoring import target_logits
 from ppg_jax.losses import entropy, kl_divergence, reinforce_loss, token_log_probs
 from ppg_jax.rl.rollouts import branched, completed, update_batch
+from ppg_jax.training.best import Best
 from ppg_jax.training.train_state import TrainState, accumulate
 
 
@@ -47,8 +48,7 @@ class ReinforceState:
     step: jax.Array  # int32; updates done
     persona: TrainState
     response: TrainState
-    best: dict  # {"persona": params, "response": params, "nll": scalar, "step": scalar}
-    failed: jax.Array  # int32; validations in a row without improvement
+    best: Best  # of {"persona": params, "response": params}
     first: dict  # the metrics of the first validation, before any update
     last: dict  # those of the newest
 

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,10 +13,12 @@ from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Scorer, mean_nll
 from ppg_jax.metrics.distinct import distinct
 from ppg_jax.rl.update import Policies, ReinforceState
+from ppg_jax.training.best import Best, copied
 from ppg_jax.training.train_state import TrainState
 
 # What a validation measures.
 MEASURED = ("response_nll", "persona_nll", "persona_distinct_2")
+CRITERIA = MEASURED[:2]
 
 
 class Validator:
@@ -26,8 +27,13 @@ class Validator:
     Called with a state, it returns the state with the best policies kept up to date.
     """
 
-    def __init__(self, name: str, prompts: Prompts, subset, models: tuple):
-        """name: of the stage. subset: instances. models: of persona and response."""
+    def __init__(
+        self, name: str, prompts: Prompts, subset, models: tuple, criterion: str
+    ):
+        """name: of the stage. subset: instances. models: of persona and response.
+
+        criterion: of `CRITERIA`, what the best policies have least of.
+        """
         self.subset, self.prompts = subset, prompts
         persona_model, response_model = models
         greedy = Decoding(prompts.config.max_persona_tokens)
@@ -38,25 +44,18 @@ class Validator:
         # Its examples hold new personas each time: widths that fit them would, too.
         self._response_scorer = Scorer(response_model, 32, widths=0)
         self._persona_examples = [prompts.persona_example(i) for i in self.subset]
-        self._name = name
+        self._name, self._criterion = name, criterion
 
     def __call__(self, state: ReinforceState):
         seen = self.measure(state.persona.params, state.response.params)
         last = {k: jnp.asarray(v, jnp.float32) for k, v in seen.items()}
         began = int(state.step) == 0
-        better = bool(last["response_nll"] < state.best["nll"])
-        best = state.best
-        if better:
-            best = best | {"nll": last["response_nll"], "step": jnp.array(state.step)}
-        if better and not began:  # else the best ones are these
-            now = {"persona": state.persona.params, "response": state.response.params}
-            best = best | _copies(now)
-        state = state.replace(
-            best=best,
-            failed=jnp.where(better, 0, state.failed + 1),
-            first=last if began else state.first,
-            last=last,
+        now = {"persona": state.persona.params, "response": state.response.params}
+        best = state.best.seen(
+            last[self._criterion], state.step, None if began else now
         )
+        first = last if began else state.first
+        state = state.replace(best=best, first=first, last=last)
         metrics = {f"valid_{k}": v for k, v in seen.items()}
         metrics |= {
             f"valid_{name}_ppl": np.exp(seen[f"{name}_nll"])
@@ -91,23 +90,14 @@ def initial_state(policies: Policies, tx) -> ReinforceState:
     unknown = {name: jnp.full((), jnp.inf) for name in MEASURED}
     return ReinforceState(
         step=jnp.zeros((), jnp.int32),
-        persona=TrainState.create(_copies(policies.persona_params), tx),
-        response=TrainState.create(_copies(policies.response_params), tx),
-        best={
-            "persona": policies.persona_params,
-            "response": policies.response_params,
-            "nll": jnp.full((), jnp.inf),
-            "step": jnp.zeros((), jnp.int32),
-        },
-        failed=jnp.zeros((), jnp.int32),
+        persona=TrainState.create(copied(policies.persona_params), tx),
+        response=TrainState.create(copied(policies.response_params), tx),
+        best=Best.create(
+            {"persona": policies.persona_params, "response": policies.response_params}
+        ),
         first=unknown,
         last=unknown,
     )
-
-
-def _copies(tree):
-    """For one of two owners: an update donates its arrays."""
-    return jax.tree.map(jnp.array, tree)
 
 
 def subset_of(dialogues: Sequence[Dialogue], number: int, seed: int) -> list[Instance]:
@@ -135,8 +125,6 @@ def finished(patience: int):
         before, after = first["persona_distinct_2"], last["persona_distinct_2"]
         if after < 0.25 * before:
             return f"collapsed: Distinct-2 of personas {before:.3g} -> {after:.3g}"
-        if int(state.failed) >= patience:
-            return f"no better for {patience} validations"
-        return ""
+        return state.best.given_up(patience)
 
     return reason

@@ -35,11 +35,18 @@ from ppg_jax.models import pretrained
 from ppg_jax.rl.rewards import BASELINES, REWARDS, Payment, advantages_of
 from ppg_jax.rl.rollouts import make_sampler, prompts_of
 from ppg_jax.rl.update import Objective, Policies, ReinforceState, make_update
-from ppg_jax.rl.validation import Validator, finished, initial_state, subset_of
+from ppg_jax.rl.validation import (
+    CRITERIA,
+    Validator,
+    finished,
+    initial_state,
+    subset_of,
+)
 from ppg_jax.training import loop
 from ppg_jax.training.train_state import OptimizerConfig, make_optimizer, params_sha256
 
 BATCHINGS = ("dialogue", "instance")
+POLICIES = ("persona", "response")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +62,9 @@ class Config:
     at least; cut are the packed rows. updates: at most; 0 is one epoch. dtype: what
     both policies compute in; their weights stay float32. validation_instances: how
     many each validation measures, always the same ones, drawn by `seed`; 0 is all.
-    *_every: counted in updates. patience: after how many validations in a row without
-    a better response perplexity training stops.
+    *_every: counted in updates. criterion: the NLL that the best policies have least
+    of, of the gold response or of the gold persona; the last ones are kept beside them.
+    patience: after how many validations in a row without a better one training stops.
     """
 
     name: str = "reinforce"
@@ -86,6 +94,7 @@ class Config:
     seed: int = 0
     validation_instances: int = 1000
     evaluate_every: int = 50
+    criterion: str = "response_nll"
     patience: int = 10
     checkpoint_every: int = 50
     log_every: int = 5
@@ -105,6 +114,7 @@ class Config:
             reduce=("sum", "mean"),
             batching=BATCHINGS,
             dtype=DTYPES,
+            criterion=CRITERIA,
         )
         # Without a validation after an update the best policies stay the first ones,
         # and without patience there is no update.
@@ -180,7 +190,9 @@ def run(config: Config, workdir: Path) -> dict:
 
     def make() -> dict:
         state = _train(config, folder, inputs)
-        _export(inputs, state.best, folder)
+        _export(inputs, "model", state.best.params, folder)
+        last = {"persona": state.persona.params, "response": state.response.params}
+        _export(inputs, "last", last, folder)
         return _result(config, state)
 
     return run_dir.once(folder, config, _read(config, workdir, inputs), make)
@@ -233,7 +245,7 @@ def _train(config: Config, folder: Path, inputs: Inputs) -> ReinforceState:
         loop.Schedule(
             updates, config.log_every, config.checkpoint_every, config.evaluate_every
         ),
-        Validator(config.name, prompts, subset, models),
+        Validator(config.name, prompts, subset, models, config.criterion),
         finished(config.patience),
     )
 
@@ -260,24 +272,26 @@ def _make_step(config: Config, inputs: Inputs, prompts: Prompts, batches, tx, up
     return take_step
 
 
-def _export(inputs: Inputs, best: dict, folder: Path) -> None:
+def _export(inputs: Inputs, name: str, params: dict, folder: Path) -> None:
+    """Both policies as NAME_persona and NAME_response."""
     models = {
         "persona": inputs.policies.persona_model,
         "response": inputs.policies.response_model,
     }
-    for name, model in models.items():
-        target = folder / f"model_{name}"
-        pretrained.export(model, best[name], inputs.tokenizer, target)
+    for policy, model in models.items():
+        target = folder / f"{name}_{policy}"
+        pretrained.export(model, params[policy], inputs.tokenizer, target)
 
 
 def _result(config: Config, state: ReinforceState) -> dict:
     """The content of result.json."""
-    best = state.best
+    best, judged = state.best, config.criterion.removesuffix("_nll")
     return {
         "updates": int(state.step),
-        "best_update": int(best["step"]),
+        "best_update": int(best.step),
         "stopped_because": finished(config.patience)(state) or "all updates done",
-        "valid_response_ppl_before": float(np.exp(state.first["response_nll"])),
-        "valid_response_ppl": float(np.exp(best["nll"])),
-        "params_sha256": params_sha256([best["persona"], best["response"]]),
+        "criterion": config.criterion,
+        f"valid_{judged}_ppl_before": float(np.exp(state.first[config.criterion])),
+        f"valid_{judged}_ppl": float(np.exp(best.nll)),
+        "params_sha256": params_sha256([best.params[name] for name in POLICIES]),
     }

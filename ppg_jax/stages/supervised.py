@@ -12,7 +12,7 @@ takes instances one by one.
 import dataclasses
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -32,6 +32,7 @@ from ppg_jax.inference.scoring import Scorer, mean_nll, target_log_probs
 from ppg_jax.models import hub, pretrained
 from ppg_jax.models.gpt2 import GPT2, GPT2Config, resize_vocabulary
 from ppg_jax.training import loop
+from ppg_jax.training.best import KEPT, BestState
 from ppg_jax.training.train_state import (
     OptimizerConfig,
     TrainState,
@@ -57,7 +58,9 @@ class Config:
     init_stage: instead, a stage of the same run directory to start from.
     batch_size: dialogues or instances, after `batching`. micro_batches: parts the
     gradient is summed over. widths: how many padded lengths the batches have.
-    validation_dialogues: the first so many, for the curve; 0 is all.
+    validation_dialogues: the first so many; 0 is all. keep: which weights become the
+    model, those with the best validation perplexity, or the last ones. patience: after
+    how many validations in a row without a better one training stops; 0 is never.
     """
 
     name: str
@@ -80,6 +83,8 @@ class Config:
     seed: int = 0
     validation_dialogues: int = 128
     evaluate_every: int = 500
+    keep: str = "best"
+    patience: int = 0
     checkpoint_every: int = 500
     log_every: int = 20
 
@@ -95,9 +100,15 @@ class Config:
             partner_persona=TOLD,
             batching=BATCHINGS,
             dtype=DTYPES,
+            keep=KEPT,
         )
         require_positive(self, "batch_size", "micro_batches", "widths", "log_every")
         require_positive(self, "epochs")
+        if self.evaluate_every <= 0 and (self.keep == "best" or self.patience):
+            raise ValueError(
+                f"evaluate_every={self.evaluate_every} is never, but keep='best' and "
+                "patience need validations; give keep='last' and patience=0."
+            )
         if not (self.tokenizer or self.init):
             raise ValueError(
                 'tokenizer="" takes that of init, and init is empty, too; give '
@@ -156,37 +167,51 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
         model, tx, config.micro_batches, config.seed, config.dropout
     )
     valid = checked_examples(config, prompts, splits, "valid")
-    evaluate = make_evaluate(config, model, valid)
+    measure = make_measure(config, model, valid)
+
+    def take_step(state: BestState, step: int):
+        trained, metrics = train_step(state.training, batches(step))
+        return state.replace(training=trained), metrics
+
     parameters = sum(p.size for p in jax.tree.leaves(params))
-    state = [TrainState.create(params, tx)]
+    state = [BestState.create(params, tx, config.keep)]
     del params
     state = loop.train(
         config.name,
         folder,
         state.pop(),
-        lambda state, step: train_step(state, batches(step)),
+        take_step,
         loop.Schedule(
             steps, config.log_every, config.checkpoint_every, config.evaluate_every
         ),
-        evaluate,
+        make_evaluate(config, measure),
+        lambda state: state.best.given_up(config.patience),
     )
-    pretrained.export(model, state.params, tokenizer, folder / "model")
+    kept, params = state.kept
+    pretrained.export(model, params, tokenizer, folder / "model")
     return {
-        "steps": steps,
+        "steps": int(state.step),
+        "kept_step": kept,
+        "stopped_because": state.best.given_up(config.patience) or "all updates done",
         "parameters": parameters,
-        "valid_ppl": float(evaluate(state)[1]["valid_ppl"]),
-        "params_sha256": params_sha256(state.params),
+        "valid_ppl": float(np.exp(measure(params))),
+        "params_sha256": params_sha256(params),
     }
 
 
-def make_evaluate(config: Config, model, valid: Sequence[Example]):
-    """state -> (state, metrics): the perplexity of `valid`."""
+def make_measure(config: Config, model, valid: Sequence[Example]):
+    """params -> NLL of `valid`, in nats per token."""
     scorer = Scorer(model, widths=config.widths)
+    return lambda params: mean_nll(scorer(params, valid).values())
 
-    def evaluate(state: TrainState):
-        nll = mean_nll(scorer(state.params, valid).values())
+
+def make_evaluate(config: Config, measure: Callable[[dict], float]):
+    """state -> (state, metrics): the perplexity of `measure`, and the best one kept."""
+
+    def evaluate(state: BestState):
+        nll = measure(state.training.params)
         print(f"{config.name}: valid perplexity {np.exp(nll):.3f}", file=sys.stderr)
-        return state, {"valid_nll": nll, "valid_ppl": np.exp(nll)}
+        return state.seen(nll), {"valid_nll": nll, "valid_ppl": np.exp(nll)}
 
     return evaluate
 
@@ -257,6 +282,8 @@ def examples(
 ) -> list[Example]:
     """What the generator learns: one example per dialogue or instance."""
     prompts.prime(dialogues)
+    if config.task == "persona":  # an empty profile is nothing to learn
+        dialogues = [d for d in dialogues if d.partner_persona]
     whole = config.batching == "dialogue"
     if config.task == "dialogue":
         partners = (partner_tokens(config, prompts, d) for d in dialogues)

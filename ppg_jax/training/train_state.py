@@ -119,12 +119,17 @@ def params_sha256(params) -> str:
 
 
 def accumulate(part_of, batch, rng, parts: int):
-    """The sum of part_of(part, key) over `parts` equal parts of the batch's rows."""
+    """The sum of part_of(part, key) over `parts` equal parts of the batch's rows.
+
+    A part is every `parts`-th row: of rows that lie on several devices, each device has
+    its share of each part, and none has to be moved.
+    """
     if parts == 1:
         return part_of(batch, rng)
 
     def cut(array):
-        return array.reshape(parts, array.shape[0] // parts, *array.shape[1:])
+        rows = array.shape[0] // parts
+        return array.reshape(rows, parts, *array.shape[1:]).swapaxes(0, 1)
 
     batches = jax.tree.map(cut, batch)
     rngs = jax.random.split(rng, parts)

@@ -28,6 +28,7 @@ from ppg_jax.rl.rollouts import (
 from ppg_jax.rl.update import Policies, ReinforceState, make_update
 from ppg_jax.rl.validation import finished
 from ppg_jax.stages import reinforce
+from ppg_jax.training.best import Best
 from ppg_jax.training.train_state import TrainState
 from tests import models_for_tests as small
 from tests import run_for_tests as runs
@@ -65,8 +66,7 @@ def updated(world, advantages, watch=True, reference=None, **options):
         step=jnp.zeros((), jnp.int32),
         persona=TrainState.create(copy(policies.persona_params), TX),
         response=TrainState.create(copy(policies.response_params), TX),
-        best={},
-        failed=jnp.zeros((), jnp.int32),
+        best=Best.create({}),
         first={},
         last={},
     )
@@ -325,7 +325,7 @@ def test_kl_to_the_supervised_model_starts_at_zero_and_pulls_back(world):
     values = []
     update = make_update(config.objective, policies, TX)
     response = TrainState.create(jax.tree.map(jnp.array, moved.response_params), TX)
-    whole = ReinforceState(0, state, response, {}, 0, {}, {})
+    whole = ReinforceState(0, state, response, Best.create({}), {}, {})
     for _ in range(3):
         whole, metrics = update(whole, prompted, rollouts, (zeros, zeros), True)
         values.append(float(metrics["persona_kl"]))
@@ -361,7 +361,7 @@ class Seen:
 
     first: dict
     last: dict
-    failed: int = 0
+    best: Best
 
 
 FINE = {"response_nll": 3.0, "persona_nll": 4.0, "persona_distinct_2": 0.5}
@@ -379,6 +379,7 @@ FINE = {"response_nll": 3.0, "persona_nll": 4.0, "persona_distinct_2": 0.5}
     ],
 )
 def test_training_stops_when_it_should_and_says_why(change, failed, reason):
-    state = Seen(FINE, FINE | change, failed)
+    best = Best.create({}).replace(failed=jnp.array(failed))
+    state = Seen(FINE, FINE | change, best)
     told = finished(reinforce.Config().patience)(state)
     assert told.startswith(reason) if reason else told == ""

@@ -105,6 +105,21 @@ def nll(folder: dict[str, Path], told: str) -> float:
     return mean_nll(runs.scored(response, VALID, partners).values())
 
 
+def test_the_last_policies_are_kept_beside_the_best(trained, run):
+    for name in ("persona", "response"):
+        best = weights(run.folder / f"model_{name}")
+        assert distance(best, weights(run.folder / f"last_{name}")) > 1e-3
+    assert run.result["criterion"] == "response_nll"
+    # Nothing gets better: all that was learned is in the last ones.
+    worse = trained("by_persona", (YES, YES), criterion="persona_nll")
+    assert worse.result["criterion"] == "persona_nll"
+    seen = [r["valid_persona_nll"] for r in worse.metrics if "valid_persona_nll" in r]
+    assert worse.result["best_update"] == int(np.argmin(seen))
+    np.testing.assert_allclose(
+        np.log(worse.result["valid_persona_ppl"]), min(seen), rtol=1e-5
+    )
+
+
 def test_the_critic_is_asked_about_the_generated_persona_then_the_response(run):
     assert len(run.asked) == 4
     for personas, responses in run.asked:

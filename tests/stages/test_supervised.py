@@ -24,7 +24,12 @@ from ppg_jax.models import pretrained
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.stages import supervised
 from ppg_jax.stages.supervised import Config
-from ppg_jax.training.train_state import OptimizerConfig, TrainState, make_optimizer
+from ppg_jax.training.train_state import (
+    OptimizerConfig,
+    TrainState,
+    make_optimizer,
+    params_sha256,
+)
 from tests import models_for_tests as small
 
 PROMPTS = PromptConfig(max_length=256, max_persona_tokens=40)
@@ -67,6 +72,7 @@ def config(source: str, **changes) -> Config:
         epochs=80,
         optimizer=OptimizerConfig(learning_rate=1e-2, clip_norm=1.0),
         evaluate_every=0,
+        keep="last",
         checkpoint_every=1000,
     )
     return dataclasses.replace(defaults, **changes)
@@ -165,7 +171,7 @@ RESUMED = {"dropout": True, "epochs": 6, "checkpoint_every": 2}
 def test_a_stage_starts_from_another_stage_of_its_run(source, tmp_path):
     short = {"epochs": 2.0, "dropout": False}
     response = config(source, init_stage="dialogue", **short)
-    with pytest.raises(UserError, match=r"dialogue is not finished.*launch.train_dial"):
+    with pytest.raises(UserError, match=r"is not finished.*launch.train --stage=dial"):
         supervised.run(response, tmp_path)
     dialogue = config(source, name="dialogue", task="dialogue", **short)
     first = supervised.run(dialogue, tmp_path)
@@ -181,11 +187,45 @@ def test_a_stage_starts_from_another_stage_of_its_run(source, tmp_path):
         params, supervised.examples(response, prompts, small.DIALOGUES)
     )
     assert log[0] == pytest.approx(mean_nll(scores.values()), rel=1e-4)
+    assert begun["kept_step"] == begun["steps"] > 0
     assert begun["params_sha256"] != first["params_sha256"]
     other = jax.tree.map(lambda x: x + 1, params)
     pretrained.export(model, other, tokenizer, tmp_path / "dialogue" / "model")
     with pytest.raises(UserError, match="initial weights"):
         supervised.run(response, tmp_path)
+
+
+# Falls, and then the steps are too long.
+WILD = {"epochs": 8.0, "optimizer": OptimizerConfig(learning_rate=0.3)}
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_weights_of_the_best_validation_are_kept_if_asked_for(
+    keep, source, tmp_path
+):
+    asked = config(source, evaluate_every=1, keep=keep, **WILD)
+    result = supervised.run(asked, tmp_path)
+    log = [
+        (r["valid_ppl"], r["step"])
+        for r in read_metrics(tmp_path / asked.name / "metrics.jsonl")
+        if "valid_ppl" in r
+    ]
+    best, last = min(log), log[-1]
+    assert best[0] < last[0]  # else nothing is shown
+    kept = best if keep == "best" else last
+    assert result["valid_ppl"] == pytest.approx(kept[0], rel=1e-4)
+    assert result["kept_step"] == kept[1]
+    _, params, _ = pretrained.load(tmp_path / asked.name / "model")
+    assert params_sha256(params) == result["params_sha256"]
+
+
+def test_training_stops_after_validations_that_were_no_better(source, tmp_path):
+    asked = config(source, evaluate_every=1, patience=2, keep="best", **WILD)
+    result = supervised.run(asked, tmp_path)
+    assert result["stopped_because"] == "no better for 2 validations"
+    assert result["steps"] == result["kept_step"] + 2 < 16
+    with pytest.raises(ValueError, match="evaluate_every=0 is never, but keep='best'"):
+        config(source, keep="best")
 
 
 @pytest.fixture(scope="module")

@@ -166,6 +166,19 @@ def test_accumulating_parts_sums_them_and_gives_each_its_own_key():
         np.testing.assert_allclose(chance, expected, rtol=1e-6)
 
 
+def test_a_part_is_every_so_manyth_row():
+    """Of rows on four devices, two each, each device has one row of both parts."""
+    seen = []
+
+    def part_of(part, rng):
+        jax.debug.callback(lambda rows: seen.append(rows.tolist()), part, ordered=True)
+        return jnp.sum(part)
+
+    accumulate(part_of, jnp.arange(8), jax.random.key(0), 2)
+    jax.effects_barrier()
+    assert seen == [[0, 2, 4, 6], [1, 3, 5, 7]]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_initial_parameters_are_those_of_the_seed(dtype):
     model = nn.Embed(16, 3)
