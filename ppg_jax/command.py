@@ -117,4 +117,7 @@ def print_fields(path: Path) -> None:
 
 
 def _as_typed(value) -> str:
-    return shlex.quote(value if isinstance(value, str) else repr(value))
+    """A value as a shell takes it."""
+    text = value if isinstance(value, str) else repr(value)
+    plain = not set(text) & set('"$`\\!')
+    return f'"{text}"' if plain and "'" in text else shlex.quote(text)

@@ -126,7 +126,8 @@ def settings(config) -> list[Setting]:
         shown.add(id(section))
         docs = field_docs(section.made_of)
         fields = getattr(section.made_of, "__dataclass_fields__", {})
-        for name in section.order:
+        # The rows, many fields of few kinds, come last.
+        for name in sorted(section.order, key=lambda name: name == "systems"):
             value = section[name]
             if not hasattr(value, "made_of"):
                 kind, default = _typed(fields.get(name), value)

@@ -51,7 +51,6 @@ ADDRESSES = {
         "launch.",
         "ppg_jax.launching",
         "ppg_jax.presets",
-        "ppg_jax.experiment",
     )
     + ("ppg_jax.serve.flags",),
 }
