@@ -108,12 +108,15 @@ def _configs(arguments: Sequence[str]) -> None:
 
 def print_fields(path: Path) -> None:
     """Every field of a config: its flag with its value, type, default and meaning."""
-    for setting in presets.settings(presets.load(path)):
-        default = f", default {setting.default}" if setting.default else ""
-        kind = f"({setting.type}{default})"
-        print(f"--config.{setting.flag}={_as_typed(setting.value)}  {kind}")
-        for line in textwrap.wrap(setting.doc, _WIDTH - 6):
-            print(f"      {line}")
+    for shown in presets.settings(presets.load(path)):
+        if isinstance(shown, presets.Part):
+            print("\n" + textwrap.fill(f"{shown.name}: {shown.doc}", _WIDTH))
+            continue
+        default = f", default {shown.default}" if shown.default else ""
+        kind = f"({shown.type}{default})"
+        print(f"  --config.{shown.name}={_as_typed(shown.value)}  {kind}")
+        if shown.doc:
+            print(textwrap.indent(textwrap.fill(shown.doc, _WIDTH - 6), " " * 6))
 
 
 def _as_typed(value) -> str:

@@ -92,10 +92,17 @@ def _meant(field: str, fields: list[str]) -> str:
     return meant(f"config.{field}", [f"--config.{k}" for k in same[:1] or fields])
 
 
+class Part(NamedTuple):
+    """A dataclass in a config, and what it says of itself."""
+
+    name: str  # as in a flag: "persona.optimizer"
+    doc: str
+
+
 class Setting(NamedTuple):
     """One field of a config, and what its dataclass says of it."""
 
-    flag: str  # that sets it, without the dashes
+    name: str  # as in a flag: "persona.optimizer.b1"
     value: Any
     type: str
     default: str  # "" where it has none
@@ -118,13 +125,15 @@ def load(path: Path):
     return config
 
 
-def settings(config) -> list[Setting]:
+def settings(config) -> list[Part | Setting]:
     """The fields of a `config.Section` and of those in it; shared ones once, first."""
     shown: set[int] = set()
 
-    def walk(section, prefix: str) -> Iterator[Setting]:
+    def walk(section, prefix: str) -> Iterator[Part | Setting]:
         shown.add(id(section))
-        docs = field_docs(section.made_of)
+        doc, docs = documentation(section.made_of)
+        if doc:
+            yield Part(prefix.rstrip("."), doc)
         fields = getattr(section.made_of, "__dataclass_fields__", {})
         # The rows, many fields of few kinds, come last.
         for name in sorted(section.order, key=lambda name: name == "systems"):
@@ -148,27 +157,30 @@ def _typed(field, value) -> tuple[str, str]:
     return kind, "" if missing else repr(field.default)
 
 
-def field_docs(cls: type) -> dict[str, str]:
-    """What a dataclass says of its fields, in its docstring and behind them."""
+def documentation(cls: type) -> tuple[str, dict[str, str]]:
+    """What a dataclass says: of itself, and of each field there and behind it."""
     if not dataclasses.is_dataclass(cls):
-        return {}
+        return "", {}
     names = [field.name for field in dataclasses.fields(cls)]
-    docs = _of_docstring(inspect.getdoc(cls) or "", names)
+    doc, docs = _of_docstring(inspect.getdoc(cls) or "", names)
     for name, comment in _comments(inspect.getsource(cls), names).items():
         docs[name] = "; ".join(filter(None, [docs.get(name), comment]))
-    return docs
+    return doc, docs
 
 
-def _of_docstring(text: str, names: list[str]) -> dict[str, str]:
-    """The passages "name: text" and "name, other: text" of each paragraph."""
+def _of_docstring(text: str, names: list[str]) -> tuple[str, dict[str, str]]:
+    """The passages "name: text" and "name, other: text" of each paragraph, and the
+    text before them.
+    """
     known = "|".join(map(re.escape, names))
     heading = re.compile(rf"(?:^|(?<=[.;)] ))((?:{known})(?:, (?:{known}))*): ")
-    docs = {}
+    before, docs = [], {}
     for paragraph in text.split("\n\n"):
         pieces = heading.split(" ".join(paragraph.split()))
         for heads, passage in zip(pieces[1::2], pieces[2::2], strict=True):
             docs |= dict.fromkeys(heads.split(", "), passage.strip())
-    return docs
+        before.append(pieces[0].strip())
+    return " ".join(filter(None, before)), docs
 
 
 def _comments(source: str, names: list[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pytest
 from ppg_jax import __version__, command, launching, presets
 from ppg_jax.command import PROGRAMS
 from ppg_jax.errors import UserError
-from ppg_jax.presets import field_docs
+from ppg_jax.presets import documentation
 
 ROOT = Path(__file__).resolve().parents[1]
 CARRIED = ("launch", "configs", "third_party")
@@ -253,7 +253,9 @@ class Documented:
 
 
 def test_a_field_is_documented_by_docstring_and_comment():
-    assert field_docs(Documented) == {
+    doc, docs = documentation(Documented)
+    assert doc == "Sizes."
+    assert docs == {
         "width": "of a layer; in units.",
         "depth": "how many. Of nothing else: really.; more is slower",
         "height": "how many. Of nothing else: really.",
