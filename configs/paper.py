@@ -10,11 +10,11 @@ python -m launch.train_persona --config=configs/paper.py --workdir=runs/paper \\
 
 import dataclasses
 
-from configs.rows import paper_rows
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict
 from ppg_jax.stages import critic, evaluate, reinforce, supervised
+from ppg_jax.systems.generators import paper_rows
 from ppg_jax.training.train_state import OptimizerConfig
 
 BACKBONE = "microsoft/DialoGPT-medium"

@@ -6,7 +6,7 @@ environment() {
   python=.venv/bin/python
   [ -x "$python" ] || "${PYTHON:-python3}" -m venv .venv
   local made=".venv/made_with_${1:-}" key
-  key="$(cksum setup.cfg pyproject.toml)"
+  key="$(cksum setup.py setup.cfg pyproject.toml)"
   if [ "$(cat "$made" 2>/dev/null)" != "$key" ]; then
     echo "installing ppg_jax$want into .venv" >&2
     "$python" -m pip install --quiet --disable-pip-version-check -e ".$want"

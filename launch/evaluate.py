@@ -5,7 +5,7 @@ Writes report.md, report.json and figures/ into the --workdir.
 
 from absl import flags
 
-from ppg_jax import experiment
+from ppg_jax import experiment, presets
 from ppg_jax.launching import main
 from ppg_jax.report import report
 from ppg_jax.stages import evaluate
@@ -25,5 +25,5 @@ def program():
 
 
 if __name__ == "__main__":
-    experiment.define_flags()
+    presets.define_flags()
     main(program)

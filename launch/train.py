@@ -6,7 +6,7 @@ stage that has finished says so; a stopped one goes on where it was.
 
 from absl import flags
 
-from ppg_jax import experiment
+from ppg_jax import experiment, presets
 from ppg_jax.launching import main
 
 STAGE = flags.DEFINE_list("stage", [], "Of the config, by name; all if empty.")
@@ -20,5 +20,5 @@ def program() -> None:
 
 
 if __name__ == "__main__":
-    experiment.define_flags()
+    presets.define_flags()
     main(program)

@@ -32,7 +32,15 @@ from pathlib import Path, PurePosixPath
 
 from ppg_jax.errors import UserError
 
-THIRD_PARTY = Path(__file__).parents[1] / "third_party"
+
+def carried(name: str) -> Path:
+    """launch/, configs/ or third_party/: inside the installed package, or beside it."""
+    package = Path(__file__).parent
+    inside = package / name
+    return inside if inside.is_dir() else package.with_name(name)
+
+
+THIRD_PARTY = carried("third_party")
 _CHUNK = 1 << 20
 _TIMEOUT_SECONDS = 60
 _ATTEMPTS = 5

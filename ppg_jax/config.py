@@ -109,3 +109,13 @@ def flatten(config, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + field.name] = json.loads(json.dumps(value))
     return flat
+
+
+def field_names(values: ConfigDict, prefix: str = "") -> list[str]:
+    """All that a flag can set, as "optimizer.learning_rate"; parts of a config, too."""
+    names = []
+    for name in values:
+        names.append(prefix + name)
+        if isinstance(values[name], ConfigDict):
+            names += field_names(values[name], f"{prefix}{name}.")
+    return names

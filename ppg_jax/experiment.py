@@ -4,10 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from absl import flags
-from ml_collections import config_flags
-
-from ppg_jax import run_dir
+from ppg_jax import presets, run_dir
 from ppg_jax.config import Section, flatten, from_section, to_config_dict
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
@@ -115,19 +112,8 @@ def from_config_dict(values: Section) -> Experiment:
         raise UserError(f"the config: {error}") from None
 
 
-def define_flags() -> None:
-    """--config and --workdir."""
-    with one_line_errors():  # overrides are read from the command line here already
-        config_flags.DEFINE_config_file(
-            "config",
-            "configs/quickstart.py",
-            "An experiment; configs/ has the presets.",
-        )
-    flags.DEFINE_string("workdir", "runs/quickstart", "The run directory.")
-
-
 def from_flags() -> tuple[Experiment, Path]:
     """The experiment with its overrides (--config.persona.seed=1), and the workdir."""
+    values, workdir = presets.from_flags()
     with one_line_errors():
-        experiment = from_config_dict(flags.FLAGS.config)
-    return experiment, Path(flags.FLAGS.workdir)
+        return from_config_dict(values), workdir

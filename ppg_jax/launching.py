@@ -1,15 +1,27 @@
-"""What every program under `launch/` shares: flags in, exit codes out."""
+"""What every program under `launch/` shares: flags in, exit codes out.
 
+A program runs as `python -m launch.NAME` in the repository and as `ppg-jax NAME`
+wherever the package is installed; `sys.argv[0]` says which, and what it prints follows.
+"""
+
+import difflib
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 
 from ppg_jax.errors import UserError
+
+COMMAND = "ppg-jax"
+_HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
+_HELP_FULL = {"--helpfull", "-helpfull"}
 
 
 def main(program: Callable[[], int | None]) -> None:
@@ -21,31 +33,70 @@ def main(program: Callable[[], int | None]) -> None:
 
     def guarded(argv):
         if len(argv) > 1:
-            _fail(f"unexpected argument {argv[1]!r}; every option is a --flag.")
-        try:
-            return program()
-        except UserError as error:
-            _fail(str(error))
-        except BrokenPipeError:
-            # Python would complain once more when it flushes stdout at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(128 + signal.SIGINT)
+            fail(f"unexpected argument {argv[1]!r}; every option is a --flag.")
+        _cache_compiled_programs()
+        code = program()
+        sys.stdout.flush()  # a pipe that was closed is told of here, or too late
+        return code
 
     logging.set_verbosity(logging.WARNING)  # orbax tells much at INFO
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # "PyTorch was not found"
-    _cache_compiled_programs()
-    try:
+    with exit_codes():
         app.run(guarded, flags_parser=_parse_flags)
+
+
+@contextmanager
+def exit_codes():
+    """What ends a program early, as `main` promises it."""
+    try:
+        yield
+        sys.stdout.flush()
     except UserError as error:
-        _fail(str(error))
+        fail(str(error))
+    except BrokenPipeError:
+        # Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _parse_flags(argv):
+    asked = set(argv[1:])
+    if asked & (_HELP | _HELP_FULL):
+        print(_help(every_flag=bool(asked & _HELP_FULL)), flush=True)
+        sys.exit(0)
     with one_line_errors():
         return flags.FLAGS(argv)
+
+
+def _help(every_flag: bool) -> str:
+    """The program's docstring and the flags of this project, or all that there are."""
+    told = as_called(sys.modules["__main__"].__doc__.strip())
+    if every_flag:
+        return f"{told}\n\n{flags.FLAGS.get_help()}"
+    rows = [_flag_help(flag) for flag in own_flags()]
+    return "\n".join([told, "", "Flags:", *rows, "", "All flags: --helpfull."])
+
+
+def own_flags() -> list[flags.Flag]:
+    """Those that the program and its package define, and no library."""
+    found: list[flags.Flag] = []
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module == sys.argv[0] or module.startswith("ppg_jax."):
+            found += [flag for flag in defined if flag not in found]
+    return found
+
+
+def _flag_help(flag: flags.Flag) -> str:
+    allowed = getattr(flag.parser, "enum_values", None)
+    kind = " | ".join(allowed) if allowed else flag.flag_type()
+    default = f"; default {flag.default_as_str}" if flag.default_as_str else ""
+    text = " ".join(flag.help.split())
+    text = text.split(">: ", 1)[-1] if allowed else text  # absl's <a|b>:
+    told = textwrap.fill(text, 82)
+    return f"  --{flag.name}  ({kind}{default})\n{textwrap.indent(told, ' ' * 6)}"
 
 
 @contextmanager
@@ -53,25 +104,57 @@ def one_line_errors():
     """What absl and ml_collections say of a wrong flag or config, as one line."""
     try:
         yield
-    except OSError as error:
-        _fail(f"{' '.join(str(error).split())}; configs/ has the presets.")
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    except UserError as error:
+        fail(str(error))
+    except (
+        OSError,
+        flags.Error,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
         told = str(error)
         if "Traceback" in told:  # of a config file; its last line is the reason
             told = f"{told.splitlines()[0]} {told.strip().splitlines()[-1]}"
-        _fail(" ".join(told.split()))
+        fail(" ".join(told.split()))
 
 
-def _fail(message: str) -> None:
-    print(f"{Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
+def fail(message: str) -> NoReturn:
+    """Ends the process: one line on stderr, exit code 2."""
+    print(f"{Path(sys.argv[0]).stem}: {as_called(message)}", file=sys.stderr)
     sys.exit(2)
+
+
+def as_called(text: str) -> str:
+    """`text` with the programs it names as this one was called."""
+    if not sys.argv[0].startswith(COMMAND):
+        return text
+    pieces = re.split(r"python -m launch\.(\w+)", text)
+    pieces[1::2] = [f"{COMMAND} {name.replace('_', '-')}" for name in pieces[1::2]]
+    return "".join(pieces)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What to add to an error: the nearest of the known names, if one is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _cache_compiled_programs() -> None:
     """XLA programs are kept between runs, so that a second start compiles nothing."""
     import jax  # here, so that a wrong flag is told before a second has passed
 
-    cache = Path.home() / ".cache" / "ppg_jax" / "xla"
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (cache := cache_folder()):
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def cache_folder() -> Path | None:
+    """Where compiled programs are kept, or None where the user has no home to write."""
+    try:
+        folder = Path.home() / ".cache" / "ppg_jax" / "xla"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # read-only; no HOME, and a uid without a name
+        return None
+    return folder if os.access(folder, os.W_OK) else None

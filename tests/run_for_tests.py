@@ -13,7 +13,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from configs.rows import paper_rows
 from ppg_jax.config import flatten
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.corpus import DataConfig
@@ -28,6 +27,7 @@ from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.run_dir import claim, write_experiment
 from ppg_jax.stages import critic, supervised
+from ppg_jax.systems.generators import paper_rows
 from ppg_jax.training.train_state import params_sha256
 from tests import models_for_tests as small
 

@@ -20,6 +20,7 @@ PLACES = (
     "ppg_jax.config",
     "ppg_jax.assets",
     "ppg_jax.launching",
+    "ppg_jax.presets",
     "ppg_jax.data",
     "ppg_jax.training",
     "ppg_jax.run_dir",
@@ -32,6 +33,8 @@ PLACES = (
     "ppg_jax.stages",
     "ppg_jax.experiment",
     "ppg_jax.benchmark",
+    "ppg_jax.command",
+    "ppg_jax.__main__",
     "configs",
     "launch",
 )
@@ -44,7 +47,11 @@ ADDRESSES = {
     "transformers": ("ppg_jax.data.tokenization", "ppg_jax.benchmark.pytorch"),
     "torch": ("ppg_jax.benchmark.pytorch", "ppg_jax.benchmark.products"),
     "ctranslate2": ("ppg_jax.benchmark.ctranslate2",),
-    "absl.flags": ("launch.", "ppg_jax.launching", "ppg_jax.experiment")
+    "absl.flags": (
+        "launch.",
+        "ppg_jax.launching",
+        "ppg_jax.presets",
+    )
     + ("ppg_jax.serve.flags",),
 }
 TEXTS = {

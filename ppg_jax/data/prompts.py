@@ -53,9 +53,9 @@ class PromptConfig:
     order: str = "persona_first"
     style: str = "text"
     joint: str = "space"
-    max_length: int = 448
-    max_persona_tokens: int = 72
-    max_response_tokens: int = 32
+    max_length: int = 448  # tokens
+    max_persona_tokens: int = 72  # that a generator writes at most
+    max_response_tokens: int = 32  # likewise
 
     def __post_init__(self):
         require_one_of(self, order=ORDERS, style=CUES, joint=JOINTS)

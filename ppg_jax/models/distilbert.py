@@ -23,16 +23,16 @@ LAYER_NORM_EPSILON = 1e-12
 class DistilBertConfig:
     """Sizes and rates, under the names of the Hugging Face `config.json`."""
 
-    vocab_size: int = 30522
-    max_position_embeddings: int = 512
-    dim: int = 768
+    vocab_size: int = 30522  # training takes that of its tokenizer
+    max_position_embeddings: int = 512  # the longest pair, in tokens
+    dim: int = 768  # width
     n_layers: int = 6
-    n_heads: int = 12
-    hidden_dim: int = 3072
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-    seq_classif_dropout: float = 0.2
-    num_labels: int = 2
+    n_heads: int = 12  # a divisor of the width
+    hidden_dim: int = 3072  # width of the feed-forward layers
+    dropout: float = 0.1  # of embeddings and feed-forward layers
+    attention_dropout: float = 0.1  # of the attention weights
+    seq_classif_dropout: float = 0.2  # before the classifier's last layer
+    num_labels: int = 2  # unrelated, related
 
     def __post_init__(self):
         if self.dim % self.n_heads:

@@ -34,15 +34,15 @@ from ppg_jax.models.quantize import linear, lookup
 class GPT2Config:
     """Sizes and rates, under the names of the Hugging Face `config.json`."""
 
-    vocab_size: int = 50257
-    n_positions: int = 1024
-    n_embd: int = 768
+    vocab_size: int = 50257  # training takes that of its tokenizer
+    n_positions: int = 1024  # the longest sequence, in tokens
+    n_embd: int = 768  # width
     n_layer: int = 12
-    n_head: int = 12
+    n_head: int = 12  # a divisor of the width
     layer_norm_epsilon: float = 1e-5
-    embd_pdrop: float = 0.1
-    attn_pdrop: float = 0.1
-    resid_pdrop: float = 0.1
+    embd_pdrop: float = 0.1  # dropout of the embeddings
+    attn_pdrop: float = 0.1  # of the attention weights
+    resid_pdrop: float = 0.1  # of what a block adds
 
     def __post_init__(self):
         if self.n_embd % self.n_head:

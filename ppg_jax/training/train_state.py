@@ -39,14 +39,14 @@ class OptimizerConfig:
     step. clip_norm 0 is off.
     """
 
-    learning_rate: float = 5e-4
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    warmup_steps: int = 0
-    schedule: str = "constant"
-    clip_norm: float = 0.0
+    learning_rate: float = 5e-4  # the highest, after the warm-up
+    b1: float = 0.9  # decay of the mean of the gradients
+    b2: float = 0.999  # of the mean of their squares
+    eps: float = 1e-8  # added to the root of the latter
+    weight_decay: float = 0.0  # 0 is off
+    warmup_steps: int = 0  # updates in which the rate rises from 0
+    schedule: str = "constant"  # constant, linear or cosine
+    clip_norm: float = 0.0  # the greatest norm of a gradient
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
