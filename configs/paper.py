@@ -4,17 +4,15 @@ Needs the hub or local copies of the weights (README, "The paper's setting") and
 not run by us to the end, so it claims nothing. Times in the paper, on a TITAN RTX:
 supervised 3 to 4 h, critic 1 h, REINFORCE 15 h.
 
-python -m launch.train_persona --config=configs/paper.py --workdir=runs/paper \\
-    --config.data.source=DIR
+python -m launch.train --config=configs/paper.py --config.data.source=DIR
 """
 
 import dataclasses
 
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
-from ppg_jax.experiment import Experiment, config_dict
+from ppg_jax.experiment import Experiment, config_dict, paper_rows, table_7
 from ppg_jax.stages import critic, evaluate, reinforce, supervised
-from ppg_jax.systems.generators import paper_rows
 from ppg_jax.training.train_state import OptimizerConfig
 
 BACKBONE = "microsoft/DialoGPT-medium"
@@ -36,6 +34,7 @@ def get_config():
         optimizer=OptimizerConfig(learning_rate=5e-4),
         validation_dialogues=0,
         evaluate_every=1000,
+        keep="last",  # "fine-tuned for 2 epochs"
         checkpoint_every=1000,
     )
     response = dataclasses.replace(persona, name="response", task="response")
@@ -47,31 +46,25 @@ def get_config():
         optimizer=OptimizerConfig(learning_rate=5e-6),
         validation_instances=0,
     )
+    top3 = dataclasses.replace(response, name="response_top3", partner_persona="top3")
+    reward = reinforce.Config(data=data, prompts=prompts, batching="instance")
+    alone = table_7(reward)
     return config_dict(
         Experiment(
             data=data,
             prompts=prompts,
             stages=(
-                # The backbone has learned dialogue: nothing starts from this stage.
-                dataclasses.replace(
-                    persona, name="dialogue", task="dialogue", batching="dialogue"
-                ),
                 persona,
                 response,
                 dataclasses.replace(
                     response, name="response_without", partner_persona="none"
                 ),
+                top3,
                 judge,
-                dataclasses.replace(
-                    judge,
-                    name="critic_scratch",
-                    init="",
-                    tokenizer="wordpiece:8192",
-                    optimizer=OptimizerConfig(learning_rate=1e-4),
-                ),
-                reinforce.Config(data=data, prompts=prompts, batching="instance"),
+                reward,
+                *alone,
             ),
-            systems=paper_rows(),
+            systems=paper_rows(top3.name, (reward.name, *(r.name for r in alone))),
             evaluate=evaluate.Config(
                 title="The paper's setting on PersonaChat",
                 data=data,

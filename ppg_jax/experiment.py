@@ -1,7 +1,7 @@
 """Stages and rows of one run directory, as one config: what configs/ builds."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ppg_jax import presets, run_dir
@@ -11,6 +11,7 @@ from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.launching import one_line_errors
 from ppg_jax.stages import critic, evaluate, reinforce, supervised
+from ppg_jax.systems.generators import Generators, PersonaGenerator
 from ppg_jax.systems.system import BEST_CONTROL, System
 
 # What trains a stage: all the dispatch there is.
@@ -117,3 +118,67 @@ def from_flags() -> tuple[Experiment, Path]:
     values, workdir = presets.from_flags()
     with one_line_errors():
         return from_config_dict(values), workdir
+
+
+def table_7(stage: reinforce.Config) -> tuple[reinforce.Config, reinforce.Config]:
+    """Two stages like this one, that train the persona or the response policy alone."""
+    persona, response = f"{stage.name}_persona", f"{stage.name}_response"
+    return (
+        dataclasses.replace(stage, name=persona, train_response=False),
+        dataclasses.replace(stage, name=response, train_persona=False),
+    )
+
+
+def paper_rows(
+    top3: str = "", reinforced: Sequence[str] = ("reinforce",)
+) -> dict[str, System]:
+    """The paper's rows, of stages with the names that the presets have.
+
+    E2E three times, ours without and with RL (Table 1), the generators (Table 4). top3:
+    a stage that learned from BM25's three sentences, which then is the third row, as in
+    the paper. reinforced: the first one's row is "ours"; those of `table_7` may follow.
+    """
+    gold = Generators("E2E, gold partner personas", "response", against=("without",))
+    full = top3 or "response"
+    told = "gold partner personas, BM25's top 3" if top3 else "gold partner personas"
+    rows: dict[str, System] = {
+        "without": Generators("E2E without partner personas", "response_without"),
+        "training_only": Generators(
+            "E2E, partner personas in training only", full, told="none"
+        ),
+        "full": Generators(
+            f"E2E, {told}", full, against=("without", "ours_supervised")
+        ),
+    }
+    if top3:
+        rows["full_all"] = gold
+    rows["ours_supervised"] = Generators(
+        "Ours without RL",
+        "response",
+        persona="persona",
+        against=("without", "training_only", BEST_CONTROL),
+    )
+    ours, *others = reinforced
+    for stage in others:
+        policy = stage.rpartition("_")[2]
+        rows[f"ours_{policy}"] = _with_rl(
+            f"Ours with RL of the {policy} generator alone", stage, "model"
+        )
+    rows["ours_last"] = _with_rl("Ours with RL, after the last update", ours, "last")
+    rows["ours"] = _with_rl("Ours with RL", ours, "model")
+    rows["supervised"] = PersonaGenerator(
+        "Generator without RL", "persona", against=(BEST_CONTROL,)
+    )
+    for name, label, made in [
+        ("reinforced", "Generator with RL", "model"),
+        ("reinforced_last", "Generator with RL, after the last update", "last"),
+    ]:
+        rows[name] = PersonaGenerator(
+            label, f"{ours}/{made}_persona", against=("supervised",)
+        )
+    return rows
+
+
+def _with_rl(label: str, stage: str, made: str) -> Generators:
+    response, persona = (f"{stage}/{made}_{of}" for of in ("response", "persona"))
+    return Generators(label, response, persona, against=("ours_supervised",))

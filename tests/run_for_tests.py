@@ -18,6 +18,7 @@ from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, write_jsonl
 from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.experiment import paper_rows
 from ppg_jax.files import write_json
 from ppg_jax.inference.generator import Generator
 from ppg_jax.inference.pipeline import Pipeline
@@ -27,7 +28,6 @@ from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.run_dir import claim, write_experiment
 from ppg_jax.stages import critic, supervised
-from ppg_jax.systems.generators import paper_rows
 from ppg_jax.training.train_state import params_sha256
 from tests import models_for_tests as small
 

@@ -18,7 +18,7 @@ from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Score, Scorer
 from ppg_jax.models import pretrained
-from ppg_jax.systems.system import BEST_CONTROL, Answer, Asking, System
+from ppg_jax.systems.system import Answer, Asking
 from ppg_jax.training.train_state import params_sha256
 
 
@@ -241,39 +241,3 @@ class _Responses:
             return [prompts.generated_persona(p.tokens) for p in inferred]
         sentences = [told_sentences(self.told, instance) for instance in asked]
         return [prompts.persona_target(s) if s else None for s in sentences]
-
-
-def paper_rows() -> dict[str, System]:
-    """E2E three times, ours with and without RL (Table 1), the generator (Table 4).
-
-    For configs whose stages have the names used here.
-    """
-    return {
-        "without": Generators("E2E without partner personas", "response_without"),
-        "training_only": Generators(
-            "E2E, partner personas in training only", "response", told="none"
-        ),
-        "full": Generators(
-            "E2E, gold partner personas",
-            "response",
-            against=("without", "ours_supervised"),
-        ),
-        "ours_supervised": Generators(
-            "Ours without RL",
-            "response",
-            persona="persona",
-            against=("without", "training_only", BEST_CONTROL),
-        ),
-        "ours": Generators(
-            "Ours with RL",
-            "reinforce/model_response",
-            persona="reinforce/model_persona",
-            against=("ours_supervised",),
-        ),
-        "supervised": PersonaGenerator(
-            "Generator without RL", "persona", against=(BEST_CONTROL,)
-        ),
-        "reinforced": PersonaGenerator(
-            "Generator with RL", "reinforce/model_persona", against=("supervised",)
-        ),
-    }

@@ -4,11 +4,10 @@ import dataclasses
 
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
-from ppg_jax.experiment import Experiment, config_dict
+from ppg_jax.experiment import Experiment, config_dict, paper_rows
 from ppg_jax.models.distilbert import DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.stages import critic, evaluate, reinforce, supervised
-from ppg_jax.systems.generators import paper_rows
 from ppg_jax.training.train_state import OptimizerConfig
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances, profile_text
+from ppg_jax.experiment import paper_rows
 from ppg_jax.inference.critic import Critic
 from ppg_jax.stages import evaluate
-from ppg_jax.systems.generators import paper_rows
 from tests import run_for_tests as runs
 
 DIALOGUES = runs.dialogues("test", 5)

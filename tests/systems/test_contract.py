@@ -10,12 +10,13 @@ import pytest
 from ppg_jax.data.dialogue import instances
 from ppg_jax.data.retrieval import told_sentences
 from ppg_jax.errors import UserError
+from ppg_jax.experiment import paper_rows
 from ppg_jax.inference import generator
 from ppg_jax.inference.generator import Generator
 from ppg_jax.inference.scoring import Scorer
 from ppg_jax.losses import token_log_probs
 from ppg_jax.systems.controls import CONTROLS, GOLD, Gold
-from ppg_jax.systems.generators import Generators, PersonaGenerator, paper_rows
+from ppg_jax.systems.generators import Generators, PersonaGenerator
 from ppg_jax.systems.system import Asking
 from tests import run_for_tests as runs
 
