@@ -7,7 +7,7 @@ from absl import flags
 
 from ppg_jax import experiment, presets
 from ppg_jax.launching import main
-from ppg_jax.report import report
+from ppg_jax.report import report, words
 from ppg_jax.stages import evaluate
 
 CONVERSATIONS = flags.DEFINE_integer(
@@ -21,7 +21,7 @@ def program():
     evaluate.run(config.evaluate, workdir, config.systems)
     print(report.write_report(workdir, config.evaluate.title, config.evaluate.paper))
     if CONVERSATIONS.value:
-        print(report.conversations(workdir, CONVERSATIONS.value, config.evaluate.seed))
+        print(words.conversations(workdir, CONVERSATIONS.value, config.evaluate.seed))
 
 
 if __name__ == "__main__":

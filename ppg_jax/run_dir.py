@@ -23,6 +23,13 @@ from ppg_jax.files import hold, read_json, write_json
 
 RESULT, FINGERPRINT = "result.json", "fingerprint.json"
 EXPERIMENT = "experiment.json"
+# Fields of a stage's config that name another stage, and what is read of that one.
+READ = {
+    "init_stage": "initial weights",
+    "persona": "persona generator",
+    "response": "response generator",
+    "critic": "critic",
+}
 EXPORTED = "pipeline.json"  # of a folder that was exported
 # Fields that change how a run is watched or where its data lies, not what it computes.
 # (What the data is, the inputs say.)
@@ -155,6 +162,26 @@ def once(folder: Path, config, inputs: dict[str, str], make: Callable[[], dict])
     return report_done(config.name, folder)
 
 
+def require_fresh(workdir: Path, name: str) -> None:
+    """Raises UserError if a stage that this one started from was trained anew since.
+
+    Its fingerprint has the SHA-256 of the weights that it read.
+    """
+    settings = settings_of(workdir / name)
+    for field, read in READ.items():
+        source = settings.get(field)
+        recorded = settings.get(_sum_of(read))
+        if not source or recorded is None or not finished(workdir, source):
+            continue
+        now = result_of(workdir / source).get("params_sha256")
+        if now not in (None, recorded):
+            raise UserError(
+                f"{workdir / name} was made from another {source} than the one beside "
+                f"it ({recorded[:12]}, now {now[:12]}); delete {workdir / name} and "
+                f"run python -m launch.train --stage={name} again."
+            )
+
+
 def finished_stage(workdir: Path, name: str) -> Path:
     """The folder of a stage that has its model; UserError if it has none yet."""
     if not finished(workdir, name):
@@ -238,6 +265,7 @@ def find_models(workdir, system: str = "") -> Found:
     row = _chosen(workdir, experiment["systems"], system)
     for need in row["needs"]:
         finished_stage(workdir, need)
+        require_fresh(workdir, need)
     models = [workdir / row["models"][name] for name in ("persona", "response")]
     critics = [s["name"] for s in experiment["stages"] if s["task"] == "critic"]
     made = [workdir / model_folder(c) for c in critics if finished(workdir, c)]

@@ -81,6 +81,7 @@ def write_run(folder: Path, **prompts) -> Path:
         fields = flatten(config, "prompts.") | {"partner_persona": "gold"}
         write_json(folder / name / "fingerprint.json", fields)
         write_json(folder / name / "result.json", {})
+    small.tokenizer().save_pretrained(str(folder / "tokenizer"))
     rows = [{"name": n, **row.description} for n, row in paper_rows().items()]
     write_experiment(folder, {"stages": [CRITIC], "systems": rows})
     return folder

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppg_jax.files import read_metrics
-from ppg_jax.report.results import STAGES, TURNS
+from ppg_jax.report.results import TURNS
 
 _STYLE = {
     "font.size": 10,
@@ -33,13 +33,7 @@ _STYLE = {
 }
 _BLUE, _ORANGE, _GREEN, _PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 _GREY, _YELLOW, _SKY = "#999999", "#e69f00", "#56b4e9"
-_COLORS = {
-    "without": _YELLOW,
-    "training_only": _SKY,
-    "full": _GREEN,
-    "ours_supervised": _BLUE,
-    "ours": _ORANGE,
-}
+_COLORS = (_ORANGE, _BLUE, _GREEN, _YELLOW, _SKY, _PINK, "#000000")
 _MARKERS = "os^Dv<>P*X"
 _DPI = 150
 
@@ -51,24 +45,50 @@ def draw(workdir: Path, numbers: Mapping) -> list[Path]:
 
     numbers: of `results.compute`. Folder: `figures/` in the run directory.
     """
-    logs = {s: read_metrics(Path(workdir) / s / "metrics.jsonl") for s in STAGES}
-    kept = numbers["stages"].get("reinforce", {}).get("best_update")
-    folder = Path(workdir) / "figures"
+    workdir = Path(workdir)
+    logs = {s: read_metrics(workdir / s / "metrics.jsonl") for s in numbers["stages"]}
+    reinforced = numbers["reinforced"]
+    kept = {s: _kept(result) for s, result in numbers["stages"].items()}
+    drawn = {
+        "systems_bar": systems_bar(numbers["responses"]),
+        "perplexity_by_turn": perplexity_by_turn(numbers),
+        "training_curves": training_curves(
+            {s: log for s, log in logs.items() if s not in reinforced}, kept
+        ),
+    }
+    for stage, found in reinforced.items():
+        name = "reinforce_curves" + ("" if len(reinforced) == 1 else f"_{stage}")
+        drawn[name] = reinforce_curves(logs[stage], kept[stage], found["reward"])
+    return _written(workdir / "figures", drawn)
+
+
+def _kept(result: Mapping) -> int | None:
+    return result.get("kept_step", result.get("best_update"))
+
+
+def _written(folder: Path, drawn: Mapping[str, Figure | None]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):  # of an earlier report, with other stages
+        old.unlink()
     paths = []
     with matplotlib.rc_context(_STYLE):
-        for name, figure in [
-            ("systems_bar", systems_bar(numbers["responses"])),
-            ("perplexity_by_turn", perplexity_by_turn(numbers)),
-            ("training_curves", training_curves(logs)),
-            ("reinforce_curves", reinforce_curves(logs["reinforce"], kept)),
-        ]:
-            path = folder / f"{name}.png"
-            path.unlink(missing_ok=True)  # of an earlier report, with other stages
+        for name, figure in drawn.items():
             if figure is not None:
-                figure.savefig(path, dpi=_DPI)
-                paths.append(path)
+                paths.append(folder / f"{name}.png")
+                figure.savefig(paths[-1], dpi=_DPI)
     return paths
+
+
+def _looks(systems: Mapping[str, dict]) -> dict[str, tuple[str, str]]:
+    """name -> (colour, marker): models by their order, so that seventy differ."""
+    models = [name for name, system in systems.items() if not system["control"]]
+    looks = {
+        name: (_COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)])
+        for i, name in enumerate(models)
+    }
+    controls = [name for name in systems if name not in looks]
+    grey = {n: (_GREY, _MARKERS[i % len(_MARKERS)]) for i, n in enumerate(controls)}
+    return looks | grey
 
 
 # --- Systems ------------------------------------------------------------------
@@ -89,19 +109,21 @@ def systems_bar(systems: Mapping[str, dict]) -> Figure | None:
         axes.set_title(title)
     panels[0].set_yticks(range(len(names)), [systems[n]["label"] for n in names])
     panels[0].invert_yaxis()
-    figure.supxlabel("bars: 95 % intervals over dialogues", fontsize=9, color="#555555")
+    told = "lines: 95 % intervals over base personas"
+    figure.supxlabel(told, fontsize=9, color="#555555")
     return figure
 
 
 def _bars(axes, systems: Sequence[dict], names: Sequence[str], key, digits) -> None:
+    looks = _looks(dict(zip(names, systems, strict=True)))
     measured = [s["metrics"].get(key) for s in systems]
     widest = max((m["high"] for m in measured if m), default=1.0)
     for row, (name, system, m) in enumerate(zip(names, systems, measured, strict=True)):
         if m is None:
-            told = "no perplexity: not a model" if system["control"] else "not measured"
+            told = "none: not a model" if system["control"] else "not measured"
             axes.text(0.02 * widest, row, told, va="center", color=_GREY, fontsize=9)
             continue
-        color = "#bdbdbd" if system["control"] else _COLORS.get(name, _PINK)
+        color = "#bdbdbd" if system["control"] else looks[name][0]
         error = [[m["value"] - m["low"]], [m["high"] - m["value"]]]
         axes.barh(row, m["value"], color=color, height=0.66)
         axes.errorbar(
@@ -126,9 +148,10 @@ def perplexity_by_turn(numbers: Mapping) -> Figure | None:
     axes = figure.subplots()
     turns = [t for t in TURNS if any(t in points for points in table.values())]
     asides = np.linspace(-0.18, 0.18, len(table)) if len(table) > 1 else [0.0]
+    looks = _looks(numbers["responses"])
     for i, (name, points) in enumerate(table.items()):
         label = numbers["responses"][name]["label"]
-        color, marker = _COLORS.get(name, _PINK), _MARKERS[i % len(_MARKERS)]
+        color, marker = looks[name]
         _turn_line(axes, points, turns, asides[i], color, marker, label)
     axes.set_xticks(range(len(turns)), [_turn_label(t, table) for t in turns])
     axes.set_xlabel("N: what the partner has said so far, in utterances")
@@ -179,38 +202,45 @@ class Curve(NamedTuple):
     smooth: bool = True  # whether single batches are too noisy to be read
 
 
-def training_curves(logs: Mapping[str, Records]) -> Figure | None:
-    """Loss and validation loss of each supervised stage; the critic's accuracy."""
-    panels = []
-    for stage, title in [
-        ("dialogue", "Model of whole dialogues"),
-        ("persona", "Persona generator"),
-        ("response", "Response generator"),
-        ("response_without", "Response generator, no partner persona"),
-    ]:
-        curves = [
-            Curve("loss", "training", _SKY),
-            Curve("valid_nll", "validation", _ORANGE, smooth=False),
-        ]
-        panels.append((logs[stage], title, "nats per token", curves))
-    nats = [
-        Curve("loss", "training", _SKY),
-        Curve("valid_nll", "validation", _ORANGE, smooth=False),
-    ]
-    share = [
-        Curve("accuracy", "training", _SKY),
-        Curve("valid_accuracy", "validation", _ORANGE, smooth=False),
-    ]
-    panels.append((logs["critic"], "Critic: loss", "nats per pair", nats))
-    panels.append((logs["critic"], "Critic: accuracy", "share", share))
-    return _small_multiples(panels, columns=3, width=12)
+def training_curves(
+    logs: Mapping[str, Records], kept: Mapping[str, int | None] = {}
+) -> Figure | None:
+    """Loss and validation loss of each stage, and accuracy where it has one.
+
+    kept: by stage the update that became the model, marked by a dotted line.
+    """
+    shown = {"loss": ("valid_nll", "nats"), "accuracy": ("valid_accuracy", "share")}
+    panels, marks = [], []
+    for stage, log in logs.items():
+        for key, (valid, unit) in shown.items():
+            curves = [
+                Curve(key, "training", _SKY),
+                Curve(valid, "validation", _ORANGE, smooth=False),
+            ]
+            if any(len(_points(log, curve.key)) for curve in curves):
+                title = f"{stage}: {key}"
+                panels.append((log, title, unit, curves))
+                marks.append(kept.get(stage))
+    figure = _small_multiples(panels, columns=3, width=12)
+    for axes, mark in zip(figure.axes if figure else [], marks, strict=False):
+        _mark(axes, mark)
+    return figure
 
 
-def reinforce_curves(log: Records, kept: int | None) -> Figure | None:
+def _mark(axes, update: int | None) -> None:
+    if update is not None:
+        axes.axvline(update, color="#555555", linestyle=":", linewidth=1.2)
+
+
+def reinforce_curves(
+    log: Records, kept: int | None, reward: str = "sign"
+) -> Figure | None:
     """What REINFORCE changes (the paper's Figure 4, unscaled), and signs of harm.
 
-    kept: the update whose policies were kept, marked by a dotted line.
+    kept: the update whose policies were kept, marked by a dotted line. reward: as the
+    stage's config names it.
     """
+    paid = {"sign": "mean of +1 and -1"}.get(reward, f"mean of the reward, {reward}")
 
     def one(key, color=_BLUE, **options):
         return [Curve(key, "", color, **options)]
@@ -225,7 +255,7 @@ def reinforce_curves(log: Records, kept: int | None) -> Figure | None:
     persona = one("valid_persona_ppl", _GREEN, smooth=False)
     figure = _small_multiples(
         [
-            (log, "Reward", "mean of +1 and -1", one("reward", _ORANGE)),
+            (log, "Reward", paid, one("reward", _ORANGE)),
             (log, "Critic score", "mean P(related)", one("critic_score", _ORANGE)),
             (log, "KL to the supervised model", "nats per token", both("kl")),
             (log, "Validation PPL: response", "per token", response),
@@ -238,9 +268,8 @@ def reinforce_curves(log: Records, kept: int | None) -> Figure | None:
         columns=3,
         width=12,
     )
-    if figure is not None and kept is not None:
-        for axes in figure.axes:
-            axes.axvline(kept, color="#555555", linestyle=":", linewidth=1.2)
+    for axes in figure.axes if figure else []:
+        _mark(axes, kept)
     return figure
 
 

@@ -53,7 +53,6 @@ from ppg_jax.training.train_state import (
 )
 
 PERSONAS = (*KINDS, "both")
-PERMUTATIONS = 4999
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,7 +325,7 @@ def _judged(scores: Mapping[str, np.ndarray], labels, groups) -> dict[str, dict]
     table = {name: _share(answers, groups) for name, answers in right.items()}
     for name in table.keys() - {"critic"}:
         table[name]["critic_p"] = significance.paired_permutation(
-            right["critic"], right[name], groups=groups, resamples=PERMUTATIONS
+            right["critic"], right[name], groups=groups, resamples=4999
         )
     return table
 

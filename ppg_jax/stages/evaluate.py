@@ -9,6 +9,9 @@ A model of one's own becomes one more row by writing its answers, in the same fo
 """
 
 import dataclasses
+import importlib.metadata
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+import ppg_jax
 from ppg_jax import run_dir
 from ppg_jax.config import DTYPES, require_one_of, require_positive
 from ppg_jax.data import corpus
@@ -25,8 +29,10 @@ from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.files import write_json, write_jsonl
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.sampling import Decoding
-from ppg_jax.systems.controls import CONTROLS, GOLD, Gold
+from ppg_jax.systems.controls import CONTROLS, GOLD, TOKENIZER, Gold, NGram
 from ppg_jax.systems.system import KINDS, Answer, Asking, System
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "transformers", "tokenizers", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +97,7 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
             print(told, file=sys.stderr, flush=True)
         rows[kind].append({"name": name, **row.description})
     write_json(folder / "rows.json", rows)
+    write_json(folder / "provenance.json", provenance(config, workdir))
     seconds = time.monotonic() - began
     result = {"instances": len(asked), "seconds_of_last_process": seconds}
     write_json(folder / run_dir.RESULT, result)
@@ -103,6 +110,7 @@ def _claim(config: Config, workdir: Path, systems, splits) -> None:
     stages = [name for name in sorted(needed) if run_dir.finished(workdir, name)]
     train = run_dir.sums_of(splits, "train")
     for name in stages:
+        run_dir.require_fresh(workdir, name)
         run_dir.agree(workdir / name, config, train, "prompts")
     weights = {
         f"{name} model": run_dir.result_of(workdir / name)["params_sha256"]
@@ -113,6 +121,38 @@ def _claim(config: Config, workdir: Path, systems, splits) -> None:
     # by the critic, or none has.
     later = weights.keys() - {f"{config.critic} model"}
     run_dir.claim(workdir / config.name, config, weights | test | train, later)
+
+
+def provenance(config: Config, workdir: Path) -> dict:
+    """What the numbers were made with: code, packages, data, weights, settings."""
+    made = run_dir.settings_of(workdir / config.name)
+    sums = {k: v for k, v in made.items() if k.startswith("sha256")}
+    return {
+        "version": ppg_jax.__version__,
+        "commit": commit(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "seed": config.seed,
+        "sums": sums,
+        "settings": {k: v for k, v in made.items() if k not in sums},
+        "config": run_dir.read_experiment(workdir)["config"],
+    }
+
+
+def commit() -> str | None:
+    """Of the checkout that this code is of; None where it was installed."""
+    root = Path(ppg_jax.__file__).parents[1]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    if not (root / ".git").exists() or not shutil.which("git"):
+        return None
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def critic_of(config: Config, workdir: Path) -> Critic | None:
@@ -132,7 +172,9 @@ def rows_of(
             yield row.kind, name, row
     for kind, controls in CONTROLS.items():
         for name, row in controls.items():
-            yield kind, name, row
+            # Without a tokenizer of the run there is nothing to count.
+            if not isinstance(row, NGram) or (workdir / TOKENIZER).is_dir():
+                yield kind, name, row
 
 
 def chosen(config: Config, dialogues: Sequence[Dialogue]) -> tuple[Instance, ...]:
@@ -153,7 +195,7 @@ def write_references(folder: Path, asked, train: Sequence[Dialogue]) -> None:
         records.append(record)
     write_jsonl(folder / "instances.jsonl", records)
     known = {s for d in train for s in d.self_persona + d.partner_persona}
-    write_json(folder / "training_sentences.json", sorted(known))
+    write_json(folder / "training_sentences.json", {"sentences": sorted(known)})
 
 
 def answer(row: System, asking: Asking, asked, critic: Critic | None) -> list[dict]:

@@ -203,6 +203,24 @@ def test_the_reinforced_models_are_taken_once_their_stage_has_finished(run_dir):
     assert is_loaded_from(pipeline, run_dir / "persona" / "model")
 
 
+def test_models_of_other_supervised_ones_than_those_beside_them_are_refused(run_dir):
+    """REINFORCE goes on from two stages; one of them was trained anew since."""
+    reinforced = run_dir / "reinforce"
+    for name in ("persona", "response"):
+        runs.export_generator(reinforced / f"model_{name}", seed=5)
+    made = json.loads((run_dir / "response" / "fingerprint.json").read_text())
+    made |= {"response": "response", "sha256 of the response generator": "a" * 64}
+    (reinforced / "fingerprint.json").write_text(json.dumps(made))
+    (reinforced / "result.json").write_text("{}")
+    result = run_dir / "response" / "result.json"
+    result.write_text(json.dumps({"params_sha256": "a" * 64}))
+    assert Pipeline.load(run_dir).system == "ours"
+    result.write_text(json.dumps({"params_sha256": "b" * 64}))
+    told = r"reinforce was made from another response .*aaa, now bbb.* --stage=reinf"
+    with pytest.raises(UserError, match=told):
+        Pipeline.load(run_dir)
+
+
 def test_what_is_missing_is_told_with_the_command_that_makes_it(run_dir):
     (run_dir / "response" / "result.json").unlink()
     with pytest.raises(UserError, match=r"python -m launch\.train --stage=response "):

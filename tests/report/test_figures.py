@@ -3,7 +3,7 @@
 import numpy as np
 
 from ppg_jax.report import figures
-from ppg_jax.report.results import STAGES, TURNS
+from ppg_jax.report.results import TURNS
 
 
 def interval(value: float, **more) -> dict:
@@ -34,7 +34,7 @@ def drawn_by_turn():
         }
         for name, points in BY_TURN.items()
     }
-    labels = {name: {"label": f"label of {name}"} for name in table}
+    labels = {n: {"label": f"label of {n}", "control": False} for n in table}
     figure = figures.perplexity_by_turn(
         {"perplexity_by_turn": table, "responses": labels}
     )
@@ -115,13 +115,7 @@ def points(curve: dict[int, float]) -> tuple[list, list]:
 
 
 def test_the_training_curves_of_a_stage_are_those_of_its_records():
-    titles = {
-        "dialogue": "Model of whole dialogues",
-        "persona": "Persona generator",
-        "response": "Response generator",
-        "response_without": "Response generator, no partner persona",
-        "critic": "Critic: loss",
-    }
+    titles = ["dialogue", "persona", "mine", "critic"]
     curves = {
         stage: {
             "loss": series(100 * n),
@@ -131,14 +125,20 @@ def test_the_training_curves_of_a_stage_are_those_of_its_records():
         }
         for n, stage in enumerate(titles, 1)
     }
-    logs = dict.fromkeys(STAGES, ()) | {s: records(c) for s, c in curves.items()}
-    panels = by_title(figures.training_curves(logs))
-    assert panels.keys() == {*titles.values(), "Critic: accuracy"}
-    for stage, title in titles.items():
-        keys = ("loss", "valid_nll")
-        assert lines(panels[title]) == [points(curves[stage][key]) for key in keys]
+    del curves["mine"]["accuracy"], curves["mine"]["valid_accuracy"]
+    logs = {stage: records(c) for stage, c in curves.items()}
+    figure = figures.training_curves(logs, {"mine": 2, "critic": None})
+    panels = by_title(figure)
+    shown = {f"{s}: loss" for s in titles} | {f"{s}: accuracy" for s in titles}
+    assert panels.keys() == shown - {"mine: accuracy"}
+    for stage in titles:
+        drawn = lines(panels[f"{stage}: loss"])
+        expected = [points(curves[stage][key]) for key in ("loss", "valid_nll")]
+        assert drawn[:2] == expected
+        marked = drawn[2:]
+        assert [x for x, _ in marked] == ([[2, 2]] if stage == "mine" else [])
     expected = [points(curves["critic"][k]) for k in ("accuracy", "valid_accuracy")]
-    assert lines(panels["Critic: accuracy"]) == expected
+    assert lines(panels["critic: accuracy"]) == expected
 
 
 REINFORCE_PANELS = {

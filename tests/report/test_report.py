@@ -9,7 +9,8 @@ import pytest
 
 from ppg_jax.errors import UserError
 from ppg_jax.metrics import bleu_rouge, distinct, ppl, significance
-from ppg_jax.report import report, results
+from ppg_jax.report import columns, paper, predictions, report, results, scores, words
+from ppg_jax.report.tables import p_value, table
 
 DIALOGUES, TURNS = 30, 4
 WORDS = ["i", "like", "to", "play", "music", "with", "my", "two", "dogs", "and", "you"]
@@ -106,6 +107,7 @@ def write_logs(run_dir, rng):
     share = {"accuracy": 0.7, "low": 0.6, "high": 0.8, "right": 70, "pairs": 100}
     accuracy = {"test": {"self": {"critic": share, "random": share}}}
     write_json(run_dir / "critic/result.json", {"steps": 40, "accuracy": accuracy})
+    write_json(run_dir / "reinforce/fingerprint.json", {"reward": "sign"})
     result = {
         "updates": 40,
         "best_update": 0,
@@ -116,15 +118,59 @@ def write_logs(run_dir, rng):
     write_json(run_dir / "reinforce/result.json", result)
 
 
+BEST = predictions.BEST_CONTROL
+ROWS = {
+    "responses": {
+        "without": ("E2E without partner personas", ()),
+        "ours_supervised": ("Ours without RL", ("without", BEST)),
+        "ours": ("Ours with RL", ("ours_supervised",)),
+        "constant_bleu": ("control: one reply, for BLEU", None),
+        "random": ("control: a random reply", None),
+    },
+    "personas": {
+        "gold": ("Gold personas", ()),
+        "supervised": ("Generator without RL", (BEST,)),
+        "reinforced": ("Generator with RL", ("supervised",)),
+        "constant": ("control: one persona for all", None),
+    },
+}
+TASKS = {"persona": "persona", "response": "response", "critic": "critic"}
+TASKS |= {"reinforce": "reinforce"}
+
+
+def write_evaluation(run_dir, known, rows=ROWS, version="original"):
+    """What an evaluation leaves beside its records."""
+    folder = run_dir / "evaluate"
+    write_jsonl(folder / "instances.jsonl", known)
+    sentences = [known[0]["partner_persona"][0]]
+    write_json(folder / "training_sentences.json", {"sentences": sentences})
+    write_json(folder / "fingerprint.json", {"data.version": version})
+    told = {
+        kind: [
+            {
+                "name": name,
+                "label": label,
+                "control": against is None,
+                "against": against or (),
+            }
+            for name, (label, against) in named.items()
+        ]
+        for kind, named in rows.items()
+    }
+    write_json(folder / "rows.json", told)
+    made = {"version": "1", "commit": "abc", "packages": {"jax": "2"}, "seed": 0}
+    write_json(folder / "provenance.json", made | {"sums": {"sha256 of the": "d" * 64}})
+    stages = [{"name": n, "task": t, "needs": []} for n, t in TASKS.items()]
+    write_json(run_dir / "experiment.json", {"stages": stages, "systems": []})
+
+
 def make_run(run_dir, paper_version="original"):
     """`ours` is planted better than `ours_supervised`, which is `without` in all but
     chance."""
     rng = np.random.default_rng(0)
     folder = run_dir / "evaluate"
     known = instances(rng)
-    write_jsonl(folder / "instances.jsonl", known)
-    write_json(folder / "training_sentences.json", [known[0]["partner_persona"][0]])
-    write_json(folder / "fingerprint.json", {"data.version": paper_version})
+    write_evaluation(run_dir, known, version=paper_version)
     base = rng.normal(25, 3, len(known))
     for name, gain, right in [
         ("without", 0, 0.3),
@@ -136,7 +182,7 @@ def make_run(run_dir, paper_version="original"):
     for name in ("constant_bleu", "random"):
         write_responses(folder, name, known, rng)
     for name in ("gold", "constant", "supervised", "reinforced"):
-        nll = base * 2 if name in results.PERSONA_MODELS else None
+        nll = base * 2 if name in ("supervised", "reinforced") else None
         write_personas(folder, name, known, rng, nll)
     write_logs(run_dir, rng)
     return run_dir
@@ -162,8 +208,8 @@ def text(run_dir):
 @pytest.fixture
 def few_resamples(monkeypatch):
     """For tests of what stands in a report, not of its intervals."""
-    monkeypatch.setattr(results, "RESAMPLES", 20)
-    monkeypatch.setattr(results, "PERMUTATIONS", 20)
+    monkeypatch.setattr(scores, "RESAMPLES", 20)
+    monkeypatch.setattr(scores, "PERMUTATIONS", 20)
 
 
 def read(run_dir, name):
@@ -206,7 +252,7 @@ def test_personas_have_the_values_of_the_metrics(run_dir, numbers):
     gold = [" ".join(i["partner_persona"]) for i in known]
     texts = [r["persona"] for r in records]
     seen = values(numbers["personas"]["supervised"])
-    training = json.loads((run_dir / "evaluate/training_sentences.json").read_text())
+    training = predictions.read(run_dir).training_sentences
     new, said = distinct.novelty_columns(texts, training).sum(axis=0)
     assert seen["bleu"] == pytest.approx(bleu_rouge.parlai_bleu(texts, gold).mean())
     assert seen["novelty"] == pytest.approx(new / said)
@@ -229,10 +275,10 @@ def test_intervals_resample_whole_dialogues(run_dir, numbers):
     )
     gold, texts = [i["response"] for i in known], [r["response"] for r in records]
     expected = significance.bootstrap(
-        bleu_rouge.token_f1(texts, gold), groups=[i["dialogue"] for i in known]
+        bleu_rouge.token_f1(texts, gold), groups=[n // TURNS for n in range(len(known))]
     )
     seen = numbers["responses"]["ours"]["metrics"]["f1"]
-    assert seen == pytest.approx(expected._asdict())
+    assert {k: seen[k] for k in expected._fields} == pytest.approx(expected._asdict())
 
 
 def test_every_interval_holds_its_value(numbers):
@@ -294,7 +340,7 @@ def test_the_best_control_is_the_best_per_metric(numbers):
 def test_a_control_that_leads_is_told(numbers):
     systems = json.loads(json.dumps(numbers["responses"]))
     systems["random"]["metrics"]["bleu"]["value"] = 99.0
-    told = report.at_a_glance({**numbers, "responses": systems})
+    told = words.at_a_glance({**numbers, "responses": systems})
     warning = "ahead of every model in BLEU-4 (a random reply: 99.000) of the responses"
     assert any(warning in t for t in told)
     before = [t for t in numbers["at_a_glance"] if "of the responses" in t]
@@ -351,9 +397,7 @@ def test_every_markdown_table_is_well_formed(text):
 
 
 def test_a_text_with_a_bar_does_not_break_a_table():
-    assert (
-        report.table(["", "x"], [["a|b\nc", "1"]]).splitlines()[2] == "| a\\|b c | 1 |"
-    )
+    assert table(["", "x"], [["a|b\nc", "1"]]).splitlines()[2] == "| a\\|b c | 1 |"
 
 
 def test_the_papers_numbers_are_of_the_version_and_shown_on_request_only(
@@ -364,14 +408,15 @@ def test_the_papers_numbers_are_of_the_version_and_shown_on_request_only(
     run_dir = make_run(tmp_path, "revised")
     assert results.compute(run_dir, True)["responses"]["ours"]["paper"]["bleu"] == 0.738
     without = results.compute(run_dir, False)
-    without |= {"title": "t", "at_a_glance": report.at_a_glance(without)}
+    without |= {"title": "t", "at_a_glance": words.at_a_glance(without)}
     assert "paper:" not in report.markdown(without, [], "")
 
 
 def test_what_a_run_lacks_is_left_out(tmp_path, few_resamples):
     rng = np.random.default_rng(0)
     known = instances(rng)
-    write_jsonl(tmp_path / "evaluate/instances.jsonl", known)
+    rows = {"responses": {"random": ROWS["responses"]["random"]}}
+    write_evaluation(tmp_path, known, rows)
     write_responses(tmp_path / "evaluate", "random", known, rng)
     report.write_report(tmp_path, "Little", paper=True)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
@@ -381,34 +426,154 @@ def test_what_a_run_lacks_is_left_out(tmp_path, few_resamples):
     assert [p.name for p in (tmp_path / "figures").iterdir()] == ["systems_bar.png"]
 
 
-def test_a_system_of_ones_own_is_one_more_row(tmp_path, few_resamples):
-    run_dir = make_run(tmp_path)
+def write_own(run_dir, kind="responses", told=None, **columns):
+    """A row of the user's that gives the gold answers."""
     known = read(run_dir, "instances.jsonl")
-    mine = [{"id": i["id"], "response": i["response"]} for i in known]
-    write_jsonl(run_dir / "evaluate/responses/mine.jsonl", mine)
-    systems = results.compute(run_dir, False)["responses"]
+    text = {"responses": "response", "personas": "persona"}[kind]
+    mine = []
+    for n, instance in enumerate(known):
+        right = instance["response"]
+        if kind == "personas":
+            right = " ".join(instance["partner_persona"]) + " x"
+        own = {name: values[n] for name, values in columns.items()}
+        mine.append({"id": instance["id"], text: right} | own)
+    write_jsonl(run_dir / f"evaluate/{kind}/mine.jsonl", mine)
+    if told is not None:
+        write_json(run_dir / f"evaluate/{kind}/mine.json", told)
+    return run_dir / f"evaluate/{kind}/mine.jsonl", mine
+
+
+def test_a_row_of_ones_own_is_in_every_table_and_test(tmp_path, few_resamples):
+    run_dir = make_run(tmp_path)
+    write_own(run_dir)
+    write_own(run_dir, "personas", {"label": "My guess", "against": ["supervised"]})
+    numbers = results.compute(run_dir, False)
+    systems = numbers["responses"]
     assert values(systems["mine"])["f1"] == 100 and not systems["mine"]["control"]
     assert list(systems)[-3:] == ["mine", "constant_bleu", "random"]
+    pairs = {(t["a"], t["b"]) for t in numbers["response_tests"] if t["a"] == "mine"}
+    assert {("mine", "ours"), ("mine", "without")} < pairs
+    assert pairs & {("mine", "random"), ("mine", "constant_bleu")}
+    told = " ".join(words.at_a_glance(numbers))
+    assert "**mine** against Ours with RL: " in told
+    assert "**My guess** against Generator without RL: " in told
+    assert numbers["personas"]["mine"]["label"] == "My guess"
 
 
-def test_records_of_other_instances_are_refused_by_file(tmp_path):
+def test_records_of_other_instances_are_refused_by_file_and_line(tmp_path):
     run_dir = make_run(tmp_path)
+    path = run_dir / "evaluate/responses/ours.jsonl"
     records = read(run_dir, "responses/ours.jsonl")
-    write_jsonl(run_dir / "evaluate/responses/ours.jsonl", records[::-1])
-    with pytest.raises(UserError, match=r"ours\.jsonl: its ids are not those"):
-        results.read(run_dir)
+    last = len(records)
+    for changed, told in [
+        (records[::-1], r":1: id is 'test:29:3', expected 'test:0:0'"),
+        (records[:2] + records[3:], r":3: id is 'test:0:3', expected 'test:0:2'"),
+        (records[:-1], rf": {last - 1} lines, expected {last}; id 'test:29:3' is the"),
+        (records + records[:1], rf":{last + 1}: one line too many; {last} are asked"),
+    ]:
+        write_jsonl(path, changed)
+        with pytest.raises(UserError, match=rf"ours\.jsonl{told}"):
+            predictions.read(run_dir)
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
-    [("[1]", "no object"), ('{"id": "a", "nll": 3.5, "tokens": 0}', "nll without tok")],
+    ("wrong", "told"),
+    [
+        ({"nll": float("nan"), "tokens": 3}, "nll is nan, expected 0 or more"),
+        ({"nll": -2.0, "tokens": 3}, "nll is -2.0, expected 0 or more"),
+        ({"nll": "3", "tokens": 3}, "nll is '3', expected 0 or more"),
+        ({"nll": 3.5, "tokens": 0}, "nll without tokens"),
+        ({"nll": None, "tokens": None}, "nll is missing, and other lines have it"),
+        ({"response": ["a"], "nll": 1.0, "tokens": 3}, "'response' is of type list"),
+        ({"response": None, "nll": 1.0, "tokens": 3}, "response is missing, and other"),
+    ],
 )
-def test_a_row_of_the_users_that_cannot_be_read_is_told_by_line(line, told, tmp_path):
+def test_a_row_of_ones_own_that_cannot_be_read_is_told_by_line(wrong, told, tmp_path):
     run_dir = make_run(tmp_path)
-    mine = run_dir / "evaluate/responses/mine.jsonl"
-    mine.write_text('{"id": "a"}\n' + line + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=rf"mine\.jsonl:2: {told}"):
-        results.read(run_dir)
+    number = DIALOGUES * TURNS
+    path, mine = write_own(run_dir, nll=[1.0] * number, tokens=[3] * number)
+    mine[1] |= wrong
+    write_jsonl(path, mine)
+    with pytest.raises(UserError, match=rf"mine\.jsonl:2: {told}") as error:
+        predictions.read(run_dir)
+    assert "\n" not in str(error.value)
+
+
+def test_what_one_says_of_ones_own_row_is_checked(tmp_path):
+    run_dir = make_run(tmp_path)
+    for said, told in [
+        ({"against": ["theirs"]}, r"there is no row 'theirs' to compare with"),
+        ({"label": 3}, r"expected a label, a string, and against, a list"),
+    ]:
+        write_own(run_dir, told=said)
+        with pytest.raises(UserError, match=rf"mine\.json: {told}"):
+            predictions.read(run_dir)
+
+
+def test_what_is_defined_is_shown(numbers, text):
+    """Each metric stands in a table of each kind of rows that it is measured for."""
+    head = {
+        kind: text.partition(f"## {title}")[2].partition("\n## ")[0]
+        for kind, title in [("responses", "Responses"), ("personas", "Partner")]
+    }
+    defined = text.partition("## How each number")[2]
+    for key, metric in columns.METRICS.items():
+        assert metric.responses or metric.personas
+        assert f"**{metric.heading}**: " in defined
+        for kind in columns.KINDS:
+            measured = any(key in row["metrics"] for row in numbers[kind].values())
+            assert measured == bool(metric.shown(kind))
+            assert (f" {metric.heading} |" in head[kind]) == measured
+
+
+def test_intervals_are_over_base_personas_and_their_number_is_told(
+    tmp_path, few_resamples
+):
+    """Ten dialogues of one partner are one persona, and the wider interval counts."""
+    run_dir = make_run(tmp_path)
+    known = read(run_dir, "instances.jsonl")
+    for n, instance in enumerate(known):
+        persona = n // TURNS % 6
+        instance["partner_persona"] = [f"persona {persona} says {i}" for i in range(3)]
+    write_jsonl(run_dir / "evaluate/instances.jsonl", known)
+    numbers = results.compute(run_dir, False)
+    assert numbers["units"]["partner"] == {"name": "base persona", "count": 6}
+    assert numbers["units"]["self"] == {"name": "dialogue", "count": DIALOGUES}
+    told = words.at_a_glance(numbers)[0]
+    assert "6 base personas of the partner" in told and "It is one seed" in told
+    seen = numbers["personas"]["supervised"]["metrics"]["rouge_parlai"]
+    records = read(run_dir, "personas/supervised.jsonl")
+    texts = [r["persona"] for r in records]
+    gold = [" ".join(i["partner_persona"]) for i in known]
+    groups = [n // TURNS % 6 for n in range(len(known))]
+    each = bleu_rouge.rouge_l(texts, gold, "parlai-f")
+    expected = significance.bootstrap(each, groups=groups, resamples=20)
+    assert (seen["low"], seen["high"]) == pytest.approx((expected.low, expected.high))
+    assert seen["unit"] == "partner"
+    widths = {m["unit"]: m for m in numbers["responses"]["ours"]["metrics"].values()}
+    assert widths.keys() <= {"self", "partner"}
+
+
+def test_a_p_that_could_only_be_smaller_is_told_as_a_bound(numbers, text):
+    found = between(numbers, "ours", "ours_supervised")["ppl_token"]
+    assert found["at_floor"] and p_value(found["p_holm"], True).startswith("<= 0.00")
+    assert re.search(r"against [\d.]+, p <= 0\.00\d", text)
+    assert p_value(0.0123) == "= 0.012" and p_value(0.0002) == "< 0.001"
+
+
+def test_what_made_the_numbers_is_told(numbers, text):
+    assert numbers["made_of"]["commit"] == "abc"
+    assert "commit abc" in text and "jax 2" in text and "seed 0" in text
+
+
+def test_the_papers_rows_have_the_metrics_of_ours():
+    for version in ("original", "revised"):
+        for kind in columns.KINDS:
+            for name in ROWS[kind]:
+                known = paper.numbers(kind, version, name)
+                assert known.keys() <= columns.METRICS.keys()
+    assert paper.numbers("responses", "original", "ours")["ppl_token"] == 13.05
+    assert paper.numbers("responses", "original", "nobody") == {}
 
 
 def test_a_folder_without_an_evaluation_says_what_to_run(tmp_path):
@@ -422,18 +587,18 @@ def test_reinforcement_learning_that_helped_nothing_is_told(numbers):
 
 
 def test_conversations_are_drawn_by_seed_from_different_dialogues(run_dir):
-    drawn = report.conversations(run_dir, 20, seed=0)
-    assert drawn == report.conversations(run_dir, 20, seed=0)
-    assert drawn != report.conversations(run_dir, 20, seed=1)
+    drawn = words.conversations(run_dir, 20, seed=0)
+    assert drawn == words.conversations(run_dir, 20, seed=0)
+    assert drawn != words.conversations(run_dir, 20, seed=1)
     dialogues = re.findall(r"^### \d+\. test:(\d+):\d$", drawn, re.MULTILINE)
     assert len(dialogues) == len(set(dialogues)) == 20
     assert drawn.count("**Ours with RL**") == drawn.count("**gold**") == 20
-    assert drawn.count("partner persona, inferred with RL") == 20
+    assert drawn.count("partner persona, Generator with RL:") == 20
     assert "control" not in drawn
 
 
 def test_the_last_thing_said_is_the_partners(run_dir):
-    for talk in report.conversations(run_dir, 5, seed=0).split("### ")[1:]:
+    for talk in words.conversations(run_dir, 5, seed=0).split("### ")[1:]:
         said = re.findall(r"^> (partner|self): ", talk, re.MULTILINE)
         assert said[-1] == "partner" and len(said) % 2 == 1
         assert said == ["partner", "self"] * (len(said) // 2) + ["partner"]

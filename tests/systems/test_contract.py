@@ -15,7 +15,7 @@ from ppg_jax.inference import generator
 from ppg_jax.inference.generator import Generator
 from ppg_jax.inference.scoring import Scorer
 from ppg_jax.losses import token_log_probs
-from ppg_jax.systems.controls import CONTROLS, GOLD, Gold
+from ppg_jax.systems.controls import CONTROLS, GOLD, Gold, NGram
 from ppg_jax.systems.generators import Generators, PersonaGenerator
 from ppg_jax.systems.system import Asking
 from tests import run_for_tests as runs
@@ -31,6 +31,7 @@ MODELS = {
 }
 OTHERS = {f"personas {GOLD}": Gold()}
 OTHERS |= {f"{k} {n}": row for k, rows in CONTROLS.items() for n, row in rows.items()}
+NGRAMS = {name: row for name, row in OTHERS.items() if isinstance(row, NGram)}
 ROWS = MODELS | OTHERS
 
 
@@ -66,19 +67,31 @@ def test_the_same_seed_gives_the_same_answers(name):
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", [name for name in OTHERS if name not in NGRAMS])
 def test_a_row_without_likelihood_says_so(name, greedy):
     row = ROWS[name]
     assert row.load(greedy).score(ASKED) is None
     assert row.control == (name != f"personas {GOLD}")
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS | NGRAMS)
 def test_scores_are_in_the_order_asked_and_alone_as_among_others(name, greedy):
     answers = ROWS[name].load(greedy)
     scores = answers.score(ASKED)
     np.testing.assert_allclose(answers.score(ASKED[::-1])[::-1], scores, rtol=1e-5)
     np.testing.assert_allclose(answers.score(ASKED[2:3]), scores[2:3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NGRAMS)
+def test_an_n_gram_knows_training_better_than_what_it_never_saw(name, greedy):
+    answers = ROWS[name].load(greedy)
+    strange = [
+        dataclasses.replace(i, response="zebras !", partner_persona=("zebras !",))
+        for i in ASKED
+    ]
+    for seen, unseen in zip(answers.score(ASKED), answers.score(strange), strict=True):
+        assert seen.nll / seen.tokens < unseen.nll / unseen.tokens
+    assert len({answer.text for answer in answers.respond(ASKED)}) == 1
 
 
 def test_a_score_is_the_sum_by_hand(greedy):

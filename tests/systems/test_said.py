@@ -6,8 +6,7 @@ from ppg_jax.data import personachat
 from ppg_jax.data.dialogue import Instance, instances, profile_text
 from ppg_jax.data.prompts import sentences
 from ppg_jax.metrics.bleu_rouge import parlai_bleu, rouge_l
-from ppg_jax.systems.controls import constant_persona
-from ppg_jax.systems.said import MOST, said, said_or_usual
+from ppg_jax.systems.controls import MOST, constant_persona, said, said_or_usual
 
 
 def asked(*context: str) -> Instance:

@@ -1,0 +1,50 @@
+"""The paper's own numbers, by the names that our configs give their rows.
+
+PAPER.md, Tables 1, 4 and 7; the metric that each number stands beside is the key.
+"""
+
+_RESPONSE_KEYS = ("ppl_token", "bleu", "rouge_parlai")
+_PERSONA_KEYS = _RESPONSE_KEYS + ("distinct_1", "distinct_2")
+
+_RESPONSES = {
+    "original": {
+        "without": (14.70, 0.7502, 16.87),
+        "training_only": (14.76, 0.7109, 16.56),
+        "full": (14.00, 0.8105, 17.52),
+        "ours_supervised": (13.91, 0.8068, 17.40),
+        "ours": (13.05, 1.0862, 18.11),
+    },
+    "revised": {
+        "without": (14.81, 0.6772, 16.79),
+        "training_only": (14.44, 0.7083, 16.43),
+        "full": (14.17, 0.6631, 16.64),
+        "ours_supervised": (13.88, 0.6583, 17.01),
+        "ours": (13.85, 0.7380, 17.47),
+    },
+}
+_PERSONAS = {
+    "original": {
+        "gold": (None, None, None, 0.003, 0.008),
+        "supervised": (56.2, 2.99, 22.5, 0.012, 0.042),
+    },
+    "revised": {
+        "gold": (None, None, None, 0.004, 0.009),
+        "supervised": (111, 1.34, 20.8, 0.013, 0.042),
+    },
+}
+_TABLES = {
+    "responses": (_RESPONSE_KEYS, _RESPONSES),
+    "personas": (_PERSONA_KEYS, _PERSONAS),
+}
+
+
+def numbers(kind: str, version: str, name: str) -> dict[str, float]:
+    """{metric: the paper's} of a row; empty where the paper has no such row.
+
+    kind: "responses" or "personas"; version: of the personas, original or revised.
+    """
+    keys, tables = _TABLES[kind]
+    row = tables[version].get(name)
+    if row is None:
+        return {}
+    return {k: v for k, v in zip(keys, row, strict=True) if v is not None}

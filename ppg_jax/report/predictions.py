@@ -1,0 +1,167 @@
+"""What an evaluation left in a run directory: instances, and records of each row."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ppg_jax import run_dir
+from ppg_jax.errors import UserError
+from ppg_jax.files import read_json, read_jsonl
+from ppg_jax.metrics import clusters
+
+BEST_CONTROL = "best control"
+TEXTS = {"responses": "response", "personas": "persona"}  # kind of row: its field
+
+
+class Row(NamedTuple):
+    """What a table says of a row beside its numbers."""
+
+    label: str
+    control: bool = False
+    against: tuple[str, ...] = ()  # rows that it is compared with
+    own: bool = False  # of the user: a file that no config knows
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What `stages.evaluate` left: records in the order of the instances [N]."""
+
+    instances: list[dict]
+    rows: Mapping[str, dict[str, Row]]  # kind -> name -> row, in the order of the table
+    records: Mapping[str, dict[str, list[dict]]]  # kind -> name -> [N]
+    training_sentences: list[str]
+    made_of: dict  # settings and inputs of the evaluation
+    stages: list[dict]  # name and task of those that have finished
+
+    @property
+    def dialogues(self) -> list[str]:
+        """The dialogue of each instance [N]."""
+        return [instance["dialogue"] for instance in self.instances]
+
+    def unit(self, persona: str) -> clusters.Unit:
+        """Base personas of a side, "self_persona" or "partner_persona"."""
+        return clusters.unit(self.dialogues, [i[persona] for i in self.instances])
+
+
+def read(workdir: Path) -> Predictions:
+    """Raises UserError if the folder holds no evaluation, or one that does not fit."""
+    workdir = Path(workdir)
+    folder = workdir / "evaluate"
+    if not (folder / "rows.json").exists():
+        raise UserError(
+            f"{folder} holds no evaluation; run `python -m launch.evaluate "
+            f"--config=CONFIG --workdir={workdir}` first."
+        )
+    instances = [record for _, record in read_jsonl(folder / "instances.jsonl")]
+    ids = [instance["id"] for instance in instances]
+    known = read_json(folder / "rows.json", "evaluate the run again.")
+    rows, records = {}, {}
+    for kind in TEXTS:
+        rows[kind] = _rows(folder / kind, known.get(kind, []))
+        records[kind] = {
+            name: _records(folder / kind / f"{name}.jsonl", TEXTS[kind], ids)
+            for name in rows[kind]
+        }
+    trained = run_dir.read_experiment(workdir)["stages"]
+    return Predictions(
+        instances,
+        rows,
+        records,
+        read_json(folder / "training_sentences.json")["sentences"],
+        run_dir.settings_of(folder),
+        [stage for stage in trained if run_dir.finished(workdir, stage["name"])],
+    )
+
+
+def _rows(folder: Path, known: Sequence[dict]) -> dict[str, Row]:
+    """Our models, then the user's own rows, then the controls."""
+    rows = {
+        r["name"]: Row(r["label"], r["control"], tuple(r["against"])) for r in known
+    }
+    models = {name: row for name, row in rows.items() if not row.control}
+    own = sorted({p.stem for p in folder.glob("*.jsonl")} - rows.keys())
+    mine = {name: _own_row(folder, name, models) for name in own}
+    every = models | mine | rows
+    for name, row in mine.items():
+        for other in row.against:
+            if other not in every and other != BEST_CONTROL:
+                raise UserError(
+                    f"{folder / name}.json: there is no row {other!r} to compare with; "
+                    f"there are {', '.join(every)} and {BEST_CONTROL!r}."
+                )
+    return every
+
+
+def _own_row(folder: Path, name: str, models: Mapping[str, Row]) -> Row:
+    """What NAME.json says; else compared with our last row, the first, and controls."""
+    compared = [n for n in models if models[n].against or n == next(iter(models))]
+    usual = dict.fromkeys([*compared[-1:], *compared[:1], BEST_CONTROL])
+    path, told = folder / f"{name}.json", {}
+    if path.exists():
+        told = read_json(path, 'write {"label": "...", "against": ["..."]}.')
+    label, against = told.get("label", name), told.get("against", list(usual))
+    if not isinstance(label, str) or not isinstance(against, list):
+        raise UserError(f"{path}: expected a label, a string, and against, a list.")
+    return Row(label, False, tuple(against), own=True)
+
+
+def _records(path: Path, text: str, ids: Sequence[str]) -> list[dict]:
+    """The lines of a row, one for each instance; UserError names the wrong one."""
+    records = []
+    for number, record in read_jsonl(path):
+        where = f"{path}:{number}"
+        if len(records) == len(ids):
+            raise UserError(f"{where}: one line too many; {len(ids)} are asked.")
+        expected, found = ids[len(records)], record.get("id")
+        if found != expected:
+            raise UserError(
+                f"{where}: id is {found!r}, expected {expected!r}: one line per "
+                "instance of instances.jsonl, in the same order."
+            )
+        _check(where, record, text)
+        records.append(record)
+    if len(records) != len(ids):
+        raise UserError(
+            f"{path}: {len(records)} lines, expected {len(ids)}; id "
+            f"{ids[len(records)]!r} is the first that is missing."
+        )
+    for field in (text, "nll"):
+        _check_all(path, records, field)
+    return records
+
+
+def _check(where: str, record: dict, text: str) -> None:
+    if not isinstance(record.get(text), str | None):
+        found = type(record[text]).__name__
+        raise UserError(f"{where}: {text!r} is of type {found}, expected a string.")
+    nll, tokens = record.get("nll"), record.get("tokens")
+    if nll is None:
+        return
+    if not _is_number(nll) or not math.isfinite(nll) or nll < 0:
+        raise UserError(f"{where}: nll is {nll!r}, expected 0 or more, in nats.")
+    if not _is_number(tokens) or tokens < 1:
+        raise UserError(
+            f"{where}: nll without tokens; give the number of tokens that it counts, "
+            "or null for both."
+        )
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_all(path: Path, records: Sequence[dict], field: str) -> None:
+    missing = [n for n, r in enumerate(records, 1) if r.get(field) is None]
+    if missing and len(missing) < len(records):
+        raise UserError(
+            f"{path}:{missing[0]}: {field} is missing, and other lines have it; give "
+            "it for all or for none."
+        )
+
+
+def column(records: Sequence[dict], field: str) -> list | None:
+    """One field of all records; None where any record lacks it."""
+    values = [record.get(field) for record in records]
+    return None if any(value is None for value in values) else values

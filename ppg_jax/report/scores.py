@@ -1,0 +1,90 @@
+"""One number of one row: its value, its interval, and its difference from another's.
+
+A metric is a statistic of summed per-instance columns, so each gets its interval and
+its test from the same few lines; Distinct, which counts types, gets them from the
+jackknife. Axes: N instances, K columns, G groups.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ppg_jax.metrics import distinct, significance
+from ppg_jax.metrics.significance import Interval
+
+SEED = 0
+RESAMPLES = 1000
+PERMUTATIONS = 4999  # enough for the smallest p to survive Holm over 30 tests
+LEVEL = 0.95
+
+Units = Mapping[str, np.ndarray]  # what is resampled: name -> group of each instance
+
+
+class Score(NamedTuple):
+    """One metric of one row: columns [N, K] or values [N], and what they mean."""
+
+    columns: np.ndarray
+    statistic: significance.Statistic = significance.ratio
+
+    @property
+    def value(self) -> float:
+        columns = self.columns
+        if columns.ndim == 1:
+            columns = np.stack([columns, np.ones_like(columns)], axis=-1)
+        return float(self.statistic(columns.sum(axis=0)))
+
+    def of(self, rows: np.ndarray) -> "Score":
+        """The same metric of some of the instances."""
+        return self._replace(columns=self.columns[rows])
+
+    def interval(self, groups: np.ndarray) -> Interval:
+        options = {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL}
+        return significance.bootstrap(self.columns, self.statistic, groups, **options)
+
+    def minus(self, other: "Score", groups: np.ndarray) -> tuple[Interval, float]:
+        """The difference of two rows, and the p of there being none."""
+        paired = (self.columns, other.columns, self.statistic, groups)
+        difference = significance.paired_bootstrap(
+            *paired, resamples=RESAMPLES, seed=SEED, level=LEVEL
+        )
+        p = significance.paired_permutation(*paired, resamples=PERMUTATIONS, seed=SEED)
+        return difference, p
+
+
+@dataclasses.dataclass(frozen=True)
+class TypeCount:
+    """A metric that counts different n-grams: those of the texts, over all of them."""
+
+    texts: Sequence[str]
+    n: int
+
+    @functools.cached_property
+    def value(self) -> float:
+        return distinct.distinct(self.texts, self.n)
+
+    def interval(self, groups: np.ndarray) -> Interval:
+        return significance.jackknife(self.value, self._without(groups), LEVEL)
+
+    def minus(self, other: "TypeCount", groups: np.ndarray) -> tuple[Interval, float]:
+        """As `Score.minus`."""
+        value = self.value - other.value
+        without = self._without(groups) - other._without(groups)
+        difference = significance.jackknife(value, without, LEVEL)
+        return difference, significance.jackknife_p(value, without)
+
+    def _without(self, groups: np.ndarray) -> np.ndarray:
+        """The values without each group [G]."""
+        return distinct.distinct_leave_one_out(self.texts, self.n, groups)
+
+
+Scores = dict[str, Score | TypeCount]
+
+
+def widest(score: Score | TypeCount, units: Units) -> dict:
+    """{value, low, high, unit}: the widest of the intervals over each unit."""
+    intervals = {name: score.interval(groups) for name, groups in units.items()}
+    unit = max(intervals, key=lambda name: intervals[name].high - intervals[name].low)
+    return {**intervals[unit]._asdict(), "unit": unit}
