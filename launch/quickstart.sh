@@ -8,33 +8,33 @@ environment_with_minilm
 
 run=runs/quickstart
 launch() { "$python" -m "launch.$1" --config=configs/quickstart.py --workdir=$run "${@:2}"; }
-the_critic_runs() { kill -0 $critic 2> /dev/null; }
-wait_for_the_critic() {
-  wait $critic || { tail -n 5 $run/critic.log >&2; exit 1; }
-  tail -n 1 $run/critic.log
+the_others_run() { kill -0 $others 2> /dev/null; }
+wait_for_the_others() {
+  wait $others || { tail -n 5 $run/others.log >&2; exit 1; }
+  grep "done " $run/others.log
 }
 
-# The critic needs nothing of the generators, and a generator of this size does not
+# What needs nothing of the generators trains beside them: models of this size do not
 # keep two cores busy.
 mkdir -p $run
-echo "The critic trains beside the generators; its progress is in $run/critic.log."
-launch train --stage=critic > $run/critic.log 2>&1 &
-critic=$!
-trap 'kill $critic 2> /dev/null && wait $critic || true' EXIT
-for stage in dialogue persona response response_without; do
+echo "The critic and dialogue_without train beside the others: $run/others.log."
+launch train --stage=critic,dialogue_without > $run/others.log 2>&1 &
+others=$!
+trap 'kill $others 2> /dev/null && wait $others || true' EXIT
+for stage in dialogue persona response response_top3; do
   launch train --stage=$stage
-  the_critic_runs || wait_for_the_critic
+  the_others_run || wait_for_the_others
 done
-echo "Waiting for the critic."
-wait_for_the_critic
+echo "Waiting for the others."
+wait_for_the_others
 trap - EXIT
-launch train --stage=reinforce
+launch train --stage=response_without,reinforce,reinforce_persona,reinforce_response
 launch evaluate --conversations=3
 
 cat <<TXT
 
 Tables and figures: $run/report.md
-Chat with it:       $python -m launch.chat --workdir=$run
-On PersonaChat:     $python -m launch.prepare_data --download --data=data
+Chat with it:       .venv/bin/ppg-jax chat --workdir=$run
+On PersonaChat:     .venv/bin/ppg-jax prepare-data --download --data=data
                     bash launch/personachat_scratch.sh
 TXT

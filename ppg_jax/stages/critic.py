@@ -83,7 +83,7 @@ class Config:
     epochs: float = 1.0
     max_instances: int = 0
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-6)
-    seed: int = 0
+    seed: int = 0  # of the pairs, the weights and dropout
     validation_instances: int = 256
     evaluate_instances: int = 0
     evaluate_every: int = 500

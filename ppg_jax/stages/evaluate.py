@@ -46,18 +46,18 @@ class Config:
     """
 
     name: str = "evaluate"
-    title: str = "Partner persona generation"
+    title: str = "Partner persona generation"  # of the report
     data: DataConfig = DataConfig()
     prompts: PromptConfig = PromptConfig()
     critic: str = "critic"
     paper: bool = False
-    split: str = "test"
+    split: str = "test"  # or valid, train
     max_dialogues: int = 0
-    temperature: float = 0.0
-    top_p: float = 1.0
+    temperature: float = 0.0  # 0 is greedy
+    top_p: float = 1.0  # likeliest mass; 1 is off
     batch_size: int = 64
     dtype: str = "float32"
-    seed: int = 0
+    seed: int = 0  # of what is drawn: dialogues, samples, controls
 
     def __post_init__(self):
         require_positive(self, "batch_size")

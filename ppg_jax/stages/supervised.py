@@ -72,21 +72,21 @@ class Config:
     init: str = ""
     init_stage: str = ""
     model: GPT2Config = GPT2Config()
-    dtype: str = "float32"
-    dropout: bool = True
-    batching: str = "dialogue"
+    dtype: str = "float32"  # that it computes in; its weights are float32
+    dropout: bool = True  # the model's own rates, or none
+    batching: str = "dialogue"  # one pass for all instances of one, or "instance"
     batch_size: int = 4
     micro_batches: int = 1
     widths: int = 8
-    epochs: float = 2.0
+    epochs: float = 2.0  # a part of one will do
     optimizer: OptimizerConfig = OptimizerConfig()
-    seed: int = 0
+    seed: int = 0  # of the weights, the order and dropout
     validation_dialogues: int = 128
-    evaluate_every: int = 500
+    evaluate_every: int = 500  # updates; 0 is never
     keep: str = "best"
     patience: int = 0
-    checkpoint_every: int = 500
-    log_every: int = 20
+    checkpoint_every: int = 500  # updates; what a kill may cost
+    log_every: int = 20  # updates
 
     @property
     def needs(self) -> tuple[str, ...]:
