@@ -120,6 +120,7 @@ def write_stages(workdir: Path, **says: str) -> DataConfig:
     for split, number in {"train": 6, "valid": 3, "test": 5}.items():
         write_jsonl(dialogues(split, number), workdir / "data" / f"{split}.jsonl")
     data = DataConfig(source=str(workdir / "data"))
+    write_config(workdir)
     read = {"training data": corpus.fingerprint(corpus.load_splits(data)["train"])}
     names = dict.fromkeys(("persona", "response", *says))
     for seed, name in enumerate(names):
@@ -136,6 +137,11 @@ def write_stages(workdir: Path, **says: str) -> DataConfig:
     params = export_critic(workdir / "critic" / "model")
     _finish(workdir / "critic", critic.Config(data=data), read, params)
     return data
+
+
+def write_config(workdir: Path) -> None:
+    """What a training program keeps of a config with a critic alone."""
+    write_experiment(workdir, {"stages": [CRITIC], "systems": [], "config": {}})
 
 
 def _finish(folder: Path, config, read: dict, params) -> None:

@@ -143,6 +143,7 @@ def test_gold_personas_are_those_of_the_partner(run):
 
 def asked_by(workdir, data, name: str, **options) -> list[str]:
     """The ids of a run that has nothing but controls."""
+    runs.write_config(workdir)
     config = evaluate.Config(name=name, data=data, prompts=runs.PROMPTS, **options)
     evaluate.run(config, workdir, {})
     folder = workdir / name
