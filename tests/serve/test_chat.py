@@ -14,7 +14,7 @@ from tests import run_for_tests as runs
 class Scripted:
     """A pipeline that replies from a list of (persona, response)."""
 
-    stage = "supervised"
+    system = "ours_supervised"
 
     def __init__(self, *script):
         self.script, self.asked, self.numbers = iter(script), [], []
