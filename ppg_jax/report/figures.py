@@ -109,7 +109,7 @@ def systems_bar(systems: Mapping[str, dict]) -> Figure | None:
         axes.set_title(title)
     panels[0].set_yticks(range(len(names)), [systems[n]["label"] for n in names])
     panels[0].invert_yaxis()
-    told = "lines: 95 % intervals over base personas"
+    told = "lines: 95 % intervals"
     figure.supxlabel(told, fontsize=9, color="#555555")
     return figure
 

@@ -22,6 +22,7 @@ class Row(NamedTuple):
     control: bool = False
     against: tuple[str, ...] = ()  # rows that it is compared with
     own: bool = False  # of the user: a file that no config knows
+    models: tuple[str, ...] = ()  # folders in the run directory, "STAGE/FOLDER"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +78,7 @@ def read(workdir: Path) -> Predictions:
 
 def _rows(folder: Path, known: Sequence[dict]) -> dict[str, Row]:
     """Our models, then the user's own rows, then the controls."""
-    rows = {
-        r["name"]: Row(r["label"], r["control"], tuple(r["against"])) for r in known
-    }
+    rows = {r["name"]: _row(r) for r in known}
     models = {name: row for name, row in rows.items() if not row.control}
     own = sorted({p.stem for p in folder.glob("*.jsonl")} - rows.keys())
     mine = {name: _own_row(folder, name, models) for name in own}
@@ -92,6 +91,13 @@ def _rows(folder: Path, known: Sequence[dict]) -> dict[str, Row]:
                     f"there are {', '.join(every)} and {BEST_CONTROL!r}."
                 )
     return every
+
+
+def _row(told: Mapping) -> Row:
+    """A row as evaluation describes it."""
+    models = tuple(m for m in told.get("models", {}).values() if m)
+    against = tuple(told["against"])
+    return Row(told["label"], told["control"], against, models=models)
 
 
 def _own_row(folder: Path, name: str, models: Mapping[str, Row]) -> Row:
