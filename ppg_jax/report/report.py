@@ -145,10 +145,8 @@ def _unit(numbers: Mapping) -> str:
 
 def _sides(numbers: Mapping) -> str:
     """Whose base personas the intervals are over, counted."""
-    measured = [
-        m for row in numbers["responses"].values() for m in row["metrics"].values()
-    ]
-    own = sum(m["unit"] == "self" for m in measured)
+    rows = numbers["responses"].values()
+    sides = [m["unit"] for row in rows for m in row["metrics"].values()]
     return (
         "Those of personas are by the partner's. Those of responses are the wider of "
         f"both, which is by the speaker's own in {sides.count('self')} of {len(sides)} "
