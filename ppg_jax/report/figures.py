@@ -12,6 +12,7 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ppg_jax.files import read_metrics
 from ppg_jax.report.results import TURNS
@@ -46,8 +47,9 @@ def draw(workdir: Path, numbers: Mapping) -> list[Path]:
 
     numbers: of `results.compute`. Folder: `figures/` in the run directory.
     """
+    workdir = Path(workdir)
     with matplotlib.rc_context(_STYLE):  # axes take their looks when they are made
-        return _written(Path(workdir) / "figures", _figures(Path(workdir), numbers))
+        return _written(workdir / "figures", _figures(workdir, numbers))
 
 
 def _figures(workdir: Path, numbers: Mapping) -> dict[str, Figure | None]:
@@ -330,6 +332,7 @@ def _panel(axes, title: str, unit: str, drawn) -> None:
     axes.set_title(title)
     axes.set_ylabel(unit)
     axes.margins(x=0.02)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if any(curve.label for curve, _ in drawn):
         axes.legend()
 
