@@ -491,6 +491,9 @@ def test_records_of_other_instances_are_refused_by_file_and_line(tmp_path):
         ({"nll": None, "tokens": None}, "nll is missing, and other lines have it"),
         ({"response": ["a"], "nll": 1.0, "tokens": 3}, "'response' is of type list"),
         ({"response": None, "nll": 1.0, "tokens": 3}, "response is missing, and other"),
+        ({"nll": 1.0, "tokens": 2.5}, "tokens is 2.5, expected a whole number"),
+        ({"critic_score": "a"}, "critic_score is 'a', expected 0 to 1"),
+        ({"ended": "yes"}, "ended is 'yes', expected true or false"),
     ],
 )
 def test_a_row_of_ones_own_that_cannot_be_read_is_told_by_line(wrong, told, tmp_path):
@@ -504,11 +507,24 @@ def test_a_row_of_ones_own_that_cannot_be_read_is_told_by_line(wrong, told, tmp_
     assert "\n" not in str(error.value)
 
 
+def test_a_row_of_ones_own_without_anything_to_show_is_told(tmp_path):
+    run_dir = make_run(tmp_path)
+    path, mine = write_own(run_dir)
+    write_jsonl(path, [{"id": record["id"]} for record in mine])
+    with pytest.raises(UserError, match=r"mine\.jsonl: has neither 'response' nor nll"):
+        predictions.read(run_dir)
+
+
 def test_what_one_says_of_ones_own_row_is_checked(tmp_path):
     run_dir = make_run(tmp_path)
     for said, told in [
         ({"against": ["theirs"]}, r"there is no row 'theirs' to compare with"),
-        ({"label": 3}, r"expected a label, a string, and against, a list"),
+        ({"against": ["mine"]}, r"there is no row 'mine' to compare with"),
+        ({"against": "ours"}, r"against is 'ours', expected a list of rows"),
+        ({"against": [[3]]}, r"against is \[\[3\]\], expected a list of rows"),
+        ({"label": 3}, r"label is 3, expected a text"),
+        ({"label": "Ours with RL"}, r"'Ours with RL' is another row's label"),
+        ({"lable": "Mine"}, r"has lable, and may have label and against alone"),
     ]:
         write_own(run_dir, told=said)
         with pytest.raises(UserError, match=rf"mine\.json: {told}"):
