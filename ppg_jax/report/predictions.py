@@ -22,6 +22,7 @@ class Row(NamedTuple):
     control: bool = False
     against: tuple[str, ...] = ()  # rows that it is compared with
     own: bool = False  # of the user: a file that no config knows
+    models: tuple[str, ...] = ()  # folders in the run directory, "STAGE/FOLDER"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,21 +78,32 @@ def read(workdir: Path) -> Predictions:
 
 def _rows(folder: Path, known: Sequence[dict]) -> dict[str, Row]:
     """Our models, then the user's own rows, then the controls."""
-    rows = {
-        r["name"]: Row(r["label"], r["control"], tuple(r["against"])) for r in known
-    }
+    rows = {r["name"]: _row(r) for r in known}
     models = {name: row for name, row in rows.items() if not row.control}
     own = sorted({p.stem for p in folder.glob("*.jsonl")} - rows.keys())
     mine = {name: _own_row(folder, name, models) for name in own}
     every = models | mine | rows
     for name, row in mine.items():
+        others = [n for n in every if n != name]
         for other in row.against:
-            if other not in every and other != BEST_CONTROL:
+            if other not in (*others, BEST_CONTROL):
                 raise UserError(
                     f"{folder / name}.json: there is no row {other!r} to compare with; "
-                    f"there are {', '.join(every)} and {BEST_CONTROL!r}."
+                    f"there are {', '.join(others)} and {BEST_CONTROL!r}."
                 )
+        if any(every[other].label == row.label for other in others):
+            raise UserError(
+                f"{folder / name}.json: {row.label!r} is another row's label; give one "
+                "of its own."
+            )
     return every
+
+
+def _row(told: Mapping) -> Row:
+    """A row as evaluation describes it."""
+    models = tuple(m for m in told.get("models", {}).values() if m)
+    against = tuple(told["against"])
+    return Row(told["label"], told["control"], against, models=models)
 
 
 def _own_row(folder: Path, name: str, models: Mapping[str, Row]) -> Row:
@@ -102,8 +114,13 @@ def _own_row(folder: Path, name: str, models: Mapping[str, Row]) -> Row:
     if path.exists():
         told = read_json(path, 'write {"label": "...", "against": ["..."]}.')
     label, against = told.get("label", name), told.get("against", list(usual))
-    if not isinstance(label, str) or not isinstance(against, list):
-        raise UserError(f"{path}: expected a label, a string, and against, a list.")
+    unknown = ", ".join(told.keys() - {"label", "against"})
+    if unknown:
+        raise UserError(f"{path}: has {unknown}, and may have label and against alone.")
+    if not isinstance(label, str) or not label.strip():
+        raise UserError(f"{path}: label is {label!r}, expected a text.")
+    if not isinstance(against, list) or not all(isinstance(a, str) for a in against):
+        raise UserError(f"{path}: against is {against!r}, expected a list of rows.")
     return Row(label, False, tuple(against), own=True)
 
 
@@ -127,8 +144,12 @@ def _records(path: Path, text: str, ids: Sequence[str]) -> list[dict]:
             f"{path}: {len(records)} lines, expected {len(ids)}; id "
             f"{ids[len(records)]!r} is the first that is missing."
         )
-    for field in (text, "nll"):
+    for field in (text, *_FIELDS):
         _check_all(path, records, field)
+    if all(
+        record.get(text) is None and record.get("nll") is None for record in records
+    ):
+        raise UserError(f"{path}: has neither {text!r} nor nll; give one, or both.")
     return records
 
 
@@ -136,20 +157,29 @@ def _check(where: str, record: dict, text: str) -> None:
     if not isinstance(record.get(text), str | None):
         found = type(record[text]).__name__
         raise UserError(f"{where}: {text!r} is of type {found}, expected a string.")
-    nll, tokens = record.get("nll"), record.get("tokens")
-    if nll is None:
-        return
-    if not _is_number(nll) or not math.isfinite(nll) or nll < 0:
-        raise UserError(f"{where}: nll is {nll!r}, expected 0 or more, in nats.")
-    if not _is_number(tokens) or tokens < 1:
+    if record.get("nll") is not None and not record.get("tokens"):
         raise UserError(
             f"{where}: nll without tokens; give the number of tokens that it counts, "
             "or null for both."
         )
+    for field, (fits, expected) in _FIELDS.items():
+        value = record.get(field)
+        if value is not None and not fits(value):
+            raise UserError(f"{where}: {field} is {value!r}, expected {expected}.")
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
+
+
+# Field of a record -> whether a value fits, and what is expected.
+_FIELDS = {
+    "nll": (lambda v: _is_number(v) and v >= 0, "0 or more, in nats"),
+    "tokens": (lambda v: _is_number(v) and v > 0 and v % 1 == 0, "a whole number"),
+    "critic_score": (lambda v: _is_number(v) and 0 <= v <= 1, "0 to 1"),
+    "ended": (lambda v: isinstance(v, bool), "true or false"),
+}
 
 
 def _check_all(path: Path, records: Sequence[dict], field: str) -> None:

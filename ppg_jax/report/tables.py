@@ -1,5 +1,6 @@
 """Markdown tables of a report: rows of the paper's tables, with intervals."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from ppg_jax.report.columns import METRICS
@@ -59,6 +60,7 @@ def signed_interval(measured: Mapping, digits: int) -> str:
 
 def p_value(p: float, at_floor: bool = False) -> str:
     """ "= 0.012", or "<= 0.005" where more permutations could only lower it."""
-    if at_floor:
-        return f"<= {p:.2g}"
+    if at_floor:  # rounded up, for a bound
+        digits = 4 if p < 0.001 else 3
+        return f"<= {math.ceil(round(p * 10**digits, 6)) / 10**digits:g}"
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"

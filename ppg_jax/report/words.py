@@ -3,7 +3,7 @@
 The same rules word a success and a failure.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +29,27 @@ def at_a_glance(numbers: Mapping) -> list[str]:
 
 
 def _resampled(numbers: Mapping) -> str:
-    units = " and ".join(
-        f"{unit['count']} {unit['name']}s of the {side}"
-        for side, unit in numbers["units"].items()
+    own, partner = (
+        f"{numbers['units'][side]['count']} {numbers['units'][side]['name']}s"
+        for side in ("self", "partner")
     )
     return (
-        f"{numbers['instances']:,} instances of {numbers['dialogues']:,} dialogues, "
-        f"{units}; intervals are {numbers['level']:.0%} over these (of responses the "
-        "wider of both), and differences count where p < "
-        f"{1 - numbers['level']:.2g} after Holm's correction. It is one seed: what is "
-        "said holds of these models, not of the methods."
+        f"Every row, control or model, answers the same {numbers['instances']:,} "
+        f"instances of {numbers['dialogues']:,} dialogues{_split(numbers)}. Intervals "
+        f"are {numbers['level']:.0%}: of personas over {partner} of the partner, of "
+        f"responses the wider of that and of the one over {own} of the speaker. "
+        f"Differences count where p < {1 - numbers['level']:.2g} after Holm's "
+        "correction. It is one seed: what is said holds of these models, not of the "
+        "methods."
     )
+
+
+def _split(numbers: Mapping) -> str:
+    settings = numbers["made_of"].get("settings", {})
+    if "split" not in settings:
+        return ""
+    some = settings.get("max_dialogues")
+    return f", {'a seeded choice' if some else 'all'} of the {settings['split']} split"
 
 
 def _compared(systems: Mapping[str, dict], tests: Sequence[dict]) -> list[str]:
@@ -61,7 +71,8 @@ def _compared(systems: Mapping[str, dict], tests: Sequence[dict]) -> list[str]:
     return told
 
 
-_VERDICTS = ("better in", "worse in", "higher in", "lower in", "no difference shown in")
+_VERDICTS = ("better in", "worse in", "higher in", "lower in")
+_VERDICTS += ("no difference shown in", "equal in")
 
 
 def _planned(systems: Mapping[str, dict], name: str) -> str:
@@ -70,6 +81,8 @@ def _planned(systems: Mapping[str, dict], name: str) -> str:
 
 
 def verdict_of(test: Mapping) -> str:
+    if not any(test["difference"][key] for key in ("value", "low", "high")):
+        return "equal in"  # the same answers, as of the same models
     if not test["significant"]:
         return "no difference shown in"
     if test["better"] is None:
@@ -86,34 +99,47 @@ def _evidence(systems: Mapping[str, dict], test: Mapping) -> str:
         f"{systems[test[side]]['metrics'][test['metric']]['value']:.{metric.digits}f}"
         for side in "ab"
     )
-    p = p_value(test["p_holm"], test["at_floor"])
+    p = p_value(test["p_holm"], test["holm_at_floor"])
     return f"{metric.heading} ({a} against {b}, p {p})"
 
 
 def _controls_ahead(kind: str, systems: Mapping[str, dict]) -> list[str]:
     """Warns of metrics in which a control, which understands nothing, leads."""
-    led = []
-    for key in ("bleu", "rouge_parlai", "f1"):
-        values = {
-            name: s["metrics"][key]["value"]
-            for name, s in systems.items()
-            if key in s["metrics"]
-        }
-        best = max(values, key=values.__getitem__, default=None)
-        if best and systems[best]["control"] and not _only_controls(systems, values):
-            metric, label = METRICS[key], systems[best]["label"]
-            label = label.removeprefix("control: ")
-            led.append(f"{metric.heading} ({label}: {values[best]:.{metric.digits}f})")
-    if not led:
-        return []
-    return [
-        "A control, which understands nothing, is ahead of every model in "
-        f"{', '.join(led)} of the {kind}s; that metric alone proves little here."
+    told = []
+    likelier = _leading_control(systems, "ppl_token")
+    if likelier:
+        told.append(
+            "A control, which counts words and understands nothing, finds the gold "
+            f"{kind}s likelier than every model does: {likelier}. Here no model has "
+            "learned even which word follows which."
+        )
+    led = [
+        f"{METRICS[key].heading} ({control})"
+        for key in ("bleu", "rouge_parlai", "f1")
+        if (control := _leading_control(systems, key))
     ]
+    if led:
+        told.append(
+            "A control, which understands nothing, is ahead of every model in "
+            f"{', '.join(led)} of the {kind}s; that metric alone proves little here."
+        )
+    return told
 
 
-def _only_controls(systems: Mapping[str, dict], names: Iterable[str]) -> bool:
-    return all(systems[name]["control"] for name in names)
+def _leading_control(systems: Mapping[str, dict], key: str) -> str:
+    """ "LABEL: VALUE" of the control that is ahead of all models, if one is."""
+    metric = METRICS[key]
+    values = {
+        name: metric.better * s["metrics"][key]["value"]
+        for name, s in systems.items()
+        if key in s["metrics"]
+    }
+    best = max(values, key=values.__getitem__, default=None)
+    models = [name for name in values if not systems[name]["control"]]
+    if not models or not systems[best]["control"]:
+        return ""
+    label = systems[best]["label"].removeprefix("control: ")
+    return f"{label}: {metric.better * values[best]:.{metric.digits}f}"
 
 
 def _papers_differences(numbers: Mapping) -> list[str]:
@@ -144,19 +170,32 @@ def papers_difference(systems: Mapping[str, dict], test: Mapping) -> float | Non
 def _learned(numbers: Mapping) -> list[str]:
     """What became of reinforcement learning."""
     return [
-        f"{stage}: {_became(numbers['stages'][stage])}"
+        f"{stage}: {_became(numbers['stages'][stage], _rows_of(numbers, stage))}"
         for stage in numbers["reinforced"]
         if "best_update" in numbers["stages"][stage]
     ]
 
 
-def _became(result: Mapping) -> str:
+def _rows_of(numbers: Mapping, stage: str) -> dict[str, list[str]]:
+    """Labels of the rows with the best models of a stage, and with its last ones."""
+    labels: dict[str, list[str]] = {"model": [], "last": []}
+    for row in numbers["responses"].values():
+        for made, found in labels.items():
+            if any(model.startswith(f"{stage}/{made}_") for model in row["models"]):
+                found.append(row["label"])
+    return labels
+
+
+def _became(result: Mapping, rows: Mapping[str, Sequence[str]]) -> str:
     judged = result.get("criterion", "response_nll").removesuffix("_nll")
     if result["best_update"] == 0:
+        best = ", ".join(rows["model"]) or "what it kept"
         kept = (
-            "no validation was better than the supervised models', so its models are "
-            "the supervised ones, and what it learned shows after the last update alone"
+            "no validation was better than the supervised models', so "
+            f"**{best}** is the supervised models, unchanged"
         )
+        if rows["last"]:
+            kept += f"; what it learned shows in **{', '.join(rows['last'])}**"
     else:
         kept = (
             f"kept is update {result['best_update']}, where the {judged}'s validation "

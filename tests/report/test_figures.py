@@ -175,3 +175,47 @@ def test_a_long_curve_is_drawn_as_it_is_and_smoothed():
     assert raw == points(curve) and steps == list(curve)
     np.testing.assert_allclose(smooth[1:-1], 1.0)
     np.testing.assert_allclose([smooth[0], smooth[-1]], [1.5, 1.0])
+
+
+def test_models_differ_by_colour_or_marker_and_controls_are_grey():
+    systems = {f"row {n}": {"control": n >= 20} for n in range(24)}
+    looks = list(figures._looks(systems).values())
+    assert len(set(looks)) == 24
+    greys = {color for color, _ in looks[20:]}
+    assert len(greys) == 1 and not greys & {color for color, _ in looks[:20]}
+
+
+def test_the_axis_of_the_reward_says_what_is_paid():
+    log = records({"reward": series(1)})
+    for reward, told in [("sign", "mean of +1 and -1"), ("soft", "soft")]:
+        axes = by_title(figures.reinforce_curves(log, None, reward))["Reward"]
+        assert told in axes.get_ylabel()
+
+
+def test_no_label_is_cut_off(tmp_path, monkeypatch):
+    """Also of twenty rows with long names."""
+    points = dict.fromkeys(TURNS, interval(2.0, instances=1_000))
+    systems = {
+        f"row {n}": {
+            "label": f"A row of which a long name says what it is, number {n}",
+            "control": False,
+            "metrics": {"ppl_token": interval(2.0 + n), "bleu": interval(1.0)},
+        }
+        for n in range(20)
+    }
+    numbers = {
+        "responses": systems,
+        "perplexity_by_turn": dict.fromkeys(systems, points),
+        "stages": {},
+        "reinforced": {},
+    }
+    made = []
+    monkeypatch.setattr(figures, "_written", lambda folder, drawn: made.append(drawn))
+    figures.draw(tmp_path, numbers)
+    for figure in made[0].values():
+        if figure is not None:
+            figure.draw_without_rendering()
+            inside = figure.bbox.padded(1)
+            box = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+            assert inside.x0 <= box.x0 and box.x1 <= inside.x1
+            assert inside.y0 <= box.y0 and box.y1 <= inside.y1

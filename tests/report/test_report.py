@@ -1,13 +1,17 @@
 """The report says what the metrics say, finds what is there and nothing else."""
 
+import ast
 import json
 import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ppg_jax import presets
 from ppg_jax.errors import UserError
+from ppg_jax.experiment import from_config_dict
 from ppg_jax.metrics import bleu_rouge, distinct, ppl, significance
 from ppg_jax.report import columns, paper, predictions, report, results, scores, words
 from ppg_jax.report.tables import p_value, table
@@ -149,6 +153,7 @@ def write_evaluation(run_dir, known, rows=ROWS, version="original"):
         kind: [
             {
                 "name": name,
+                "kind": kind,
                 "label": label,
                 "control": against is None,
                 "against": against or (),
@@ -486,6 +491,9 @@ def test_records_of_other_instances_are_refused_by_file_and_line(tmp_path):
         ({"nll": None, "tokens": None}, "nll is missing, and other lines have it"),
         ({"response": ["a"], "nll": 1.0, "tokens": 3}, "'response' is of type list"),
         ({"response": None, "nll": 1.0, "tokens": 3}, "response is missing, and other"),
+        ({"nll": 1.0, "tokens": 2.5}, "tokens is 2.5, expected a whole number"),
+        ({"critic_score": "a"}, "critic_score is 'a', expected 0 to 1"),
+        ({"ended": "yes"}, "ended is 'yes', expected true or false"),
     ],
 )
 def test_a_row_of_ones_own_that_cannot_be_read_is_told_by_line(wrong, told, tmp_path):
@@ -499,11 +507,24 @@ def test_a_row_of_ones_own_that_cannot_be_read_is_told_by_line(wrong, told, tmp_
     assert "\n" not in str(error.value)
 
 
+def test_a_row_of_ones_own_without_anything_to_show_is_told(tmp_path):
+    run_dir = make_run(tmp_path)
+    path, mine = write_own(run_dir)
+    write_jsonl(path, [{"id": record["id"]} for record in mine])
+    with pytest.raises(UserError, match=r"mine\.jsonl: has neither 'response' nor nll"):
+        predictions.read(run_dir)
+
+
 def test_what_one_says_of_ones_own_row_is_checked(tmp_path):
     run_dir = make_run(tmp_path)
     for said, told in [
         ({"against": ["theirs"]}, r"there is no row 'theirs' to compare with"),
-        ({"label": 3}, r"expected a label, a string, and against, a list"),
+        ({"against": ["mine"]}, r"there is no row 'mine' to compare with"),
+        ({"against": "ours"}, r"against is 'ours', expected a list of rows"),
+        ({"against": [[3]]}, r"against is \[\[3\]\], expected a list of rows"),
+        ({"label": 3}, r"label is 3, expected a text"),
+        ({"label": "Ours with RL"}, r"'Ours with RL' is another row's label"),
+        ({"lable": "Mine"}, r"has lable, and may have label and against alone"),
     ]:
         write_own(run_dir, told=said)
         with pytest.raises(UserError, match=rf"mine\.json: {told}"):
@@ -561,6 +582,28 @@ def test_a_p_that_could_only_be_smaller_is_told_as_a_bound(numbers, text):
     assert p_value(0.0123) == "= 0.012" and p_value(0.0002) == "< 0.001"
 
 
+def test_a_bound_is_rounded_up():
+    assert p_value(23 / 5000, True) == "<= 0.005" == p_value(0.0042, True)
+    assert p_value(1 / 5000, True) == "<= 0.0002" and p_value(0.012, True) == "<= 0.012"
+
+
+def test_what_holm_makes_of_a_bound_is_a_bound_and_no_other_p_is():
+    same = {"a": "x", "b": "y", "metric": "bleu", "difference": {"value": 1.0}}
+    tests = [
+        {**same, "p": p, "at_floor": bound}
+        for p, bound in [(0.0002, True), (0.0002, False), (0.0005, False), (0.3, False)]
+    ]
+    told = results._corrected(tests)
+    assert [t["p_holm"] for t in told] == pytest.approx([0.0008, 0.0008, 0.001, 0.3])
+    # The second is no bound itself, and cannot be below the first, which is one.
+    assert [t["holm_at_floor"] for t in told] == [True, True, False, False]
+
+
+def test_the_p_of_a_jackknife_is_never_called_a_bound(numbers):
+    counted = [t for t in numbers["persona_tests"] if t["metric"] == "distinct_2"]
+    assert counted and not any(t["at_floor"] for t in counted)
+
+
 def test_what_made_the_numbers_is_told(numbers, text):
     assert numbers["made_of"]["commit"] == "abc"
     assert "commit abc" in text and "jax 2" in text and "seed 0" in text
@@ -574,6 +617,9 @@ def test_the_papers_rows_have_the_metrics_of_ours():
                 assert known.keys() <= columns.METRICS.keys()
     assert paper.numbers("responses", "original", "ours")["ppl_token"] == 13.05
     assert paper.numbers("responses", "original", "nobody") == {}
+    assert paper.numbers("responses", "revised", "paml") == {}
+    table_7 = paper.numbers("responses", "original", "ours_response")
+    assert table_7 == {"ppl_token": 13.17, "bleu": 0.8391, "rouge_parlai": 17.36}
 
 
 def test_a_folder_without_an_evaluation_says_what_to_run(tmp_path):
@@ -584,6 +630,77 @@ def test_a_folder_without_an_evaluation_says_what_to_run(tmp_path):
 def test_reinforcement_learning_that_helped_nothing_is_told(numbers):
     told = " ".join(numbers["at_a_glance"])
     assert "no validation was better than the supervised models'" in told
+
+
+def test_rows_of_models_that_rl_left_as_they_were_are_named(numbers):
+    """And the row after the last update, which is where to look."""
+    changed = json.loads(json.dumps(numbers))
+    rows = changed["responses"]
+    rows["ours"]["models"] = ["reinforce/model_response", "reinforce/model_persona"]
+    rows["without"]["models"] = ["reinforce/last_response"]
+    told = next(t for t in words.at_a_glance(changed) if "learning ran" in t)
+    assert "**Ours with RL** is the supervised models, unchanged" in told
+    assert "shows in **E2E without partner personas**" in told
+    changed["stages"]["reinforce"] |= {"best_update": 20, "valid_response_ppl": 19.0}
+    told = next(t for t in words.at_a_glance(changed) if "learning ran" in t)
+    assert "unchanged" not in told and "19.00 against 20.00 before" in told
+
+
+def test_rows_with_the_same_answers_are_called_equal(tmp_path, few_resamples):
+    run_dir = make_run(tmp_path)
+    same = read(run_dir, "responses/ours_supervised.jsonl")
+    write_jsonl(run_dir / "evaluate/responses/ours.jsonl", same)
+    told = words.at_a_glance(results.compute(run_dir, False))
+    line = next(t for t in told if t.startswith("**Ours with RL** against"))
+    assert line.endswith("equal in PPL, BLEU-4, ROUGE-L, F1.")
+
+
+def test_a_control_that_finds_gold_likelier_than_every_model_is_told(numbers):
+    changed = json.loads(json.dumps(numbers))
+    counts = changed["responses"]["random"]["metrics"]
+    for perplexity, leads in [(1.25, True), (99.0, False)]:
+        counts["ppl_token"] = {
+            "value": perplexity,
+            "low": 1,
+            "high": 100,
+            "unit": "self",
+        }
+        told = " ".join(words.at_a_glance(changed))
+        assert ("than every model does: a random reply: 1.25." in told) == leads
+
+
+def test_the_split_that_all_rows_answer_is_told(numbers):
+    for settings, told in [
+        ({"split": "test", "max_dialogues": 0}, ", all of the test split."),
+        ({"split": "valid", "max_dialogues": 9}, ", a seeded choice of the valid spli"),
+    ]:
+        made = numbers["made_of"] | {"settings": settings}
+        assert told in words.at_a_glance({**numbers, "made_of": made})[0]
+
+
+def test_the_papers_column_stands_where_the_paper_has_a_row(tmp_path, few_resamples):
+    run_dir = make_run(tmp_path)
+    rows = json.loads((run_dir / "evaluate/rows.json").read_text())
+    for row in rows["responses"] + rows["personas"]:
+        path = run_dir / "evaluate" / row["kind"] / f"{row['name']}.jsonl"
+        row["name"] = f"my_{row['name']}"
+        path.rename(path.with_name(f"{row['name']}.jsonl"))
+        row["against"] = [a if a == BEST else f"my_{a}" for a in row["against"]]
+    write_json(run_dir / "evaluate/rows.json", rows)
+    numbers = results.compute(run_dir, True) | {"title": "t", "at_a_glance": []}
+    assert "paper:" not in report.markdown(numbers, [], "")
+
+
+def test_no_row_and_no_stage_of_a_config_is_known_by_name():
+    """A report reads them from files; the paper's numbers alone have rows' names."""
+    config = from_config_dict(presets.load(presets.config_file("quickstart")))
+    # Also tasks, fields of records and of report.json.
+    fields = {"dialogue", "persona", "response", "critic", "reinforce", "reinforced"}
+    names = {stage.name for stage in config.stages} | set(config.systems)
+    for path in sorted(Path(report.__file__).parent.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        used = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+        assert path.stem == "paper" or not used & (names - fields), path
 
 
 def test_conversations_are_drawn_by_seed_from_different_dialogues(run_dir):
