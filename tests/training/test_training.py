@@ -138,7 +138,7 @@ def test_a_crash_goes_on_from_the_last_checkpoint(when, whole, tmp_path):
 
 def test_kill_9_and_the_same_command_give_the_same_weights(whole, tmp_path):
     code = (
-        "import sys, pathlib; from tests.test_training import regress; "
+        "import sys, pathlib; from tests.training.test_training import regress; "
         "regress(pathlib.Path(sys.argv[1]), pause=0.2)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
