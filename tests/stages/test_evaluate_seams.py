@@ -12,6 +12,7 @@ import pytest
 
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances, profile_text
+from ppg_jax.errors import UserError
 from ppg_jax.experiment import paper_rows
 from ppg_jax.inference.critic import Critic
 from ppg_jax.stages import evaluate
@@ -139,6 +140,18 @@ def test_gold_personas_are_those_of_the_partner(run):
     seen = [r["persona"] for r in run.rows("personas", "gold")]
     assert seen == [" ".join(i.partner_persona) for i in ASKED]
     assert not set(seen) & {" ".join(i.self_persona) for i in ASKED}
+
+
+def test_a_row_of_a_stage_whose_source_was_trained_anew_is_refused(tmp_path):
+    data = runs.write_stages(tmp_path)
+    path = tmp_path / "response" / "fingerprint.json"
+    made = json.loads(path.read_text(encoding="utf-8"))
+    made |= {"init_stage": "persona", "sha256 of the initial weights": "a" * 64}
+    path.write_text(json.dumps(made), encoding="utf-8")
+    config = evaluate.Config(data=data, prompts=runs.PROMPTS)
+    with pytest.raises(UserError, match="response was made from another persona "):
+        evaluate.run(config, tmp_path, paper_rows())
+    assert not (tmp_path / "evaluate" / "responses").exists()
 
 
 def asked_by(workdir, data, name: str, **options) -> list[str]:
