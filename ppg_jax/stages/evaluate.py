@@ -21,7 +21,7 @@ import numpy as np
 
 import ppg_jax
 from ppg_jax import run_dir
-from ppg_jax.config import DTYPES, require_one_of, require_positive
+from ppg_jax.config import DTYPES, require_count, require_one_of, require_positive
 from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
@@ -61,6 +61,7 @@ class Config:
 
     def __post_init__(self):
         require_positive(self, "batch_size")
+        require_count(self, "max_dialogues")
         require_one_of(self, dtype=DTYPES)
         Decoding(1, temperature=self.temperature, top_p=self.top_p)  # checks them
         if self.max_dialogues == 1:

@@ -356,6 +356,8 @@ def test_what_a_response_generator_is_told_of_its_partner(source):
         {"micro_batches": 3},
         {"epochs": 0.0},
         {"epochs": -1.0},
+        {"patience": -1},
+        {"validation_dialogues": -3},
         {"partner_persona": "top3"},
         {"tokenizer": ""},
         {"init": "folder", "init_stage": "dialogue"},
