@@ -91,6 +91,13 @@ def require_positive(config, *names: str) -> None:
             raise ValueError(told)
 
 
+def require_count(config, *names: str) -> None:
+    """Raises ValueError unless these fields are 0 or more; 0 is all, or off."""
+    for name in names:
+        if not getattr(config, name) >= 0:
+            raise ValueError(f"{name}={getattr(config, name)} must be 0 or more.")
+
+
 def require_one_of(config, **known: Collection) -> None:
     """Raises ValueError unless each of these fields has one of its known values."""
     for name, values in known.items():

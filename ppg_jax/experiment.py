@@ -11,6 +11,7 @@ from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.launching import one_line_errors
 from ppg_jax.stages import critic, evaluate, reinforce, supervised
+from ppg_jax.systems.controls import CONTROLS, GOLD
 from ppg_jax.systems.generators import Generators, PersonaGenerator
 from ppg_jax.systems.system import BEST_CONTROL, System
 
@@ -29,7 +30,8 @@ class Experiment:
 
     Stages that were given this `data` or these `prompts` share them:
     --config.data.source=DIR reaches all of them. systems: by name, in the order of the
-    tables. Raises ValueError where a name is taken twice or names nothing.
+    tables; a control's name is taken. Raises ValueError where a name is taken twice or
+    names nothing.
     """
 
     data: DataConfig
@@ -47,6 +49,8 @@ class Experiment:
             known.append(stage.name)
         rows = (*self.systems, BEST_CONTROL)
         for name, row in self.systems.items():
+            if name in (BEST_CONTROL, GOLD, *CONTROLS[row.kind]):
+                raise ValueError(f"row {name!r} has a control's name; rename it.")
             _require_known(f"row {name!r} needs", row.needs, known)
             _require_known(f"row {name!r} is compared with", row.against, rows)
 

@@ -1,6 +1,6 @@
 """What a run directory holds: which stage belongs to what, which have finished.
 
-    RUN/experiment.json          the stages and rows of its config
+RUN/experiment.json          the stages and rows of its config
 RUN/STAGE/fingerprint.json   the settings and inputs that the stage belongs to
 RUN/STAGE/result.json        that it has finished, and its numbers
 RUN/STAGE/metrics.jsonl      its curves;  model/ what it made;  checkpoints/

@@ -105,6 +105,8 @@ def test_what_a_stage_or_row_names_has_to_be_there():
     row = Generators("", "response", against=("theirs",))
     with pytest.raises(ValueError, match=r"row 'new' is compared with 'theirs'"):
         experiment(systems={"new": row})
+    with pytest.raises(ValueError, match=r"row 'retrieval' has a control's name"):
+        experiment(systems={"retrieval": Generators("", "response")})
     with pytest.raises(UserError, match=r"--stage=poem: no such stage .* dialogue"):
         made.stage("poem")
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from ppg_jax.config import require_count
 from ppg_jax.data import persona_world, personachat
 from ppg_jax.data.dialogue import DataError, Dialogue, from_record, read_jsonl
 from ppg_jax.errors import UserError
@@ -40,6 +41,9 @@ class DataConfig:
     both_sides: bool = False  # each dialogue from the partner's side, too
     expand_contractions: bool = False  # ConvAI2's "i'm" to PersonaChat's "i am"
     max_dialogues: int = 0  # per split, the first ones; 0: all
+
+    def __post_init__(self):
+        require_count(self, "max_dialogues")
 
 
 class Splits(dict):

@@ -211,7 +211,7 @@ def _became(result: Mapping, rows: Mapping[str, Sequence[str]]) -> str:
 def _novelty(personas: Mapping) -> list[str]:
     shares = [
         f"{system['metrics']['novelty']['value']:.0%} ({system['label']})"
-        for name, system in personas.items()
+        for system in personas.values()
         if "novelty" in system["metrics"] and not system["control"]
     ]
     if not shares:

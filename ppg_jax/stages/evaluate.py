@@ -9,7 +9,9 @@ A model of one's own becomes one more row by writing its answers, in the same fo
 """
 
 import dataclasses
+import hashlib
 import importlib.metadata
+import json
 import shutil
 import subprocess
 import sys
@@ -21,7 +23,13 @@ import numpy as np
 
 import ppg_jax
 from ppg_jax import run_dir
-from ppg_jax.config import DTYPES, require_one_of, require_positive
+from ppg_jax.config import (
+    DTYPES,
+    flatten,
+    require_count,
+    require_one_of,
+    require_positive,
+)
 from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
@@ -32,6 +40,7 @@ from ppg_jax.inference.sampling import Decoding
 from ppg_jax.systems.controls import CONTROLS, GOLD, TOKENIZER, Gold, NGram
 from ppg_jax.systems.system import KINDS, Answer, Asking, System
 
+WORDS = ("label", "against")  # of a row: what the report alone reads
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "transformers", "tokenizers", "numpy")
 
 
@@ -61,6 +70,7 @@ class Config:
 
     def __post_init__(self):
         require_positive(self, "batch_size")
+        require_count(self, "max_dialogues")
         require_one_of(self, dtype=DTYPES)
         Decoding(1, temperature=self.temperature, top_p=self.top_p)  # checks them
         if self.max_dialogues == 1:
@@ -117,22 +127,38 @@ def _claim(config: Config, workdir: Path, systems, splits) -> None:
         for name in stages
     }
     test = {"test data": corpus.fingerprint(splits[config.split])}
+    rows = _rows_asked(workdir, systems)
     # A row whose stage finished since is one more row; but every response has a score
     # by the critic, or none has.
-    later = weights.keys() - {f"{config.critic} model"}
-    run_dir.claim(workdir / config.name, config, weights | test | train, later)
+    later = weights.keys() - {f"{config.critic} model"} | rows.keys()
+    run_dir.claim(workdir / config.name, config, weights | test | train | rows, later)
+
+
+def _rows_asked(workdir: Path, systems) -> dict[str, str]:
+    """SHA-256 of what decides a row's answers: a file of other ones is not its own."""
+    return {
+        f"row {name}": _sha256({k: v for k, v in said.items() if k not in WORDS})
+        for _, name, row in rows_of(workdir, systems)
+        if name in systems
+        for said in [flatten(row)]
+    }
+
+
+def _sha256(values: dict) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def provenance(config: Config, workdir: Path) -> dict:
     """What the numbers were made with: code, packages, data, weights, settings."""
     made = run_dir.settings_of(workdir / config.name)
     sums = {k: v for k, v in made.items() if k.startswith("sha256")}
+    read = {k: v for k, v in sums.items() if not k.startswith("sha256 of the row ")}
     return {
         "version": ppg_jax.__version__,
         "commit": commit(),
         "packages": {name: _version(name) for name in PACKAGES},
         "seed": config.seed,
-        "sums": sums,
+        "sums": read,
         "settings": {k: v for k, v in made.items() if k not in sums},
         "config": run_dir.read_experiment(workdir)["config"],
     }

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax import run_dir
-from ppg_jax.config import DTYPES, require_one_of, require_positive
+from ppg_jax.config import DTYPES, require_count, require_one_of, require_positive
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
@@ -104,6 +104,7 @@ class Config:
         )
         require_positive(self, "batch_size", "micro_batches", "widths", "log_every")
         require_positive(self, "epochs")
+        require_count(self, "patience", "validation_dialogues")
         if self.evaluate_every <= 0 and (self.keep == "best" or self.patience):
             raise ValueError(
                 f"evaluate_every={self.evaluate_every} is never, but keep='best' and "

@@ -2,11 +2,15 @@
 
 import pytest
 
+from ppg_jax.data.corpus import DataConfig
 from ppg_jax.stages import evaluate
 
 
 def test_a_config_that_cannot_be_asked_is_refused():
     with pytest.raises(ValueError, match="dtype='float8'"):
         evaluate.Config(dtype="float8")
+    for config in (evaluate.Config, DataConfig):
+        with pytest.raises(ValueError, match="max_dialogues=-3 must be 0 or more"):
+            config(max_dialogues=-3)
     with pytest.raises(ValueError, match="max_dialogues=1: intervals need two"):
         evaluate.Config(max_dialogues=1)

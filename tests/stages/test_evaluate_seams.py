@@ -2,6 +2,7 @@
 and scored again with nothing but a model and its prompts.
 """
 
+import dataclasses
 import json
 import zlib
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances, profile_text
+from ppg_jax.errors import UserError
 from ppg_jax.experiment import paper_rows
 from ppg_jax.inference.critic import Critic
 from ppg_jax.stages import evaluate
+from ppg_jax.systems.generators import Generators
 from tests import run_for_tests as runs
 
 DIALOGUES = runs.dialogues("test", 5)
@@ -139,6 +142,36 @@ def test_gold_personas_are_those_of_the_partner(run):
     seen = [r["persona"] for r in run.rows("personas", "gold")]
     assert seen == [" ".join(i.partner_persona) for i in ASKED]
     assert not set(seen) & {" ".join(i.self_persona) for i in ASKED}
+
+
+def test_a_row_of_a_stage_whose_source_was_trained_anew_is_refused(tmp_path):
+    data = runs.write_stages(tmp_path)
+    path = tmp_path / "response" / "fingerprint.json"
+    made = json.loads(path.read_text(encoding="utf-8"))
+    made |= {"init_stage": "persona", "sha256 of the initial weights": "a" * 64}
+    path.write_text(json.dumps(made), encoding="utf-8")
+    config = evaluate.Config(data=data, prompts=runs.PROMPTS)
+    with pytest.raises(UserError, match="response was made from another persona "):
+        evaluate.run(config, tmp_path, paper_rows())
+    assert not (tmp_path / "evaluate" / "responses").exists()
+
+
+def test_a_row_that_is_another_one_now_is_refused_and_new_words_are_not(tmp_path):
+    data = runs.write_stages(tmp_path)
+    config = evaluate.Config(data=data, prompts=runs.PROMPTS)
+    row = Generators("Mine", "response", told="gold")
+    evaluate.run(config, tmp_path, {"mine": row})
+    path = tmp_path / "evaluate" / "responses" / "mine.jsonl"
+    made = path.stat().st_mtime_ns
+    other = dataclasses.replace(row, told="none")
+    with pytest.raises(UserError, match="sha256 of the row mine was "):
+        evaluate.run(config, tmp_path, {"mine": other})
+    named = dataclasses.replace(row, label="Ours", against=("more",))
+    evaluate.run(config, tmp_path, {"mine": named, "more": other})
+    rows = json.loads((tmp_path / "evaluate" / "rows.json").read_text("utf-8"))
+    assert [r["label"] for r in rows["responses"][:2]] == ["Ours", "Mine"]
+    assert path.stat().st_mtime_ns == made
+    assert path.read_bytes() != path.with_name("more.jsonl").read_bytes()
 
 
 def asked_by(workdir, data, name: str, **options) -> list[str]:
