@@ -54,7 +54,12 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
     Raises UserError that names the line with something else.
     """
     # Not splitlines(): a text may hold a character that it takes for a line's end.
-    lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}.") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}.") from None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

@@ -515,6 +515,14 @@ def test_a_row_of_ones_own_without_anything_to_show_is_told(tmp_path):
         predictions.read(run_dir)
 
 
+def test_a_row_of_ones_own_that_is_no_text_is_told_in_one_line(tmp_path):
+    run_dir = make_run(tmp_path)
+    path, _ = write_own(run_dir)
+    path.write_bytes(b'{"id": "\xff"}')
+    with pytest.raises(UserError, match=r"mine\.jsonl: not UTF-8 at byte 8"):
+        predictions.read(run_dir)
+
+
 def test_what_one_says_of_ones_own_row_is_checked(tmp_path):
     run_dir = make_run(tmp_path)
     for said, told in [
