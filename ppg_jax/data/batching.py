@@ -3,6 +3,7 @@
 Axes: B rows, T tokens, M targets.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -156,18 +157,27 @@ class Batches:
     """Step -> batch over any number of epochs; the same for the same arguments.
 
     Batches have one of `widths` padded lengths: with more of them less is padding, and
-    more programs are compiled.
+    more programs are compiled. branches: how many of each example are drawn anew in
+    every epoch, 0: all.
     """
 
     def __init__(
-        self, examples: Sequence[Example], batch_size: int, seed: int, widths: int = 8
+        self,
+        examples: Sequence[Example],
+        batch_size: int,
+        seed: int,
+        widths: int = 8,
+        branches: int = 0,
     ):
         self._examples = examples
         self._batch_size = batch_size
         self._seed = seed
-        self._lengths = np.array([len(e) for e in examples])
-        self._widths = best_widths(self._lengths, widths)
+        self._branches = branches
         self._plan: tuple[int, list[np.ndarray]] = (-1, [])
+        lengths = self._lengths(0)
+        # What another epoch draws may be longer.
+        lengths[np.argmax(lengths)] = max(map(len, examples))
+        self._widths = best_widths(lengths, widths)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -177,10 +187,39 @@ class Batches:
         """The batch of update `step`, counted from 0 over all epochs."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if self._plan[0] != epoch:
-            order = epoch_order(self._lengths, self._batch_size, self._seed, epoch)
+            lengths = self._lengths(epoch)
+            order = epoch_order(lengths, self._batch_size, self._seed, epoch)
             self._plan = (epoch, order)
-        chosen = [self._examples[i] for i in self._plan[1][index]]
+        chosen = [self._drawn(epoch, i) for i in self._plan[1][index]]
         return collate(chosen, self._batch_size, widths=self._widths)
+
+    def _lengths(self, epoch: int) -> np.ndarray:
+        return np.array([len(self._drawn(epoch, i)) for i in range(len(self._examples))])
+
+    def _drawn(self, epoch: int, index: int) -> Example:
+        if not self._branches:
+            return self._examples[index]
+        rng = np.random.default_rng([self._seed, epoch, index])
+        return draw_branches(self._examples[index], self._branches, rng)
+
+
+def draw_branches(
+    example: Example, number: int, rng: np.random.Generator
+) -> Example:
+    """At most so many of the example's branches, and the trunk as far as they need it.
+
+    An example without branches stays what it is.
+    """
+    of = example.branch_ids
+    branches = np.unique(of[of > 0])
+    if len(branches) <= number:
+        return example
+    chosen = np.isin(of, rng.choice(branches, number, replace=False))
+    needed = example.branch_starts[chosen].max()
+    kept = chosen | ((of == 0) & (example.position_ids < needed))
+    columns = [f.name for f in dataclasses.fields(Example) if f.name != "ids"]
+    parts = {name: getattr(example, name)[kept] for name in columns}
+    return dataclasses.replace(example, **parts)
 
 
 def epoch_order(

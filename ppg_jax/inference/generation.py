@@ -19,7 +19,7 @@ from ppg_jax.inference import sampling
 from ppg_jax.inference.prefixes import Branches
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.losses import token_log_probs
-from ppg_jax.models.gpt2 import positions_of
+from ppg_jax.models.decoder import positions_of
 from ppg_jax.models.quantize import for_decoding
 
 
@@ -57,7 +57,7 @@ def generate(
     """Completes each prompt until `end_id` or `decoding.max_new_tokens`.
 
     `model` is a linen module with the methods `prefill` and `decode_step` of
-    `ppg_jax.models.gpt2.GPT2`; int [B, P], bool [B, P], keys [B] -> `Rollout`. Stops
+    `ppg_jax.models.decoder.Decoder`; int [B, P], bool [B, P], keys [B] -> `Rollout`. Stops
     early when all rows have ended. Pure; jit it with the model, the decoding and the
     ids closed over.
     """

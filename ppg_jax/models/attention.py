@@ -4,8 +4,8 @@ gets a plain mean of values, never a NaN. On an NVIDIA GPU, attention of bfloat1
 without dropout is cuDNN's, which keeps no scores (Dao et al., 2022, FlashAttention,
 https://arxiv.org/abs/2205.14135).
 
-Axes: B batch, T query tokens, S key slots, N heads, H head size; F trunks of P tokens,
-each of G rows or fewer.
+Axes: B batch, T query tokens, S key slots, N heads, K heads of keys and values (as many,
+or a divisor), H head size; F trunks of P tokens, each of G rows or fewer.
 """
 
 import functools
@@ -21,6 +21,8 @@ from ppg_jax.models.product import einsum, plain
 # Smaller blocks compute less of the upper half; larger ones are better products and
 # compile sooner.
 QUERY_BLOCK = 96
+# Queries of a decode step: one, times the query heads of a head of keys.
+FEW = 4
 
 Dropout = Callable[[jax.Array], jax.Array]
 
@@ -34,15 +36,38 @@ def attend(
 ) -> jax.Array:
     """softmax(q k / sqrt(H)) v.
 
-    [B, T, N, H], [B, S, N, H] twice, bool [B, T or 1, S] (True = may look) ->
+    [B, T, N, H], [B, S, K, H] twice, bool [B, T or 1, S] (True = may look) ->
     [B, T, N, H]. `dropout` is applied to the probabilities.
     """
     if dropout is None and _is_fused(query, key):
         return _by_cudnn(query, key, value, mask=mask, back=False)
+    if query.shape[2] > key.shape[2]:
+        rows = _fold(query, mask, key.shape[2])
+        return _unfold(attend(rows[0], key, value, rows[1], dropout), query)
     scores = einsum("btnh,bsnh->bnts", query, key)
     probs = _probabilities(scores, mask, query.shape[-1], value.dtype)
     probs = probs if dropout is None else dropout(probs)
     return einsum("bnts,bsnh->btnh", probs, value, value.dtype)
+
+
+def _fold(query, mask, heads: int) -> tuple[jax.Array, jax.Array]:
+    """The query heads of one head of keys as queries of that many more tokens.
+
+    [B, T, N, H], bool [B, T or 1, S] -> [B, T * N / K, K, H] and its mask.
+    """
+    batch, tokens, number, size = query.shape
+    group = number // heads
+    query = query.reshape(batch, tokens, heads, group, size).swapaxes(2, 3)
+    mask = jnp.broadcast_to(mask, (batch, tokens, mask.shape[2]))
+    return query.reshape(batch, -1, heads, size), jnp.repeat(mask, group, axis=1)
+
+
+def _unfold(y, query):
+    """What `_fold` made of the query, looked at, in the query's shape."""
+    batch, tokens, number, size = query.shape
+    heads = y.shape[2]
+    y = y.reshape(batch, tokens, number // heads, heads, size).swapaxes(2, 3)
+    return y.reshape(query.shape)
 
 
 def _is_fused(query, key) -> bool:
@@ -88,9 +113,12 @@ def attend_cached(
 ) -> jax.Array:
     """As `attend`, of keys and values laid out as products with few queries read them.
 
-    [B, T, N, H], [B, N, H, S], [B, N, S, H], bool [B, T, S] -> [B, T, N, H]. A decode
+    [B, T, N, H], [B, K, H, S], [B, K, S, H], bool [B, T, S] -> [B, T, N, H]. A decode
     step rearranges no cache, which would cost more than attention itself.
     """
+    if query.shape[2] > keys.shape[1]:
+        rows = _fold(query, mask, keys.shape[1])
+        return _unfold(attend_cached(rows[0], keys, values, rows[1]), query)
     scores = _cached_scores(query, keys)
     probs = _probabilities(scores, mask, query.shape[-1], values.dtype)
     return _cached_values(probs, values)
@@ -99,8 +127,8 @@ def attend_cached(
 class Shared(NamedTuple):
     """Keys and values that come before those of several rows."""
 
-    keys: jax.Array  # [F, N, H, P]
-    values: jax.Array  # [F, N, P, H]
+    keys: jax.Array  # [F, K, H, P]
+    values: jax.Array  # [F, K, P, H]
     members: jax.Array  # int32 [F, G]; rows of each; places left over hold any
     places: jax.Array  # int32 [B]; where each row is among the F * G members
 
@@ -114,10 +142,13 @@ def attend_shared(
 ) -> jax.Array:
     """As `attend_cached`, of the shared slots and then of a row's own.
 
-    [B, T, N, H], [B, N, H, S], [B, N, S, H], bool [B, T, P + S] -> [B, T, N, H]. The
+    [B, T, N, H], [B, K, H, S], [B, K, S, H], bool [B, T, P + S] -> [B, T, N, H]. The
     shared ones are read once for all rows of a trunk (Athiwaratkun et al., 2024,
     Bifurcated Attention, https://arxiv.org/abs/2403.08845).
     """
+    if query.shape[2] > keys.shape[1]:
+        rows = _fold(query, mask, keys.shape[1])
+        return _unfold(attend_shared(rows[0], shared, keys, values, rows[1]), query)
     (trunks, group), length = shared.members.shape, shared.keys.shape[-1]
     tokens, size = query.shape[1], query.shape[-1]
     multiply = _of_cached(keys)
@@ -160,18 +191,20 @@ def _of_cached(array):
 
 
 def _one_at_a_time(multiply, by_sums, a, b, tokens: int):
-    """XLA for CPUs gives a product with one query to one core, and a sum to all."""
-    if tokens > 1 or b.dtype != jnp.float32:
+    """XLA for CPUs gives a product with few queries to one core, and a sum to all."""
+    if tokens > FEW or b.dtype != jnp.float32:
         return multiply(a, b)
     return jax.lax.platform_dependent(a, b, cpu=by_sums, default=multiply)
 
 
 def _scores_by_sums(query, keys):
-    return jnp.sum(query[:, 0, :, :, None] * keys, axis=2)[:, :, None]
+    """[B, T, N, H], [B, N, H, S] -> [B, N, T, S]."""
+    return jnp.sum(query.swapaxes(1, 2)[..., None] * keys[:, :, None], axis=3)
 
 
 def _values_by_sums(probs, values):
-    return jnp.sum(probs[:, :, 0, :, None] * values, axis=2)[:, None]
+    """[B, N, T, S], [B, N, S, H] -> [B, T, N, H]."""
+    return jnp.sum(probs[..., None] * values[:, :, None], axis=3).swapaxes(1, 2)
 
 
 def _probabilities(scores, mask, head_size: int, dtype):

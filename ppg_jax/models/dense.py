@@ -1,7 +1,7 @@
 """The linear layer, with a backward pass that suits XLA's compiler for CPUs, and the
 activation behind it.
 
-Axes: R rows (all leading axes), D inputs, F outputs.
+Axes: R rows (all leading axes), D inputs, F outputs, K the rank of an adapter.
 """
 
 import functools
@@ -10,15 +10,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ppg_jax.models.product import product
+from ppg_jax.models.product import einsum, product
 from ppg_jax.models.quantize import linear
+
+LEAVES = ("lora_a", "lora_b")  # of an adapter: [D, rank], [rank, F]
 
 
 class Dense(nn.Module):
-    """x W + b: `flax.linen.Dense`, its parameters, its results and its gradients."""
+    """x W + b: `flax.linen.Dense`, its parameters, its results and its gradients.
+
+    With an adapter in its parameters (`models.adapters`), x W + b + (x A) B.
+    """
 
     features: int
     dtype: jnp.dtype = jnp.float32
+    use_bias: bool = True
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @property
@@ -30,27 +36,43 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x):
         """[..., D] -> [..., F]."""
+        rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
+        y = self._product(rows) + self._adapted(rows)
+        return y.reshape(*x.shape[:-1], self.features).astype(self.dtype)
+
+    def _product(self, rows):
         if self.has_variable("params", "weight"):
-            return _inferred(x, self.dtype, **self.variables["params"])
-        shape = (x.shape[-1], self.features)
+            given = self.variables["params"]
+            y = linear(rows, given["weight"], given.get("scale"))
+            return y + given["bias"][None] if self.use_bias else y
+        shape = (rows.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return _affine(x.astype(self.dtype), kernel, bias)
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return _affine(rows, kernel, bias)
 
-
-def _inferred(x, dtype, weight, bias, scale=None):
-    """`_affine` for inference alone, with the parameters of `models.quantize`."""
-    y = linear(x.reshape(-1, x.shape[-1]), weight, scale) + bias[None]
-    return y.reshape(*x.shape[:-1], y.shape[-1]).astype(dtype)
+    def _adapted(self, rows):
+        """What the adapter adds, 0 without one."""
+        if not self.has_variable("params", "lora_a"):
+            return 0
+        a, b = (self.get_variable("params", n).astype(rows.dtype) for n in LEAVES)
+        return einsum("rk,kf->rf", einsum("rd,dk->rk", rows, a, rows.dtype), b)
 
 
 @jax.custom_vjp
-def _affine(x, kernel, bias):
-    """Gradients of the kernel and the bias keep the float32 that they are summed in."""
-    rows = x.reshape(-1, x.shape[-1])
-    y = product("rd,df->rf", rows, kernel.astype(x.dtype), x.dtype)
-    y = y + bias.astype(x.dtype)[None]
-    return y.reshape(*x.shape[:-1], y.shape[-1])
+def _affine(rows, kernel, bias):
+    """[R, D], [D, F], [F] or None -> [R, F].
+
+    Gradients of the kernel and the bias keep the float32 that they are summed in. A
+    kernel that is smaller than the rows (`models.adapters`) is read as it is.
+    """
+    y = product("rd,df->rf", rows, _read_as(kernel, rows), rows.dtype)
+    return y if bias is None else y + bias.astype(rows.dtype)[None]
+
+
+def _read_as(kernel, rows):
+    return kernel if kernel.dtype == jnp.bfloat16 else kernel.astype(rows.dtype)
 
 
 def _forward(x, kernel, bias):
@@ -58,17 +80,18 @@ def _forward(x, kernel, bias):
 
 
 def _backward(residuals, dy):
-    x, kernel, bias = residuals
+    rows, kernel, bias = residuals
     dy = jax.lax.platform_dependent(
         dy, cpu=jax.lax.optimization_barrier, default=lambda dy: dy
     )
-    rows, columns = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    dx = product("rf,df->rd", columns, kernel.astype(x.dtype), x.dtype)
-    total = jax.lax.platform_dependent(columns, cpu=_sums_by_product, default=_sums)
+    total = None
+    if bias is not None:
+        total = jax.lax.platform_dependent(dy, cpu=_sums_by_product, default=_sums)
+        total = total.astype(bias.dtype)
     return (
-        dx.reshape(x.shape),
-        product("rd,rf->df", rows, columns, kernel.dtype),
-        total.astype(bias.dtype),
+        product("rf,df->rd", dy, _read_as(kernel, rows), rows.dtype),
+        product("rd,rf->df", rows, dy, kernel.dtype),
+        total,
     )
 
 
@@ -96,3 +119,8 @@ def gelu(x, approximate: bool):
     what a training step of DistilBERT needs besides its state.
     """
     return jax.checkpoint(functools.partial(nn.gelu, approximate=approximate))(x)
+
+
+def swiglu(gate, up):
+    """silu(gate) * up, whose backward pass needs the two alone."""
+    return jax.checkpoint(lambda gate, up: nn.silu(gate) * up)(gate, up)

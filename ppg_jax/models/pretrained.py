@@ -1,18 +1,17 @@
 """Hugging Face model folders in and out: weights, sizes and tokenizer.
 
-Three kinds come in: GPT-2 (DialoGPT too), DistilBERT, and BERT encoders of the MiniLM
-kind, which become DistilBERTs. Two go out, GPT-2 and DistilBERT, in the layout that
-`transformers` opens; `weight_map` has the names. Only safetensors files are opened: a
-pickle can run code. Parameters are float32 here and on export, whatever the file had.
+Four kinds come in: GPT-2 (DialoGPT too), Llama (SmolLM2 too), DistilBERT, and BERT
+encoders of the MiniLM kind, which become DistilBERTs. Three go out, in the layout that
+`transformers` opens; `weight_map` has the names. A Llama may also come from a GGUF file,
+and adapters from a folder of PEFT's. Parameters are float32 here and on export,
+whatever the file had.
 """
 
 import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,61 +23,114 @@ from flax import traverse_util
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json
-from ppg_jax.models import hub
+from ppg_jax.models import gguf, hub, peft
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
+from ppg_jax.models.llama import Llama, LlamaConfig
+from ppg_jax.models.tensor_files import FOLDER, Tensor, read_folder
 from ppg_jax.models.weight_map import FAMILIES, Family, weights
 
 _MODELS = {
     "gpt2": (GPT2, GPT2Config),
+    "llama": (Llama, LlamaConfig),
     "distilbert": (DistilBert, DistilBertConfig),
     "bert": (DistilBert, DistilBertConfig),
 }
 
 
-class _Tensor(NamedTuple):
-    array: np.ndarray  # float32
-    name: str  # as it stands in the file
-    file: Path
+def load(
+    path_or_hub_id,
+    *,
+    dtype=jnp.float32,
+    num_labels: int = 2,
+    seed: int = 0,
+    bases: dict | None = None,
+):
+    """A folder, a GGUF file or a name -> (linen module, float32 params, tokenizer).
 
+    Names: microsoft/DialoGPT-small, microsoft/DialoGPT-medium, gpt2 and
+    distilbert-base-uncased of the hub, each at the revision of its manifest under
+    third_party/; minilm and smollm2 of packages. dtype: compute type of the module. An
+    encoder without a classifier gets one of `num_labels` outputs, drawn from `seed`; a
+    classifier in the file has its own size.
 
-def load(path_or_hub_id, *, dtype=jnp.float32, num_labels: int = 2, seed: int = 0):
-    """A folder, a hub id or "minilm" -> (linen module, float32 params, tokenizer).
-
-    Hub ids: microsoft/DialoGPT-small, microsoft/DialoGPT-medium, gpt2 and
-    distilbert-base-uncased, each at the revision of its manifest under third_party/.
-    dtype: compute type of the module. An encoder without a classifier gets one of
-    `num_labels` outputs, drawn from `seed`; a classifier in the file has its own size.
+    A folder of adapters names its base, which is loaded, too: the parameters are those
+    of the base with adapters in them. bases: base models by name; what is in it is not
+    loaded again, so that several such trees share the arrays.
 
     Raises:
-      UserError: the folder is not a complete, sound model of a known kind.
+      UserError: it is not a complete, sound model of a known kind.
     """
-    folder = hub.locate(path_or_hub_id)
-    kind, config = _read_config(folder / "config.json")
-    tokenizer = _load_tokenizer(folder)
+    place = hub.locate(path_or_hub_id)
+    if peft.is_adapter(place):
+        return _load_adapted(place, dtype, {} if bases is None else bases)
+    file, kind, config, tensors, tokenizer = _read(place)
     if len(tokenizer) > config.vocab_size:
         raise UserError(
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens, config.json says "
+            f"{place}: the tokenizer has {len(tokenizer)} tokens, config.json says "
             f"vocab_size {config.vocab_size}; they belong to different models."
         )
     family = FAMILIES[kind]
-    file, tensors = _read_tensors(folder, family)
     _check_layers(tensors, getattr(config, family.layers), file)
-    _fold(kind, tensors, file)
-    has_head = any(map(family.in_head, tensors))
-    if family.head:
+    has_head = _fold(family, kind, config, tensors, file)
+    classifies = isinstance(config, DistilBertConfig)
+    if classifies:
         labels = _label_count(tensors) if has_head else num_labels
         config = dataclasses.replace(config, num_labels=labels)
     model = _MODELS[kind][0](config, dtype=dtype)
     params = _fill(model, family, has_head, tensors, file)
-    if family.head and not has_head:
+    if classifies and not has_head:
         first = jnp.zeros((1, config.dim))
         head = model.init(jax.random.key(seed), first, method="classify")
         params |= head["params"]
     return model, params, tokenizer
 
 
-def _check_layers(tensors: dict[str, _Tensor], layers: int, file: Path) -> None:
+def _load_adapted(folder: Path, dtype, bases: dict):
+    """The base that the folder names, with its adapters."""
+    base = peft.base_of(folder)
+    if (folder / base).is_dir():  # of the same run directory
+        base = str((folder / base).resolve())
+    if base not in bases:
+        bases[base] = load(base, dtype=dtype)
+    model, params, _ = bases[base]
+    kind = kind_of(model)
+    params = peft.read(folder, FAMILIES[kind], _layers(model), params)
+    return model.clone(dtype=dtype), params, _load_tokenizer(folder)
+
+
+def _read(place: Path):
+    """(file that is named in errors, kind, config, tensors, tokenizer) of a model."""
+    if place.suffix == ".gguf":
+        values, arrays = gguf.read(place)
+        kind, config = _config_of(values, place)
+        prefix = FAMILIES[kind].prefix
+        tensors = {
+            name.removeprefix(prefix): Tensor(array, name, place)
+            for name, array in arrays.items()
+        }
+        return place, kind, config, tensors, gguf.tokenizer(place)
+    path = place / "config.json"
+    kind, config = _config_of(read_json(path, FOLDER), path)
+    tokenizer = _load_tokenizer(place)
+    family = FAMILIES[kind]
+    file, tensors = read_folder(place, family.prefix, family.skipped)
+    return file, kind, config, tensors, tokenizer
+
+
+def kind_of(model) -> str:
+    """The `model_type` under which a model is written."""
+    kinds = {module: kind for kind, (module, _) in reversed(_MODELS.items())}
+    return kinds[type(model)]
+
+
+def module_of(config, dtype=jnp.float32):
+    """The decoder of a `GPT2Config` or a `LlamaConfig`."""
+    modules = {made_of: module for module, made_of in _MODELS.values()}
+    return modules[type(config)](config, jnp.dtype(dtype))
+
+
+def _check_layers(tensors: dict[str, Tensor], layers: int, file: Path) -> None:
     # Before the model is built in the size that config.json states.
     found = {m[0] for name in tensors if (m := re.search(r"\.\d+\.", name))}
     if len(found) != layers:
@@ -88,7 +140,7 @@ def _check_layers(tensors: dict[str, _Tensor], layers: int, file: Path) -> None:
         )
 
 
-def _label_count(tensors: dict[str, _Tensor]) -> int:
+def _label_count(tensors: dict[str, Tensor]) -> int:
     # Whatever is missing or odd about them is said by `_fill`, as of any other tensor.
     for name in ("classifier.weight", "classifier.bias"):
         if name in tensors and tensors[name].array.size:
@@ -96,24 +148,28 @@ def _label_count(tensors: dict[str, _Tensor]) -> int:
     return 1
 
 
-def _fold(kind: str, tensors: dict[str, _Tensor], file: Path) -> None:
-    """Takes out what the architecture has no place of its own for."""
-    if kind == "gpt2":
-        for name in ("lm_head.weight", "lm_head.decoder.weight"):
-            _drop_tied_head(tensors.pop(name, None), tensors.get("wte.weight"))
+def _fold(family: Family, kind: str, config, tensors, file: Path) -> bool:
+    """Takes out what the architecture has no place of its own for; whether what is
+    left has a head."""
     if kind == "bert":
         _fold_token_types(tensors, file)
+    if getattr(config, "tie_word_embeddings", bool(family.tied)):
+        table = family.modules[0].name + ".weight"
+        for name in family.tied:
+            _drop_tied_head(tensors.pop(name, None), tensors.get(table))
+        return False
+    return any(map(family.in_head, tensors))
 
 
-def _drop_tied_head(head: _Tensor | None, table: _Tensor | None) -> None:
+def _drop_tied_head(head: Tensor | None, table: Tensor | None) -> None:
     if head and table and not np.array_equal(head.array, table.array):
         raise UserError(
             f"{head.file}: tensor {head.name!r} differs from the token embedding; "
-            "GPT-2 has one matrix for both, so this is another model."
+            "the model has one matrix for both, so this is another model."
         )
 
 
-def _fold_token_types(tensors: dict[str, _Tensor], file: Path) -> None:
+def _fold_token_types(tensors: dict[str, Tensor], file: Path) -> None:
     """One text alone has token type 0 throughout: its row goes to every position."""
     name = "embeddings.token_type_embeddings.weight"
     types = tensors.pop(name, None)
@@ -139,8 +195,7 @@ def _fill(model, family: Family, has_head: bool, tensors, file: Path) -> dict:
     """Checkpoint -> params tree; empties `tensors`, or says what does not fit."""
     params, shapes = {}, _shapes(model)
     modules = family.modules + (family.head if has_head else ())
-    layers = getattr(model.config, family.layers)
-    for path, name, transposed in weights(modules, layers):
+    for path, name, transposed in weights(modules, _layers(model)):
         if name not in tensors:
             raise _missing(file, family.full_name(name))
         tensor = tensors.pop(name)
@@ -160,22 +215,21 @@ def _missing(file: Path, name: str) -> UserError:
     return UserError(f"{file}: tensor {name!r} is missing; the file is incomplete.")
 
 
-def _misshapen(tensor: _Tensor, expected: list) -> UserError:
+def _misshapen(tensor: Tensor, expected: list) -> UserError:
     return UserError(
         f"{tensor.file}: tensor {tensor.name!r} has shape {list(tensor.array.shape)}, "
         f"config.json asks for {expected}."
     )
 
 
-_FOLDER = "a model folder holds config.json, model.safetensors and tokenizer files."
-
-
-def _read_config(path: Path) -> tuple[str, GPT2Config | DistilBertConfig]:
-    values = read_json(path, _FOLDER)
+def _config_of(values: dict, path: Path):
+    """config.json -> its "model_type", and the sizes as a config of ours."""
     kind = values.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         known = ", ".join(f'"{name}"' for name in FAMILIES)
         raise UserError(f'{path}: "model_type" is {kind!r}, expected one of {known}.')
+    if kind == "llama":
+        values = _plain_rope(values, path)
     for name, expected in FAMILIES[kind].fixed.items():
         _expect(path, name, values.get(name, expected), expected)
     _, make = _MODELS[kind]
@@ -187,9 +241,22 @@ def _read_config(path: Path) -> tuple[str, GPT2Config | DistilBertConfig]:
     if values.get("n_inner") is not None and kind == "gpt2":
         _expect(path, "n_inner", values["n_inner"], 4 * settings["n_embd"])
     try:
-        return kind, make(**settings)
+        config = make(**settings)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
+    if values.get("head_dim") is not None:
+        _expect(path, "head_dim", values["head_dim"], config.head_size)
+    return kind, config
+
+
+def _plain_rope(values: dict, path: Path) -> dict:
+    """config.json with `rope_theta` at the top, where transformers 4 had it."""
+    rope = values.get("rope_parameters") or {}
+    if not isinstance(rope, dict):
+        raise UserError(f'{path}: "rope_parameters" is {rope!r}, expected an object.')
+    _expect(path, "rope_type", rope.get("rope_type", "default"), "default")
+    theta = rope.get("rope_theta", values.get("rope_theta", 1e4))
+    return values | {"rope_theta": theta}
 
 
 def _expect(path: Path, name: str, value, expected) -> None:
@@ -202,82 +269,20 @@ def _expect(path: Path, name: str, value, expected) -> None:
 def _setting(values: dict, field: dataclasses.Field, family: Family, path: Path):
     """One field of config.json: a size must be there, a rate has a default."""
     name = family.fields.get(field.name, field.name)
+    value = values.get(name, field.default)
     if field.type is int:
         value, expected = values.get(name), "a positive integer"
         sound = type(value) is int and 0 < value < 2**31
+    elif field.type is bool:
+        sound, expected = type(value) is bool, "true or false"
+    elif name in family.positive:
+        sound, expected = type(value) in (int, float) and value > 0, "a number above 0"
     else:
-        value, expected = values.get(name, field.default), "a number from 0 to below 1"
         sound = type(value) in (int, float) and 0 <= value < 1
+        expected = "a number from 0 to below 1"
     if not sound:
         raise UserError(f"{path}: {name!r} is {value!r}, expected {expected}.")
     return value
-
-
-def _read_tensors(folder: Path, family: Family) -> tuple[Path, dict[str, _Tensor]]:
-    """The file that lists the tensors, and those that matter, without their prefix."""
-    single, index = (folder / f"model.safetensors{end}" for end in ("", ".index.json"))
-    if single.is_file():
-        file, shards = single, {single: None}
-    elif index.is_file():
-        file, shards = index, _read_index(index)
-    else:
-        raise hub.no_weights(folder)
-    tensors: dict[str, _Tensor] = {}
-    for shard, listed in shards.items():
-        for tensor in _read_shard(shard, listed, family):
-            name = tensor.name.removeprefix(family.prefix)
-            if name in tensors:
-                both = f"{tensor.name!r} and {tensors[name].name!r}"
-                raise UserError(f"{shard}: tensors {both} are one and the same.")
-            tensors[name] = tensor
-    return file, tensors
-
-
-def _read_index(index: Path) -> dict[Path, set[str]]:
-    """The shards, each with the names of the tensors that it should hold."""
-    weight_map = read_json(index, _FOLDER).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise UserError(f'{index}: expected a "weight_map" of tensor and file names.')
-    shards: dict[Path, set[str]] = {}
-    for name, shard in weight_map.items():
-        if not isinstance(shard, str) or not re.fullmatch(r"\w[\w.-]*", shard):
-            raise UserError(
-                f"{index}: tensor {name!r} is said to be in {shard!r}, expected the "
-                "name of a file in this folder."
-            )
-        shards.setdefault(index.with_name(shard), set()).add(name)
-    return shards
-
-
-def _read_shard(
-    file: Path, listed: set[str] | None, family: Family
-) -> Iterator[_Tensor]:
-    """The tensors of one file; `listed` are the names that an index gives it."""
-    try:
-        with safetensors.safe_open(file, framework="numpy") as shard:
-            names = set(shard.keys())
-            for name in sorted(names ^ (names if listed is None else listed)):
-                fault = "not in the index" if name in names else "missing"
-                raise UserError(f"{file}: tensor {name!r} is {fault}.")
-            for name in sorted(names):
-                if not re.fullmatch(family.skipped, name.removeprefix(family.prefix)):
-                    yield _Tensor(_read_float32(shard, name, file), name, file)
-    except safetensors.SafetensorError as error:
-        raise UserError(
-            f"{file}: no complete safetensors file ({error}); get it again."
-        ) from None
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror or error}.") from None
-
-
-def _read_float32(shard, name: str, file: Path) -> np.ndarray:
-    kind = shard.get_slice(name).get_dtype()
-    # Each half-precision number is a float32 number too; a float64 need not be.
-    if kind not in ("F32", "F16", "BF16"):
-        raise UserError(
-            f"{file}: tensor {name!r} has type {kind}, expected F32, F16 or BF16."
-        )
-    return shard.get_tensor(name).astype(np.float32)
 
 
 def _load_tokenizer(folder: Path):
@@ -290,35 +295,48 @@ def _load_tokenizer(folder: Path):
         raise UserError(f"{folder}: the tokenizer is damaged ({reason}).") from None
 
 
-def export(model, params, tokenizer, directory) -> Path:
+def export(model, params, tokenizer, directory, base: str = "") -> Path:
     """Writes a folder that `load` and transformers open; returns its path.
 
     It appears when it is complete, in place of an older model of that name if there is
-    one. params: the float32 tree of `model`; the tensors go out bit for bit.
+    one. params: the float32 tree of `model`; the tensors go out bit for bit. Of a tree
+    with adapters these alone, as PEFT writes them; base: what `load` finds the base by.
 
     Raises:
       UserError: `directory` holds something else, or cannot be written.
       ValueError: `params` are not those of `model`.
     """
-    directory = Path(directory)
-    is_model = (directory / "config.json").is_file()
+    if base:
+        family = FAMILIES[kind_of(model)]
+        file, config = peft.WEIGHTS, peft.config_of(params, family, base)
+        tensors, name = peft.tensors_of(params, family, _layers(model)), peft.CONFIG
+    else:
+        config, tensors = _to_checkpoint(model, params, tokenizer)
+        file, name = "model.safetensors", "config.json"
+
+    def write(partial: Path) -> None:
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        (partial / name).write_text(text, encoding="utf-8")
+        safetensors.numpy.save_file(tensors, partial / file, metadata={"format": "pt"})
+        # It is made unreadable to others.
+        shutil.copymode(partial / name, partial / file)
+        tokenizer.save_pretrained(partial)
+
+    return _write_folder(Path(directory), write)
+
+
+def _write_folder(directory: Path, write) -> Path:
+    """A model folder, whole or not at all."""
+    is_model = any((directory / n).is_file() for n in ("config.json", peft.CONFIG))
     if directory.exists() and not is_model and _occupied(directory):
         raise UserError(
             f"{directory} is there already and is no model folder; name a new one."
         )
-    config, tensors = _to_checkpoint(model, params, tokenizer)
     partial = directory.with_name(f".{directory.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-        (partial / "config.json").write_text(text, encoding="utf-8")
-        file = partial / "model.safetensors"
-        safetensors.numpy.save_file(tensors, file, metadata={"format": "pt"})
-        shutil.copymode(
-            partial / "config.json", file
-        )  # it is made unreadable to others
-        tokenizer.save_pretrained(partial)
+        write(partial)
         _replace(partial, directory)
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"cannot write {directory}: {error}.") from None
@@ -340,30 +358,60 @@ def _replace(partial: Path, directory: Path) -> None:
 
 def _to_checkpoint(model, params, tokenizer) -> tuple[dict, dict[str, np.ndarray]]:
     """config.json, and the tensors under the names of transformers."""
-    kind = "gpt2" if isinstance(model, GPT2) else "distilbert"
+    kind = kind_of(model)
     family, settings = FAMILIES[kind], dataclasses.asdict(model.config)
     leaves = traverse_util.flatten_dict(params, sep="/")
     if {path: leaf.shape for path, leaf in leaves.items()} != _shapes(model):
         raise ValueError("params do not fit this model; build it with their config.")
-    modules = family.modules + family.head
+    head = () if settings.get("tie_word_embeddings") else family.head
     tensors = {}
-    for path, name, transposed in weights(modules, settings[family.layers]):
+    for path, name, transposed in weights(family.modules + head, _layers(model)):
         array = np.asarray(leaves[path], np.float32)
         # safetensors writes memory as it lies: a transposed view would come out wrong.
         array = np.ascontiguousarray(array.T if transposed else array)
         tensors[family.full_name(name)] = array
-    if kind == "gpt2":
-        settings |= {
-            "architectures": ["GPT2LMHeadModel"],
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-        }
-    else:
-        labels = [f"LABEL_{i}" for i in range(settings.pop("num_labels"))]
-        settings |= {
-            "architectures": ["DistilBertForSequenceClassification"],
-            "id2label": {str(i): label for i, label in enumerate(labels)},
-            "label2id": {label: i for i, label in enumerate(labels)},
-        }
-    settings |= {"dtype": "float32", "pad_token_id": tokenizer.pad_token_id}
+    settings |= _ARCHITECTURES[kind](settings, tokenizer)
+    settings["dtype"] = "float32"
     return {"model_type": kind} | family.fixed | settings, tensors
+
+
+def _layers(model) -> int:
+    return getattr(model.config, FAMILIES[kind_of(model)].layers)
+
+
+def _as_gpt2(settings: dict, tokenizer) -> dict:
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def _as_llama(settings: dict, tokenizer) -> dict:
+    theta = settings["rope_theta"]
+    # transformers drops the gradient of the pad token's embedding: it must not be the
+    # end token, which is learned. Nothing here reads it.
+    return _as_gpt2(settings, tokenizer) | {
+        "architectures": ["LlamaForCausalLM"],
+        "pad_token_id": None,
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+    }
+
+
+def _as_distilbert(settings: dict, tokenizer) -> dict:
+    labels = [f"LABEL_{i}" for i in range(settings.pop("num_labels"))]
+    return {
+        "architectures": ["DistilBertForSequenceClassification"],
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+# What config.json says beside the sizes.
+_ARCHITECTURES = {
+    "gpt2": _as_gpt2,
+    "llama": _as_llama,
+    "distilbert": _as_distilbert,
+}

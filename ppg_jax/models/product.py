@@ -51,18 +51,19 @@ einsum.defvjp(_einsum_forward, _einsum_backward)
 def product(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array:
     """As `einsum`, without a gradient of its own."""
     exact = a.dtype == b.dtype == jnp.float32 and not rounds()
-    if exact or jax.default_backend() != "cpu":
-        return plain(spec, a, b, dtype)
+    if exact or a.dtype == jnp.int8 or jax.default_backend() != "cpu":
+        tiles = a.dtype == jnp.int8 and jax.default_backend() == "cpu" and available()
+        return (_onednn if tiles else plain)(spec, a, b, dtype)
     if available():
         return _onednn(spec, a, b, dtype)
-    multiply = _in_float32 if a.dtype != jnp.int8 else plain
-    return multiply(spec, a, b, dtype)
+    return (_in_bfloat16 if has_bfloat16() else _in_float32)(spec, a, b, dtype)
 
 
 def rounds() -> bool:
     """Whether `product` rounds float32 operands to bfloat16 on this machine's CPU."""
     allowed = jax.config.jax_default_matmul_precision == "bfloat16"
-    return allowed and jax.default_backend() == "cpu" and available()
+    cpu = jax.default_backend() == "cpu"
+    return allowed and cpu and (available() or has_bfloat16())
 
 
 @functools.cache
@@ -88,15 +89,40 @@ def _is_right(kind, total) -> bool:
 
 
 def _has_amx() -> bool:
+    return {"amx_bf16", "amx_int8"} <= _cpu_flags()
+
+
+@functools.cache
+def has_bfloat16() -> bool:
+    """Whether this machine's CPU multiplies bfloat16 numbers, with tiles or without."""
+    return "avx512_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> set[str]:
     info = Path("/proc/cpuinfo")
-    known = info.read_text() if info.exists() else ""
-    return " amx_bf16" in known and " amx_int8" in known
+    lines = info.read_text().splitlines() if info.exists() else []
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def plain(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array:
     """As `product`, by XLA, which rounds no float32 on a CPU."""
     total = jnp.int32 if a.dtype == jnp.int8 else jnp.float32
     return jnp.einsum(spec, a, b, preferred_element_type=total).astype(dtype)
+
+
+def _in_bfloat16(spec, a, b, dtype):
+    """By XLA, which uses `avx512_bf16` for matrices of that type, twice as fast as
+    float32, but not where the sum is over the first axes of both, and for batches of
+    matrices not at all.
+    """
+    left, right, out = _axes(spec)
+    if len(out) > 2:
+        return _in_float32(spec, a, b, dtype)
+    a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    if left[0] == right[0] and left[0] not in out:
+        a = jax.lax.optimization_barrier(jnp.moveaxis(a, 0, -1))
+        spec = f"{left[1:]}{left[0]},{right}->{out}"
+    return plain(spec, a, b, dtype)
 
 
 def _in_float32(spec, a, b, dtype):

@@ -14,6 +14,8 @@ _LEAVES = {
     "norm": (("scale", "weight", False), ("bias", "bias", False)),
     "conv1d": (("kernel", "weight", False), ("bias", "bias", False)),
     "linear": (("kernel", "weight", True), ("bias", "bias", False)),
+    "matrix": (("kernel", "weight", True),),
+    "scale": (("scale", "weight", False),),
 }
 
 
@@ -43,10 +45,12 @@ class Family:
     skipped: str  # pattern of tensors that hold no parameter of this architecture
     fixed: dict[str, object]  # what config.json must say, or leave out
     fields: dict[str, str] = dataclasses.field(default_factory=dict)  # ours -> theirs
-    head: tuple[Module, ...] = ()  # absent from a checkpoint of the encoder alone
+    head: tuple[Module, ...] = ()  # absent from a checkpoint of the body alone
+    tied: tuple[str, ...] = ()  # names of the head where it is the token embedding
+    positive: tuple[str, ...] = ()  # numbers of config.json that may be 1 or more
 
     def in_head(self, name: str) -> bool:
-        """Whether a tensor (name without prefix) belongs to the classifier."""
+        """Whether a tensor (name without prefix) belongs to the head."""
         return name.rpartition(".")[0] in {module.name for module in self.head}
 
     def full_name(self, name: str) -> str:
@@ -73,6 +77,24 @@ _GPT2 = (
     Module("h_{}/mlp/c_fc", "h.{}.mlp.c_fc", "conv1d"),
     Module("h_{}/mlp/c_proj", "h.{}.mlp.c_proj", "conv1d"),
     Module("ln_f", "ln_f", "norm"),
+)
+_LLAMA = (
+    Module("embed_tokens", "embed_tokens", "embedding"),
+    *(
+        Module(f"layers_{{}}/{path}", f"layers.{{}}.{path.replace('/', '.')}", kind)
+        for path, kind in (
+            ("input_layernorm", "scale"),
+            ("self_attn/q_proj", "matrix"),
+            ("self_attn/k_proj", "matrix"),
+            ("self_attn/v_proj", "matrix"),
+            ("self_attn/o_proj", "matrix"),
+            ("post_attention_layernorm", "scale"),
+            ("mlp/gate_proj", "matrix"),
+            ("mlp/up_proj", "matrix"),
+            ("mlp/down_proj", "matrix"),
+        )
+    ),
+    Module("norm", "norm", "scale"),
 )
 _EMBEDDINGS = (
     Module("embeddings/word_embeddings", "embeddings.word_embeddings", "embedding"),
@@ -133,6 +155,22 @@ FAMILIES = {
             "scale_attn_by_inverse_layer_idx": False,
             "add_cross_attention": False,
         },
+        tied=("lm_head.weight", "lm_head.decoder.weight"),
+    ),
+    "llama": Family(
+        modules=_LLAMA,
+        layers="num_hidden_layers",
+        prefix="model.",
+        skipped=r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
+        fixed={
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
+            "rope_scaling": None,
+        },
+        head=(Module("lm_head", "lm_head", "matrix"),),
+        tied=("lm_head.weight",),
+        positive=("rope_theta",),
     ),
     "distilbert": Family(
         modules=_DISTILBERT,

@@ -11,6 +11,7 @@ takes instances one by one.
 
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,8 +30,10 @@ from ppg_jax.data.prompts import Example, PromptConfig, Prompts
 from ppg_jax.data.retrieval import TOLD, told_sentences
 from ppg_jax.errors import UserError
 from ppg_jax.inference.scoring import Scorer, mean_nll, target_log_probs
-from ppg_jax.models import hub, pretrained
-from ppg_jax.models.gpt2 import GPT2, GPT2Config, resize_vocabulary
+from ppg_jax.models import adapters, hub, peft, pretrained
+from ppg_jax.models.decoder import Decoder, resize_vocabulary
+from ppg_jax.models.gpt2 import GPT2Config
+from ppg_jax.models.llama import LlamaConfig
 from ppg_jax.training import loop
 from ppg_jax.training.best import KEPT, BestState
 from ppg_jax.training.train_state import (
@@ -56,6 +59,9 @@ class Config:
     "bpe:SIZE" or a folder; empty takes that of `init`.
     init: a folder or hub id to start from; empty starts from scratch with `model`.
     init_stage: instead, a stage of the same run directory to start from.
+    adapter_rank: of low-rank adapters, which are trained in place of the weights that
+    it starts from; 0 trains all. branches: persona targets of a dialogue that a pass
+    learns, drawn anew each epoch; 0 is all.
     batch_size: dialogues or instances, after `batching`. micro_batches: parts the
     gradient is summed over. widths: how many padded lengths the batches have.
     validation_dialogues: the first so many; 0 is all. keep: which weights become the
@@ -71,10 +77,12 @@ class Config:
     partner_persona: str = "gold"
     init: str = ""
     init_stage: str = ""
-    model: GPT2Config = GPT2Config()
+    model: GPT2Config | LlamaConfig = GPT2Config()
+    adapter_rank: int = 0
     dtype: str = "float32"  # that it computes in; its weights are float32
     dropout: bool = True  # the model's own rates, or none
     batching: str = "dialogue"  # one pass for all instances of one, or "instance"
+    branches: int = 0
     batch_size: int = 4
     micro_batches: int = 1
     widths: int = 8
@@ -105,6 +113,7 @@ class Config:
         require_positive(self, "batch_size", "micro_batches", "widths", "log_every")
         require_positive(self, "epochs")
         require_count(self, "patience", "validation_dialogues")
+        require_count(self, "adapter_rank", "branches")
         if self.evaluate_every <= 0 and (self.keep == "best" or self.patience):
             raise ValueError(
                 f"evaluate_every={self.evaluate_every} is never, but keep='best' and "
@@ -117,6 +126,16 @@ class Config:
             )
         if self.init and self.init_stage:
             raise ValueError("init and init_stage are both given; leave one empty.")
+        if self.adapter_rank and not (self.init or self.init_stage):
+            raise ValueError(
+                f"adapter_rank={self.adapter_rank} adapts what training starts from; "
+                "give init or init_stage."
+            )
+        if self.branches and (self.task, self.batching) != ("persona", "dialogue"):
+            raise ValueError(
+                f'branches={self.branches} is for task="persona" with '
+                'batching="dialogue"; leave it 0.'
+            )
         if self.task == "dialogue" and self.batching == "instance":
             raise ValueError('task="dialogue" is not learned by batching="instance".')
         if self.batch_size % self.micro_batches:
@@ -161,22 +180,26 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
     prompts = Prompts(tokenizer, config.prompts)
     model, params = initial(config, tokenizer, first.pop())
     learned = checked_examples(config, prompts, splits, "train")
-    batches = Batches(learned, config.batch_size, config.seed, config.widths)
+    batches = Batches(
+        learned, config.batch_size, config.seed, config.widths, config.branches
+    )
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     tx = make_optimizer(config.optimizer, steps)
     train_step = make_train_step(
         model, tx, config.micro_batches, config.seed, config.dropout
     )
     valid = checked_examples(config, prompts, splits, "valid")
-    measure = make_measure(config, model, valid)
+    learning, base = adapters.split(params)
+    rounded = adapters.frozen(base)
+    measure = make_measure(config, model, rounded, valid)
 
     def take_step(state: BestState, step: int):
-        trained, metrics = train_step(state.training, batches(step))
+        trained, metrics = train_step(state.training, rounded, batches(step))
         return state.replace(training=trained), metrics
 
     parameters = sum(p.size for p in jax.tree.leaves(params))
-    state = [BestState.create(params, tx, config.keep)]
-    del params
+    state = [BestState.create(learning, tx, config.keep)]
+    del params, learning
     state = loop.train(
         config.name,
         folder,
@@ -188,22 +211,29 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
         make_evaluate(config, measure),
         lambda state: state.best.given_up(config.patience),
     )
-    kept, params = state.kept
-    pretrained.export(model, params, tokenizer, folder / "model")
+    kept, learned = state.kept
+    params = adapters.join(learned, base)
+    base = base_of(config, folder)
+    pretrained.export(model, params, tokenizer, folder / "model", base)
     return {
         "steps": int(state.step),
         "kept_step": kept,
         "stopped_because": state.best.given_up(config.patience) or "all updates done",
         "parameters": parameters,
-        "valid_ppl": float(np.exp(measure(params))),
+        "trained_parameters": sum(p.size for p in jax.tree.leaves(learned)),
+        "valid_ppl": float(np.exp(measure(learned))),
         "params_sha256": params_sha256(params),
     }
 
 
-def make_measure(config: Config, model, valid: Sequence[Example]):
-    """params -> NLL of `valid`, in nats per token."""
+def make_measure(config: Config, model, base: dict, valid: Sequence[Example]):
+    """What is trained of the parameters -> NLL of `valid`, in nats per token."""
     scorer = Scorer(model, widths=config.widths)
-    return lambda params: mean_nll(scorer(params, valid).values())
+
+    def measure(learned: dict) -> float:
+        return mean_nll(scorer(adapters.join(learned, base), valid).values())
+
+    return measure
 
 
 def make_evaluate(config: Config, measure: Callable[[dict], float]):
@@ -236,34 +266,66 @@ def start_of(config: Config, workdir: Path):
     if not source:
         return None
     model, params, _ = pretrained.load(source)
-    if not isinstance(model, GPT2):
-        raise UserError(f"{source} is no GPT-2; {config.name} starts from one.")
+    if not isinstance(model, Decoder):
+        raise UserError(f"{source} is no GPT-2 or Llama; {config.name} starts from one.")
     return model, params
 
 
+def base_of(config: Config, folder: Path) -> str:
+    """What the model's folder of adapters names as their base; "" for a whole model."""
+    if not config.adapter_rank:
+        return ""
+    started = folder.with_name(config.init_stage) / "model"
+    if config.init:
+        return config.init
+    if peft.is_adapter(started):
+        return peft.base_of(started)
+    return os.path.relpath(started, folder / "model")
+
+
 def initial(config: Config, tokenizer, start):
-    """(model, params): `start` with a row for each token, or fresh from the seed.
+    """(model, params): `start` with a row for each token, or fresh from the seed; with
+    adapters if the config has them, with those of `start` merged into it if not.
 
     Raises UserError if a prompt of full length does not fit into the model.
     """
-    params = None
+    model, params = start or (pretrained.module_of(config.model), None)
+    size = len(tokenizer)
     if start:
-        model, params = start
-        missing = len(tokenizer) - model.config.vocab_size
-        if missing > 0:
-            params = resize_vocabulary(params, len(tokenizer))
-        vocab_size = max(len(tokenizer), model.config.vocab_size)
-        sizes = dataclasses.replace(model.config, vocab_size=vocab_size)
-    else:
-        sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
+        size = max(size, model.config.vocab_size)
+    if start and size > model.config.vocab_size:
+        if config.adapter_rank:
+            raise UserError(
+                f"{config.name}: the tokenizer has {size} tokens, its base "
+                f"{model.config.vocab_size}, and adapters add no rows; give "
+                "adapter_rank=0, or prompts.style=text."
+            )
+        params = resize_vocabulary(params, size)
+    sizes = dataclasses.replace(model.config, vocab_size=size)
     longest = config.prompts.max_length
     if longest > sizes.n_positions:
         raise UserError(
             f"prompts.max_length={longest} is more than the {sizes.n_positions} "
             f"positions of the model of {config.name}; lower it or raise n_positions."
         )
-    model = GPT2(sizes, jnp.dtype(config.dtype))
-    return model, initial_params(model, config.seed) if params is None else params
+    model = pretrained.module_of(sizes, config.dtype)
+    if params is None:
+        params = initial_params(model, config.seed)
+    return model, adapted(config, params)
+
+
+def adapted(config: Config, params: dict) -> dict:
+    """The parameters with the adapters that the config asks for, or without any."""
+    if not config.adapter_rank:
+        return adapters.merge(params)
+    if not adapters.has(params):
+        return adapters.add(params, config.adapter_rank, config.seed)
+    if adapters.rank(params) != config.adapter_rank:
+        raise UserError(
+            f"{config.name}: adapter_rank={config.adapter_rank}, but {config.init_stage}"
+            f" has adapters of rank {adapters.rank(params)}; give that rank."
+        )
+    return params
 
 
 def checked_examples(config: Config, prompts: Prompts, splits, split: str):
@@ -315,7 +377,9 @@ def partner_tokens(config: Config, prompts: Prompts, source) -> list[int] | None
 
 
 def make_train_step(model, tx, micro_batches: int, seed: int, dropout: bool):
-    """(state, batch) -> (state, metrics), jitted; the state is donated.
+    """(state, base, batch) -> (state, metrics), jitted; the state is donated.
+
+    The state's parameters are what is trained, `base` the others (`models.adapters`).
 
     The loss is the mean over all targets of the batch, however it is cut into parts.
     """
@@ -324,16 +388,21 @@ def make_train_step(model, tx, micro_batches: int, seed: int, dropout: bool):
         log_probs = target_log_probs(model, params, batch, rng if dropout else None)
         return -jnp.sum(log_probs, where=batch.target_mask)
 
-    def part_of(batch, rng, params):
-        return jax.value_and_grad(summed_nll)(params, batch, rng)
+    def part_of(batch, rng, learned, base):
+        return jax.value_and_grad(
+            lambda learned: summed_nll(adapters.join(learned, base), batch, rng)
+        )(learned)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def train_step(state: TrainState, batch):
+    def train_step(state: TrainState, base: dict, batch):
         # A key derived from the step makes a resumed run repeat the original one, so
         # the checkpoint does not have to carry a PRNG state.
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         nll, grads = accumulate(
-            functools.partial(part_of, params=state.params), batch, rng, micro_batches
+            functools.partial(part_of, learned=state.params, base=base),
+            batch,
+            rng,
+            micro_batches,
         )
         targets = jnp.sum(batch.target_mask)
         grads = jax.tree.map(lambda g: g / targets, grads)

@@ -14,7 +14,7 @@ from ppg_jax.inference.generation import generate, generate_branches, row_keys, 
 from ppg_jax.inference.generator import Generator, _fetch_each
 from ppg_jax.inference.prefixes import branches_of, families, pad_left
 from ppg_jax.inference.sampling import Decoding
-from ppg_jax.models.gpt2 import positions_of
+from ppg_jax.models.decoder import positions_of
 from tests import models_for_tests as small
 
 END, PAD = 0, 9

@@ -20,7 +20,7 @@ from ppg_jax.models.attention import (
     attend_cached,
     attend_shared,
 )
-from ppg_jax.models.gpt2 import as_cached
+from ppg_jax.models.decoder import as_cached
 
 ROOT = Path(__file__).resolve().parents[2]
 FUSED = [

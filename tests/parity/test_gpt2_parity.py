@@ -13,7 +13,8 @@ from ppg_jax.inference.generator import Generator  # noqa: E402
 from ppg_jax.inference.sampling import Decoding  # noqa: E402
 from ppg_jax.losses import cross_entropy, token_log_probs  # noqa: E402
 from ppg_jax.models import pretrained  # noqa: E402
-from ppg_jax.models.gpt2 import GPT2, Block, causal_mask  # noqa: E402
+from ppg_jax.models.decoder import Pass, causal_mask  # noqa: E402
+from ppg_jax.models.gpt2 import GPT2, Block  # noqa: E402
 from tests.parity import oracle  # noqa: E402
 
 SIZES = {
@@ -80,10 +81,10 @@ def test_each_layer(pair):
     with torch.no_grad(), oracle.recorded(theirs.transformer.h) as calls:
         run_torch(theirs, tokens, mask)
     assert len(calls) == model.config.n_layer
-    block = jax.jit(Block(model.config, jnp.float32).apply, static_argnums=(3, 4, 5))
+    block = jax.jit(Block(model.config, jnp.float32).apply)
     for layer, (x, expected) in enumerate(calls):
         weights = {"params": params[f"h_{layer}"]}
-        y, _ = block(weights, x, causal_mask(mask), None, None, True)
+        y, _ = block(weights, x, Pass(causal_mask(mask)))
         assert np.abs(y - expected)[mask].max() <= 1e-5
 
 

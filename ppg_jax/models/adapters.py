@@ -1,0 +1,114 @@
+"""Low-rank adapters (Hu et al., 2021, LoRA, https://arxiv.org/abs/2106.09685).
+
+A linear layer with an adapter holds "lora_a" [D, K] and "lora_b" [K, F] beside its
+kernel [D, F] and computes x W + (x A) B. Only the two are trained; everything else is
+the base, whose arrays any number of trees share. PEFT's factor alpha / K is part of B
+here, so that alpha is K.
+
+Axes: D inputs, F outputs, K the rank.
+"""
+
+import hashlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppg_jax.models import product
+from ppg_jax.models.dense import LEAVES
+
+
+def add(params: dict, rank: int, seed: int) -> dict:
+    """The tree with a new adapter at each linear layer of its blocks.
+
+    A is uniform in +-1 / sqrt(D), drawn from the seed and the layer's name; B is 0, so
+    nothing changes yet.
+    """
+
+    def walk(tree, path):
+        if not isinstance(tree, dict):
+            return tree
+        made = {name: walk(part, f"{path}/{name}") for name, part in tree.items()}
+        # The head, if it has a kernel, lies at the top of the tree.
+        if "kernel" in tree and path.count("/") > 1:
+            number = hashlib.sha256(f"{seed}{path}".encode()).digest()
+            rng = np.random.default_rng(list(number))
+            inputs, outputs = tree["kernel"].shape
+            a = rng.uniform(-1, 1, (inputs, rank)) / np.sqrt(inputs)
+            made["lora_a"] = jnp.asarray(a, jnp.float32)
+            made["lora_b"] = jnp.zeros((rank, outputs), jnp.float32)
+        return made
+
+    return walk(params, "")
+
+
+def has(params: dict) -> bool:
+    """Whether any layer has an adapter."""
+    return any(
+        name in LEAVES or (isinstance(part, dict) and has(part))
+        for name, part in params.items()
+    )
+
+
+def split(params: dict) -> tuple[dict, dict]:
+    """(what is trained, the rest): the adapters and the base, or all and {}."""
+    if not has(params):
+        return params, {}
+    return _only(params, True), _only(params, False)
+
+
+def _only(tree: dict, adapters: bool) -> dict:
+    kept = {}
+    for name, part in tree.items():
+        if isinstance(part, dict):
+            part = _only(part, adapters)
+            if part:
+                kept[name] = part
+        elif (name in LEAVES) == adapters:
+            kept[name] = part
+    return kept
+
+
+def join(trained: dict, base: dict) -> dict:
+    """What `split` has parted; no array is copied."""
+    joined = dict(base)
+    for name, part in trained.items():
+        both = isinstance(part, dict) and isinstance(base.get(name), dict)
+        joined[name] = join(part, base[name]) if both else part
+    return joined
+
+
+def merge(params: dict) -> dict:
+    """The tree with its adapters added to the kernels: W + A B."""
+    made = {
+        name: merge(part) if isinstance(part, dict) else part
+        for name, part in params.items()
+        if name not in LEAVES
+    }
+    if "lora_a" in params:
+        a, b = (params[name] for name in LEAVES)
+        made["kernel"] = params["kernel"] + jnp.matmul(a, b, precision="highest")
+    return made
+
+
+def frozen(base: dict) -> dict:
+    """The base for training beside it: kernels are rounded once where products would
+    do it in each update (`product.rounds`).
+    """
+    if not product.rounds():
+        return base
+    return {
+        name: frozen(part)
+        if isinstance(part, dict)
+        else part.astype(jnp.bfloat16)
+        if name == "kernel"
+        else part
+        for name, part in base.items()
+    }
+
+
+def rank(params: dict) -> int:
+    """Of the adapters, which are all alike; 0 without any."""
+    leaves = jax.tree_util.tree_leaves_with_path(split(params)[0])
+    ranks = {a.shape[1] for path, a in leaves if path[-1].key == "lora_a"}
+    return max(ranks, default=0)

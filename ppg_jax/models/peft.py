@@ -1,0 +1,150 @@
+"""Folders of low-rank adapters as the package `peft` writes and opens them.
+
+adapter_config.json         what the adapters are, and the base that they belong to
+adapter_model.safetensors   base_model.model.NAME.lora_A.weight [K, D] and lora_B [F, K]
+
+PEFT multiplies B by lora_alpha / K (by lora_alpha / sqrt(K) with "use_rslora"). Here the
+factor is part of B (`models.adapters`), and what is written has lora_alpha = K.
+
+Axes: D inputs, F outputs, K the rank.
+"""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from ppg_jax.errors import UserError
+from ppg_jax.files import read_json
+from ppg_jax.models import adapters
+from ppg_jax.models.tensor_files import read_file
+from ppg_jax.models.weight_map import Family, weights
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_THEIRS = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
+_FOLDER = "a folder of adapters holds adapter_config.json, as PEFT writes it."
+# What an adapter of ours has not, and the value that says so; absent is as good.
+_PLAIN = {
+    "peft_type": "LORA",
+    "bias": "none",
+    "use_dora": False,
+    "modules_to_save": None,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "layer_replication": None,
+    "trainable_token_indices": None,
+    "lora_bias": False,
+}
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds adapters and no whole model."""
+    return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def base_of(folder: Path) -> str:
+    """What the folder's adapters belong to; UserError if it says nothing."""
+    base = read_json(folder / CONFIG, _FOLDER).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise UserError(
+            f"{folder / CONFIG}: base_model_name_or_path is {base!r}; write the name "
+            "or the folder of the model that the adapters belong to."
+        )
+    return base
+
+
+def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
+    """The base's tree with the folder's adapters in it.
+
+    Raises UserError for adapters of another kind, or that do not fit.
+    """
+    path, file = folder / CONFIG, folder / WEIGHTS
+    values = read_json(path, _FOLDER)
+    for name, plain in _PLAIN.items():
+        if (values.get(name) or plain) != plain:
+            raise UserError(
+                f"{path}: {name!r} is {values[name]!r}, and only plain LoRA is known "
+                f"({plain!r}); merge it into its base with PEFT."
+            )
+    scale = _scale(values, path)
+    if not file.is_file():
+        raise UserError(f"{file} is missing; put the adapters' weights there.")
+    tensors = {tensor.name: tensor.array for tensor in read_file(file)}
+    leaves = {}
+    shapes = {
+        place: kernel.shape
+        for place, kernel in traverse_util.flatten_dict(base, sep="/").items()
+    }
+    for module, name in _names(family, layers):
+        pair = [tensors.pop(f"{name}.{_THEIRS[leaf]}", None) for leaf in _THEIRS]
+        if pair == [None, None]:
+            continue
+        if any(a is None for a in pair):
+            raise UserError(f"{file}: {name} has one of lora_A and lora_B only.")
+        a, b = (np.ascontiguousarray(array.T) for array in pair)
+        inputs, outputs = shapes[f"{module}/kernel"]
+        if not (a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]) or (
+            (a.shape[0], b.shape[1]) != (inputs, outputs)
+        ):
+            told = f"{list(pair[0].shape)} and {list(pair[1].shape)}"
+            raise UserError(
+                f"{file}: {name} has adapters of the shapes {told}, its base asks for "
+                f"[K, {inputs}] and [{outputs}, K]."
+            )
+        leaves[f"{module}/lora_a"] = jnp.asarray(a)
+        leaves[f"{module}/lora_b"] = jnp.asarray(b * np.float32(scale))
+    for name in tensors:
+        raise UserError(f"{file}: tensor {name!r} has no place in the base's model.")
+    if not leaves:
+        raise UserError(f"{file} holds no adapters.")
+    return adapters.join(traverse_util.unflatten_dict(leaves, sep="/"), base)
+
+
+def _scale(values: dict, path: Path) -> float:
+    """The factor of B A."""
+    rank, alpha = values.get("r"), values.get("lora_alpha")
+    for name, value in [("r", rank), ("lora_alpha", alpha)]:
+        if type(value) not in (int, float) or not value > 0:
+            raise UserError(
+                f"{path}: {name!r} is {value!r}, expected a number above 0."
+            )
+    return alpha / (rank**0.5 if values.get("use_rslora") else rank)
+
+
+def _names(family: Family, layers: int):
+    """(module in the tree, its name in PEFT's file) of each linear layer."""
+    for path, name, _ in weights(family.modules, layers):
+        module, _, leaf = path.rpartition("/")
+        if leaf == "kernel":
+            yield module, _PREFIX + family.full_name(name.removesuffix(".weight"))
+
+
+def config_of(params: dict, family: Family, base: str) -> dict:
+    """adapter_config.json of a tree with adapters."""
+    linear = [m for m in family.modules if m.kind in ("conv1d", "matrix", "linear")]
+    rank = adapters.rank(params)
+    return _PLAIN | {
+        "base_model_name_or_path": base,
+        "fan_in_fan_out": any(m.kind == "conv1d" for m in linear),
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "r": rank,
+        "target_modules": sorted({m.name.rpartition(".")[2] for m in linear}),
+        "task_type": "CAUSAL_LM",
+        "use_rslora": False,
+    }
+
+
+def tensors_of(params: dict, family: Family, layers: int) -> dict[str, np.ndarray]:
+    """adapter_model.safetensors of a tree with adapters."""
+    leaves = traverse_util.flatten_dict(params, sep="/")
+    return {
+        f"{name}.{theirs}": np.ascontiguousarray(np.asarray(leaves[place]).T)
+        for module, name in _names(family, layers)
+        for leaf, theirs in _THEIRS.items()
+        if (place := f"{module}/{leaf}") in leaves
+    }

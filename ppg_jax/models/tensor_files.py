@@ -1,0 +1,93 @@
+"""safetensors files of a model folder, whole or in shards, as float32 arrays by name.
+
+Only safetensors are opened: a pickle can run code.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import safetensors
+
+from ppg_jax.errors import UserError
+from ppg_jax.files import read_json
+from ppg_jax.models import hub
+
+FOLDER = "a model folder holds config.json, model.safetensors and tokenizer files."
+
+
+class Tensor(NamedTuple):
+    array: np.ndarray  # float32
+    name: str  # as it stands in the file
+    file: Path
+
+
+def read_folder(
+    folder: Path, prefix: str, skipped: str
+) -> tuple[Path, dict[str, Tensor]]:
+    """The file that lists the tensors, and those that matter, without their prefix."""
+    single, index = (folder / f"model.safetensors{end}" for end in ("", ".index.json"))
+    if single.is_file():
+        file, shards = single, {single: None}
+    elif index.is_file():
+        file, shards = index, _read_index(index)
+    else:
+        raise hub.no_weights(folder)
+    tensors: dict[str, Tensor] = {}
+    for shard, listed in shards.items():
+        for tensor in read_file(shard, prefix, skipped, listed):
+            name = tensor.name.removeprefix(prefix)
+            if name in tensors:
+                both = f"{tensor.name!r} and {tensors[name].name!r}"
+                raise UserError(f"{shard}: tensors {both} are one and the same.")
+            tensors[name] = tensor
+    return file, tensors
+
+
+def _read_index(index: Path) -> dict[Path, set[str]]:
+    """The shards, each with the names of the tensors that it should hold."""
+    weight_map = read_json(index, FOLDER).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise UserError(f'{index}: expected a "weight_map" of tensor and file names.')
+    shards: dict[Path, set[str]] = {}
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or not re.fullmatch(r"\w[\w.-]*", shard):
+            raise UserError(
+                f"{index}: tensor {name!r} is said to be in {shard!r}, expected the "
+                "name of a file in this folder."
+            )
+        shards.setdefault(index.with_name(shard), set()).add(name)
+    return shards
+
+
+def read_file(
+    file: Path, prefix: str = "", skipped: str = "", listed: set[str] | None = None
+) -> Iterator[Tensor]:
+    """The tensors of one file; `listed` are the names that an index gives it."""
+    try:
+        with safetensors.safe_open(file, framework="numpy") as shard:
+            names = set(shard.keys())
+            for name in sorted(names ^ (names if listed is None else listed)):
+                fault = "not in the index" if name in names else "missing"
+                raise UserError(f"{file}: tensor {name!r} is {fault}.")
+            for name in sorted(names):
+                if not re.fullmatch(skipped, name.removeprefix(prefix)):
+                    yield Tensor(_read_float32(shard, name, file), name, file)
+    except safetensors.SafetensorError as error:
+        raise UserError(
+            f"{file}: no complete safetensors file ({error}); get it again."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror or error}.") from None
+
+
+def _read_float32(shard, name: str, file: Path) -> np.ndarray:
+    kind = shard.get_slice(name).get_dtype()
+    # Each half-precision number is a float32 number too; a float64 need not be.
+    if kind not in ("F32", "F16", "BF16"):
+        raise UserError(
+            f"{file}: tensor {name!r} has type {kind}, expected F32, F16 or BF16."
+        )
+    return shard.get_tensor(name).astype(np.float32)
