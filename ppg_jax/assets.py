@@ -116,7 +116,7 @@ def download(
     """
     target = Path(folder) / file.name
     if target.exists():
-        if _agrees(target, file):
+        if agrees(target, file):
             return target
         message = f"{target} is not the file of {file.url}; remove it and run again."
         raise UserError(message)
@@ -125,7 +125,7 @@ def download(
         part.parent.mkdir(parents=True, exist_ok=True)
         _require_space(part, file)
         _fetch(file, part, progress or (lambda done, total: None))
-        if not _agrees(part, file):
+        if not agrees(part, file):
             part.unlink()
             raise UserError(
                 f"{file.url} does not have the size and SHA-256 of the manifest "
@@ -137,7 +137,8 @@ def download(
     return target
 
 
-def _agrees(path, file) -> bool:
+def agrees(path: Path, file: File) -> bool:
+    """Whether what lies at `path` has the size and SHA-256 of the manifest."""
     if path.stat().st_size != file.bytes:
         return False
     with path.open("rb") as stream:

@@ -43,6 +43,7 @@ PLACES = (
 # module knows.
 ADDRESSES = {
     "flax.linen": ("ppg_jax.models.",),
+    "gguf": ("ppg_jax.models.gguf",),
     "orbax": ("ppg_jax.training.checkpoint",),
     "transformers": ("ppg_jax.data.tokenization", "ppg_jax.benchmark.pytorch"),
     "torch": ("ppg_jax.benchmark.pytorch", "ppg_jax.benchmark.products"),

