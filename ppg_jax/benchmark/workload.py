@@ -231,7 +231,7 @@ def count(job: Job) -> int:
 def write_generator(size: str, tokenizer_source: str, folder: Path) -> str:
     """A GPT-2 with random weights and a real vocabulary, as a model folder."""
     width, layers, heads = GPT2_SIZES[size]
-    tokenizer = load_tokenizer(hub.locate(tokenizer_source))
+    tokenizer = pretrained.load_tokenizer(tokenizer_source)
     config = GPT2Config(
         vocab_size=len(tokenizer), n_embd=width, n_layer=layers, n_head=heads
     )
@@ -241,7 +241,7 @@ def write_generator(size: str, tokenizer_source: str, folder: Path) -> str:
 def write_critic(size: str, tokenizer_source: str, folder: Path) -> str:
     """A DistilBERT classifier with random weights and a real vocabulary."""
     width, layers, heads = DISTILBERT_SIZES[size]
-    tokenizer = load_tokenizer(hub.locate(tokenizer_source))
+    tokenizer = pretrained.load_tokenizer(tokenizer_source)
     config = DistilBertConfig(
         vocab_size=len(tokenizer),
         dim=width,

@@ -120,12 +120,17 @@ def train_wordpiece(texts, vocab_size: int):
 
 
 def load_or_train(
-    spec: str, folder: Path, texts, corpus_sha256: str, special=(), locate=Path
+    spec: str,
+    folder: Path,
+    texts,
+    corpus_sha256: str,
+    special=(),
+    load=load_tokenizer,
 ):
     """The tokenizer that `spec` names, kept in `folder`, for a run to be repeated with.
 
     spec: "bpe:SIZE" or "wordpiece:SIZE" trains one on `texts` (a function that returns
-    them); anything else is what `locate` turns into a folder. special: tokens to add.
+    them); anything else is what `load` makes a tokenizer of. special: tokens to add.
     Raises UserError if `folder` was made from another spec, corpus or special tokens.
     """
     made_from = {"spec": spec, "corpus_sha256": corpus_sha256}
@@ -143,7 +148,7 @@ def load_or_train(
     kind, _, size = spec.partition(":")
     train = {"bpe": train_byte_level_bpe, "wordpiece": train_wordpiece}.get(kind)
     if train is None:
-        tokenizer = load_tokenizer(locate(spec))
+        tokenizer = load(spec)
         if special:
             tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
     elif not size.isdigit():
@@ -161,7 +166,13 @@ def load_or_train(
     return load_tokenizer(folder)
 
 
-def of_run(spec: str, folder: Path, train: Sequence[Dialogue], special=(), locate=Path):
+def of_run(
+    spec: str,
+    folder: Path,
+    train: Sequence[Dialogue],
+    special=(),
+    load=load_tokenizer,
+):
     """`load_or_train` on the dialogues, for the stages of a run directory to share."""
 
     def texts():
@@ -170,7 +181,7 @@ def of_run(spec: str, folder: Path, train: Sequence[Dialogue], special=(), locat
             yield from dialogue.self_persona + dialogue.partner_persona
 
     digest = corpus.fingerprint(train)
-    return load_or_train(spec, folder, texts, digest, special, locate)
+    return load_or_train(spec, folder, texts, digest, special, load)
 
 
 def sha256(tokenizer) -> str:

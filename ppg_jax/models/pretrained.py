@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from ppg_jax.data.tokenization import load_tokenizer
+from ppg_jax.data import tokenization
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json
 from ppg_jax.models import gguf, hub, peft
@@ -96,7 +96,7 @@ def _load_adapted(folder: Path, dtype, bases: dict):
     model, params, _ = bases[base]
     kind = kind_of(model)
     params = peft.read(folder, FAMILIES[kind], _layers(model), params)
-    return model.clone(dtype=dtype), params, _load_tokenizer(folder)
+    return model.clone(dtype=dtype), params, _of_folder(folder)
 
 
 def _read(place: Path):
@@ -112,10 +112,16 @@ def _read(place: Path):
         return place, kind, config, tensors, gguf.tokenizer(place)
     path = place / "config.json"
     kind, config = _config_of(read_json(path, FOLDER), path)
-    tokenizer = _load_tokenizer(place)
+    tokenizer = _of_folder(place)
     family = FAMILIES[kind]
     file, tensors = read_folder(place, family.prefix, family.skipped)
     return file, kind, config, tensors, tokenizer
+
+
+def load_tokenizer(path_or_hub_id):
+    """The tokenizer alone of what `load` loads; UserError if it is missing or damaged."""
+    place = hub.locate(path_or_hub_id)
+    return gguf.tokenizer(place) if place.suffix == ".gguf" else _of_folder(place)
 
 
 def kind_of(model) -> str:
@@ -285,9 +291,9 @@ def _setting(values: dict, field: dataclasses.Field, family: Family, path: Path)
     return value
 
 
-def _load_tokenizer(folder: Path):
+def _of_folder(folder: Path):
     try:
-        return load_tokenizer(folder)
+        return tokenization.load_tokenizer(folder)
     except UserError:
         raise
     except Exception as error:  # the tokenizers library raises plain Exceptions

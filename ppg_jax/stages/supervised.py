@@ -30,7 +30,7 @@ from ppg_jax.data.prompts import Example, PromptConfig, Prompts
 from ppg_jax.data.retrieval import TOLD, told_sentences
 from ppg_jax.errors import UserError
 from ppg_jax.inference.scoring import Scorer, mean_nll, target_log_probs
-from ppg_jax.models import adapters, hub, peft, pretrained
+from ppg_jax.models import adapters, peft, pretrained
 from ppg_jax.models.decoder import Decoder, resize_vocabulary
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.models.llama import LlamaConfig
@@ -254,7 +254,7 @@ def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
         Path(workdir) / "tokenizer",
         train,
         config.prompts.special_tokens,
-        hub.locate,
+        pretrained.load_tokenizer,
     )
 
 
