@@ -119,10 +119,12 @@ def _in_bfloat16(spec, a, b, dtype):
     if len(out) > 2:
         return _in_float32(spec, a, b, dtype)
     a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
-    if left[0] == right[0] and left[0] not in out:
-        a = jax.lax.optimization_barrier(jnp.moveaxis(a, 0, -1))
-        spec = f"{left[1:]}{left[0]},{right}->{out}"
-    return plain(spec, a, b, dtype)
+    if left[0] == right[0]:
+        if a.size > b.size:
+            (left, a), (right, b) = (right, b), (left, a)
+        # Without the barrier, XLA makes the transpose a part of the product again.
+        a, left = jax.lax.optimization_barrier(a.T), left[::-1]
+    return plain(f"{left},{right}->{out}", a, b, dtype)
 
 
 def _in_float32(spec, a, b, dtype):
