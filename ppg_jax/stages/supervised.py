@@ -228,7 +228,8 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
 
 def make_measure(config: Config, model, base: dict, valid: Sequence[Example]):
     """What is trained of the parameters -> NLL of `valid`, in nats per token."""
-    scorer = Scorer(model, widths=config.widths)
+    rows = config.batch_size // config.micro_batches  # what memory has room for
+    scorer = Scorer(model, rows, config.widths)
 
     def measure(learned: dict) -> float:
         return mean_nll(scorer(adapters.join(learned, base), valid).values())
