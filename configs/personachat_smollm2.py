@@ -39,7 +39,9 @@ def get_config():
         evaluate_every=400,
         checkpoint_every=50,
     )
-    response = dataclasses.replace(persona, name="response", task="response", branches=0)
+    response = dataclasses.replace(
+        persona, name="response", task="response", branches=0
+    )
     judge = critic.Config(
         name="critic",
         data=data,

@@ -26,7 +26,7 @@ from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.errors import UserError
-from ppg_jax.models import hub, pretrained
+from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
 from ppg_jax.training.train_state import OptimizerConfig, initial_params

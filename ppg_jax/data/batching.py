@@ -176,7 +176,8 @@ class Batches:
         self._plan: tuple[int, list[np.ndarray]] = (-1, [])
         lengths = self._lengths(0)
         # What another epoch draws may be longer.
-        lengths[np.argmax(lengths)] = max(map(len, examples))
+        longest = max(longest_drawn(e, branches) for e in examples)
+        lengths[np.argmax(lengths)] = longest
         self._widths = best_widths(lengths, widths)
 
     @property
@@ -194,7 +195,9 @@ class Batches:
         return collate(chosen, self._batch_size, widths=self._widths)
 
     def _lengths(self, epoch: int) -> np.ndarray:
-        return np.array([len(self._drawn(epoch, i)) for i in range(len(self._examples))])
+        return np.array(
+            [len(self._drawn(epoch, i)) for i in range(len(self._examples))]
+        )
 
     def _drawn(self, epoch: int, index: int) -> Example:
         if not self._branches:
@@ -203,9 +206,16 @@ class Batches:
         return draw_branches(self._examples[index], self._branches, rng)
 
 
-def draw_branches(
-    example: Example, number: int, rng: np.random.Generator
-) -> Example:
+def longest_drawn(example: Example, branches: int) -> int:
+    """Tokens of the example with its longest branches, so many; 0: with all."""
+    of = example.branch_ids
+    tokens = np.bincount(of)
+    if not branches or len(tokens) - 1 <= branches:
+        return len(example)
+    return int(tokens[0] + np.sort(tokens[1:])[-branches:].sum())
+
+
+def draw_branches(example: Example, number: int, rng: np.random.Generator) -> Example:
     """At most so many of the example's branches, and the trunk as far as they need it.
 
     An example without branches stays what it is.

@@ -80,7 +80,6 @@ def byte_level_bpe(
         Tokenizer,
         decoders,
         models,
-        normalizers,
         pre_tokenizers,
     )
     from transformers import PreTrainedTokenizerFast

@@ -9,12 +9,12 @@ Axes: D inputs, F outputs, K the rank.
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax.models import product
 from ppg_jax.models.dense import LEAVES
 
 
@@ -91,20 +91,17 @@ def merge(params: dict) -> dict:
     return made
 
 
-def frozen(base: dict) -> dict:
-    """The base for training beside it: kernels are rounded once where products would
-    do it in each update (`product.rounds`).
-    """
-    if not product.rounds():
-        return base
-    return {
-        name: frozen(part)
-        if isinstance(part, dict)
-        else part.astype(jnp.bfloat16)
-        if name == "kernel"
-        else part
-        for name, part in base.items()
-    }
+def parted(trees: Sequence[dict], prepare: Callable[[dict], dict]) -> list[tuple]:
+    """`split` of each tree, with its base prepared; one that several share, once."""
+    made: dict[tuple, dict] = {}
+    parts = []
+    for tree in trees:
+        learned, base = split(tree)
+        arrays = tuple(map(id, jax.tree.leaves(base)))
+        if arrays not in made:
+            made[arrays] = prepare(base) if base else {}
+        parts.append((learned, made[arrays]))
+    return parts
 
 
 def rank(params: dict) -> int:

@@ -24,7 +24,7 @@ from ppg_jax.models.attention import (
     attend_shared,
 )
 from ppg_jax.models.product import einsum
-from ppg_jax.models.quantize import linear, lookup
+from ppg_jax.models.quantize import linear, lookup, table_of
 
 
 @flax.struct.dataclass
@@ -123,7 +123,12 @@ def look(query, key, value, pass_: Pass, cache, read, dtype, dropout=None):
         query, mask = at_tokens(query, read), at_tokens(mask, read)
     if cache is None:
         look_at = attend_back if read is None else attend
-        y = look_at(*(a.astype(dtype) for a in (query, key, value)), mask, dropout)
+        if dropout is None:
+            # Its probabilities are most of what a pass over many tokens would keep for
+            # its gradient, and computing them again is sooner than reading them.
+            look_at = jax.checkpoint(look_at)
+        operands = (a.astype(dtype) for a in (query, key, value))
+        y = look_at(*operands, mask, *filter(None, [dropout]))
         return y.reshape(*y.shape[:2], -1), (key, value)
     keys, values, shared = cache
     key, value = as_cached(key, value)
@@ -284,15 +289,6 @@ class Decoder(nn.Module):
             last = i == len(self.blocks) - 1
             x, layers[i] = block(x, pass_, layers[i], read if last else None)
         return self.last_norm(x), layers
-
-
-# Names of the token embedding in the families' trees.
-TABLES = ("wte", "embed_tokens")
-
-
-def table_of(params: dict) -> str:
-    """The name of the token embedding in a decoder's tree."""
-    return next(name for name in TABLES if name in params)
 
 
 def resize_vocabulary(params, size: int):

@@ -64,15 +64,10 @@ class Dense(nn.Module):
 def _affine(rows, kernel, bias):
     """[R, D], [D, F], [F] or None -> [R, F].
 
-    Gradients of the kernel and the bias keep the float32 that they are summed in. A
-    kernel that is smaller than the rows (`models.adapters`) is read as it is.
+    Gradients of the kernel and the bias keep the float32 that they are summed in.
     """
-    y = product("rd,df->rf", rows, _read_as(kernel, rows), rows.dtype)
+    y = product("rd,df->rf", rows, kernel.astype(rows.dtype), rows.dtype)
     return y if bias is None else y + bias.astype(rows.dtype)[None]
-
-
-def _read_as(kernel, rows):
-    return kernel if kernel.dtype == jnp.bfloat16 else kernel.astype(rows.dtype)
 
 
 def _forward(x, kernel, bias):
@@ -89,7 +84,7 @@ def _backward(residuals, dy):
         total = jax.lax.platform_dependent(dy, cpu=_sums_by_product, default=_sums)
         total = total.astype(bias.dtype)
     return (
-        product("rf,df->rd", dy, _read_as(kernel, rows), rows.dtype),
+        product("rf,df->rd", dy, kernel.astype(rows.dtype), rows.dtype),
         product("rd,rf->df", rows, dy, kernel.dtype),
         total,
     )

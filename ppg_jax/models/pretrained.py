@@ -2,13 +2,14 @@
 
 Four kinds come in: GPT-2 (DialoGPT too), Llama (SmolLM2 too), DistilBERT, and BERT
 encoders of the MiniLM kind, which become DistilBERTs. Three go out, in the layout that
-`transformers` opens; `weight_map` has the names. A Llama may also come from a GGUF file,
-and adapters from a folder of PEFT's. Parameters are float32 here and on export,
+`transformers` opens; `weight_map` has the names. A Llama may also come from a GGUF
+file, and adapters from a folder of PEFT's. Parameters are float32 here and on export,
 whatever the file had.
 """
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -86,11 +87,18 @@ def load(
     return model, params, tokenizer
 
 
+def base_of(folder: Path) -> str:
+    """What `load` finds the base of a folder's adapters by; "" of a whole model."""
+    if not peft.is_adapter(folder):
+        return ""
+    base = peft.base_of(folder)
+    # A stage of the same run directory is named from the folder on.
+    return str((folder / base).resolve()) if (folder / base).is_dir() else base
+
+
 def _load_adapted(folder: Path, dtype, bases: dict):
     """The base that the folder names, with its adapters."""
-    base = peft.base_of(folder)
-    if (folder / base).is_dir():  # of the same run directory
-        base = str((folder / base).resolve())
+    base = base_of(folder)
     if base not in bases:
         bases[base] = load(base, dtype=dtype)
     model, params, _ = bases[base]
@@ -119,7 +127,7 @@ def _read(place: Path):
 
 
 def load_tokenizer(path_or_hub_id):
-    """The tokenizer alone of what `load` loads; UserError if it is missing or damaged."""
+    """The tokenizer alone of what `load` loads; UserError if it has none."""
     place = hub.locate(path_or_hub_id)
     return gguf.tokenizer(place) if place.suffix == ".gguf" else _of_folder(place)
 
@@ -312,7 +320,12 @@ def export(model, params, tokenizer, directory, base: str = "") -> Path:
       UserError: `directory` holds something else, or cannot be written.
       ValueError: `params` are not those of `model`.
     """
+    directory = Path(directory)
     if base:
+        # Of the same run directory, which may be moved.
+        run = directory.resolve().parent.parent
+        near = Path(base).is_dir() and Path(base).resolve().is_relative_to(run)
+        base = os.path.relpath(base, directory) if near else base
         family = FAMILIES[kind_of(model)]
         file, config = peft.WEIGHTS, peft.config_of(params, family, base)
         tensors, name = peft.tensors_of(params, family, _layers(model)), peft.CONFIG
@@ -328,7 +341,7 @@ def export(model, params, tokenizer, directory, base: str = "") -> Path:
         shutil.copymode(partial / name, partial / file)
         tokenizer.save_pretrained(partial)
 
-    return _write_folder(Path(directory), write)
+    return _write_folder(directory, write)
 
 
 def _write_folder(directory: Path, write) -> Path:

@@ -14,6 +14,9 @@ Activations stay as they are; a product rounds its rows to the type of the weigh
 Axes: R rows, D inputs, F outputs.
 """
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -21,10 +24,17 @@ from ppg_jax.errors import UserError
 from ppg_jax.models import product
 
 WEIGHTS = ("float32", "bfloat16", "int8")
+# Names of the token embedding in the trees of the decoders' families.
+TABLES = ("wte", "embed_tokens")
+
+
+def table_of(params: dict) -> str:
+    """The name of the token embedding in a decoder's tree; "" without one."""
+    return next((name for name in TABLES if name in params), "")
 
 
 def for_inference(model, params: dict, weights: str) -> tuple:
-    """(model, params) of a `GPT2` as they answer soonest with weights of that type.
+    """(model, params) of a `Decoder` as they answer soonest with weights of that type.
 
     On a CPU only the weights get smaller (`quantize`); on a GPU all is bfloat16 then.
 
@@ -37,8 +47,8 @@ def for_inference(model, params: dict, weights: str) -> tuple:
 
 
 def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
-    """The tree of a `GPT2` with its linear layers and token embedding in that type, for
-    inference alone; float32 ones as `for_decoding` has them for the compute type.
+    """The tree of a `Decoder` with its linear layers and token embedding in that type,
+    for inference alone; float32 ones as `for_decoding` has them for the compute type.
 
     "kernel" [D, F] becomes "weight" [F, D], and so does "embedding" [V, D] if it gets
     smaller; int8 ones have a "scale", float32 [F], beside them.
@@ -58,8 +68,16 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
 
 
 def _smaller(params, weights):
-    table = _weight(params["wte"]["embedding"], weights)
-    return _by_output(params, weights) | {"wte": table}
+    name = table_of(params)
+    table = _weight(params[name]["embedding"], weights)
+    return _by_output(params, weights) | {name: table}
+
+
+def frozen_for(model) -> Callable[[dict], dict]:
+    """What makes a base ready for its adapters to be trained, once: as decoding reads
+    it, so that sampling needs no second copy. Its weights have no gradient then.
+    """
+    return jax.jit(functools.partial(for_decoding, dtype=model.dtype))
 
 
 def for_decoding(params: dict, dtype) -> dict:
@@ -76,9 +94,10 @@ def for_decoding(params: dict, dtype) -> dict:
         params = _by_output(params, dtype)
     else:
         params = _kernels_as(params, dtype)
-    table = params.get("wte", {})
+    name = table_of(params)
+    table = params.get(name, {})
     if "embedding" in table and "weight" not in table and dtype != jnp.float32:
-        params = params | {"wte": table | _weight(table["embedding"], dtype)}
+        params = params | {name: table | _weight(table["embedding"], dtype)}
     return params
 
 
@@ -129,7 +148,7 @@ def linear(
     [R, D], [F, D], float32 [F] of int8 weights -> float32 [R, F].
     """
     if scale is None:
-        return product.product("rd,fd->rf", rows.astype(weight.dtype), weight)
+        return product.einsum("rd,fd->rf", rows.astype(weight.dtype), weight)
     rows, row_scale = to_int8(rows)
     y = product.product("rd,fd->rf", rows, weight, jnp.int32)
     return y.astype(jnp.float32) * row_scale[:, None] * scale[None]

@@ -6,6 +6,7 @@ Axes: B instances.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -16,6 +17,7 @@ from ppg_jax.inference.generation import Rollout
 from ppg_jax.inference.sampling import Decoding, filter_logits
 from ppg_jax.inference.scoring import target_logits
 from ppg_jax.losses import entropy, kl_divergence, reinforce_loss, token_log_probs
+from ppg_jax.models import adapters
 from ppg_jax.rl.rollouts import branched, completed, update_batch
 from ppg_jax.training.best import Best
 from ppg_jax.training.train_state import TrainState, accumulate
@@ -48,29 +50,42 @@ class ReinforceState:
     step: jax.Array  # int32; updates done
     persona: TrainState
     response: TrainState
-    best: Best  # of {"persona": params, "response": params}
+    best: Best  # of {"persona": .., "response": ..}, what is trained of each
     first: dict  # the metrics of the first validation, before any update
     last: dict  # those of the newest
 
 
-@dataclasses.dataclass(frozen=True)
-class Policies:
-    """The two models and their supervised weights, the reference of the KL."""
+class Policy(NamedTuple):
+    """A model, its supervised weights as far as they are trained, which are the
+    reference of the KL, and the others, which policies may share (`models.adapters`).
+    """
 
-    persona_model: object
-    response_model: object
-    persona_params: dict
-    response_params: dict
+    model: object
+    learned: dict
+    base: dict
+
+    def params(self, learned: dict) -> dict:
+        """All weights, with those learned so far."""
+        return adapters.join(learned, self.base)
 
 
-def _terms(names, logits, model, reference, batch, tokens) -> dict[str, jax.Array]:
+class Policies(NamedTuple):
+    """Both generators."""
+
+    persona: Policy
+    response: Policy
+
+
+def _terms(names, logits, policy: Policy, batch, tokens) -> dict[str, jax.Array]:
     """KL to the reference and entropy, those named: sums over a part of an update, per
     target token of the whole.
     """
     values = {}
     if "kl" in names:
         # Of the whole distributions: two truncated ones may share no support.
-        values["kl"] = kl_divergence(logits, target_logits(model, reference, batch))
+        reference = policy.params(policy.learned)
+        before = target_logits(policy.model, reference, batch)
+        values["kl"] = kl_divergence(logits, before)
     if "entropy" in names:
         values["entropy"] = entropy(logits)
     mask = batch.target_mask
@@ -78,21 +93,21 @@ def _terms(names, logits, model, reference, batch, tokens) -> dict[str, jax.Arra
 
 
 def _make_loss(objective: Objective):
-    """(params, part, model, reference) -> (loss, metrics) of a part of an update.
+    """(learned, part, policy) -> (loss, metrics) of a part of an update.
 
     part: a batch, each target's advantage, and the target tokens of the whole update.
     """
     decoding, paid = objective.decoding, objective.paid
 
-    def loss(params, part, model, reference):
+    def loss(learned, part, policy: Policy):
         batch, advantage, tokens = part
-        logits = target_logits(model, params, batch)
+        logits = target_logits(policy.model, policy.params(learned), batch)
         sampled = filter_logits(logits, decoding, batch.targets)
         log_probs = token_log_probs(sampled, batch.targets)
         value = reinforce_loss(
             log_probs, batch.target_mask, advantage, objective.batch_size
         )
-        terms = _terms(paid, logits, model, reference, batch, tokens)
+        terms = _terms(paid, logits, policy, batch, tokens)
         value += sum(paid[name] * term for name, term in terms.items())
         return value, {"loss": value} | terms
 
@@ -100,19 +115,19 @@ def _make_loss(objective: Objective):
 
 
 def _make_measure(names: Sequence[str]):
-    """(model, params, batch, reference) -> the `_terms` named; jitted.
+    """(model, learned, batch, (reference, base)) -> the `_terms` named; jitted.
 
     A program of its own, row by row: within that of the gradient they would take its
     memory at every update, and few are watched.
     """
 
     @functools.partial(jax.jit, static_argnums=0)
-    def measure(model, params, batch, reference):
-        tokens = jnp.sum(batch.target_mask)
+    def measure(model, learned, batch, weights):
+        tokens, policy = jnp.sum(batch.target_mask), Policy(model, *weights)
 
         def terms(part, _):
-            logits = target_logits(model, params, part)
-            return _terms(names, logits, model, reference, part, tokens)
+            logits = target_logits(model, policy.params(learned), part)
+            return _terms(names, logits, policy, part, tokens)
 
         return accumulate(terms, batch, jax.random.key(0), len(batch.tokens))
 
@@ -120,18 +135,17 @@ def _make_measure(names: Sequence[str]):
 
 
 def _make_improve(objective: Objective, tx):
-    """(model, parts, state, batch, advantage, reference) -> (state, metrics); jitted,
-    the state is donated.
+    """(model, parts, state, batch, advantage, (reference, base)) -> (state, metrics);
+    jitted, the state is donated.
     """
     loss = _make_loss(objective)
 
     @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
-    def improve(model, parts, state: TrainState, batch, advantage, reference):
-        tokens = jnp.sum(batch.target_mask)
+    def improve(model, parts, state: TrainState, batch, advantage, weights):
+        tokens, policy = jnp.sum(batch.target_mask), Policy(model, *weights)
 
         def gradient(rows, _):
-            part = (*rows, tokens)
-            return jax.grad(loss, has_aux=True)(state.params, part, model, reference)
+            return jax.grad(loss, has_aux=True)(state.params, (*rows, tokens), policy)
 
         grads, metrics = accumulate(
             gradient, (batch, advantage), jax.random.key(0), parts
@@ -152,26 +166,22 @@ def make_update(objective: Objective, policies: Policies, tx):
     """
     free = [name for name in ("entropy", "kl") if name not in objective.paid]
     measure, improve = _make_measure(free), _make_improve(objective, tx)
-    policy = {
-        "persona": (policies.persona_model, policies.persona_params),
-        "response": (policies.response_model, policies.response_params),
-    }
 
     def update(state: ReinforceState, prompted, rollouts, advantages, watch: bool):
         states, metrics = {}, {}
         examples = branched(prompted, rollouts[0]), completed(rollouts[1])
-        for i, name in enumerate(policy):
+        for i, name in enumerate(Policies._fields):
             states[name] = getattr(state, name)
             if name in objective.trained:
-                model, reference = policy[name]
+                model, *weights = policies[i]
                 batch, shares, parts = _scored(
                     objective, examples[i], rollouts[i], advantages[i]
                 )
                 told = dict.fromkeys(free, 0.0)
                 if watch and free:
-                    told = measure(model, states[name].params, batch, reference)
+                    told = measure(model, states[name].params, batch, weights)
                 states[name], learned = improve(
-                    model, parts, states[name], batch, shares, reference
+                    model, parts, states[name], batch, shares, weights
                 )
                 told |= learned
                 metrics |= {f"{name}_{k}": v for k, v in told.items()}

@@ -28,14 +28,14 @@ class Validator:
     """
 
     def __init__(
-        self, name: str, prompts: Prompts, subset, models: tuple, criterion: str
+        self, name: str, prompts: Prompts, subset, policies: Policies, criterion: str
     ):
-        """name: of the stage. subset: instances. models: of persona and response.
+        """name: of the stage. subset: instances.
 
         criterion: of `CRITERIA`, what the best policies have least of.
         """
-        self.subset, self.prompts = subset, prompts
-        persona_model, response_model = models
+        self.subset, self.prompts, self._policies = subset, prompts, policies
+        persona_model, response_model = policies.persona.model, policies.response.model
         greedy = Decoding(prompts.config.max_persona_tokens)
         self._generate = Generator(
             persona_model, greedy, prompts.end_id, batch_size=64, bucket=128
@@ -65,20 +65,25 @@ class Validator:
         print(f"{self._name}: {told}", file=sys.stderr)
         return state, metrics
 
-    def measure(self, persona_params, response_params) -> dict[str, float]:
-        """NLL in nats per token of gold personas and gold responses; Distinct-2."""
-        prompts, subset = self.prompts, self.subset
+    def measure(self, persona: dict, response: dict) -> dict[str, float]:
+        """NLL in nats per token of gold personas and gold responses; Distinct-2.
+
+        persona, response: what each policy has learned.
+        """
+        prompts, subset, policies = self.prompts, self.subset, self._policies
+        persona_params = policies.persona.params(persona)
+        response_params = policies.response.params(response)
         rows = [prompts.persona_prompt(instance) for instance in subset]
         personas = self._generate(persona_params, rows)
         examples = [
             prompts.response_example(i, prompts.generated_persona(p.tokens))
             for i, p in zip(subset, personas, strict=True)
         ]
-        response = self._response_scorer(response_params, examples)
-        persona = self._persona_scorer(persona_params, self._persona_examples)
+        responses = self._response_scorer(response_params, examples)
+        gold = self._persona_scorer(persona_params, self._persona_examples)
         return {
-            "response_nll": mean_nll(response.values()),
-            "persona_nll": mean_nll(persona.values()),
+            "response_nll": mean_nll(responses.values()),
+            "persona_nll": mean_nll(gold.values()),
             "persona_distinct_2": distinct(
                 [prompts.text(p.tokens) for p in personas], 2
             ),
@@ -90,10 +95,10 @@ def initial_state(policies: Policies, tx) -> ReinforceState:
     unknown = {name: jnp.full((), jnp.inf) for name in MEASURED}
     return ReinforceState(
         step=jnp.zeros((), jnp.int32),
-        persona=TrainState.create(copied(policies.persona_params), tx),
-        response=TrainState.create(copied(policies.response_params), tx),
+        persona=TrainState.create(copied(policies.persona.learned), tx),
+        response=TrainState.create(copied(policies.response.learned), tx),
         best=Best.create(
-            {"persona": policies.persona_params, "response": policies.response_params}
+            {"persona": policies.persona.learned, "response": policies.response.learned}
         ),
         first=unknown,
         last=unknown,

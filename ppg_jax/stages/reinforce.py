@@ -31,10 +31,17 @@ from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.generation import row_keys
 from ppg_jax.inference.sampling import Decoding
-from ppg_jax.models import pretrained
+from ppg_jax.models import adapters, pretrained
+from ppg_jax.models.quantize import frozen_for
 from ppg_jax.rl.rewards import BASELINES, REWARDS, Payment, advantages_of
 from ppg_jax.rl.rollouts import make_sampler, prompts_of
-from ppg_jax.rl.update import Objective, Policies, ReinforceState, make_update
+from ppg_jax.rl.update import (
+    Objective,
+    Policies,
+    Policy,
+    ReinforceState,
+    make_update,
+)
 from ppg_jax.rl.validation import (
     CRITERIA,
     Validator,
@@ -178,6 +185,8 @@ class Inputs:
 
     splits: dict[str, Sequence[Dialogue]]
     policies: Policies
+    sums: dict[str, str]  # SHA-256 of the weights of each of the three
+    bases: tuple[str, str]  # of each policy's adapters; "" of whole models
     tokenizer: object
     critic: Critic
 
@@ -200,30 +209,37 @@ def run(config: Config, workdir: Path) -> dict:
 
 def _load(config: Config, workdir: Path) -> Inputs:
     splits = corpus.load_splits(config.data)
-    persona_model, persona, tokenizer = load_stage(config, workdir, config.persona)
-    response_model, response, _ = load_stage(config, workdir, config.response)
+    stages = [run_dir.finished_stage(workdir, getattr(config, p)) for p in POLICIES]
+    known: dict = {}
+    models, trees, tokenizers = zip(
+        *(
+            pretrained.load(stage / "model", dtype=jnp.dtype(config.dtype), bases=known)
+            for stage in stages
+        ),
+        strict=True,
+    )
     critic = Critic.load(run_dir.finished_stage(workdir, config.critic) / "model")
-    policies = Policies(persona_model, response_model, persona, response)
-    return Inputs(splits, policies, tokenizer, critic)
-
-
-def load_stage(config: Config, workdir: Path, name: str):
-    """(model, params, tokenizer) of a finished stage."""
-    folder = run_dir.finished_stage(workdir, name) / "model"
-    return pretrained.load(folder, dtype=jnp.dtype(config.dtype))
+    parts = adapters.parted(trees, frozen_for(models[0]))
+    policies = Policies(*map(Policy, models, *zip(*parts, strict=True)))
+    learned = {
+        f"{n} generator": p.learned for n, p in zip(POLICIES, policies, strict=True)
+    }
+    return Inputs(
+        splits,
+        policies,
+        {n: params_sha256(p) for n, p in (learned | {"critic": critic.params}).items()},
+        tuple(pretrained.base_of(stage / "model") for stage in stages),
+        tokenizers[0],
+        critic,
+    )
 
 
 def _read(config: Config, workdir: Path, inputs: Inputs) -> dict[str, str]:
     """What the stage reads, by SHA-256; refuses stages of other data or prompts."""
-    weights = {
-        "persona generator": inputs.policies.persona_params,
-        "response generator": inputs.policies.response_params,
-        "critic": inputs.critic.params,
-    }
     data = run_dir.sums_of(inputs.splits, "train", "valid")
     for name in (config.persona, config.response, config.critic):
         run_dir.agree(workdir / name, config, data, "prompts")
-    return {name: params_sha256(p) for name, p in weights.items()} | data
+    return inputs.sums | data
 
 
 def _train(config: Config, folder: Path, inputs: Inputs) -> ReinforceState:
@@ -235,36 +251,37 @@ def _train(config: Config, folder: Path, inputs: Inputs) -> ReinforceState:
     )
     updates = config.updates or batches.steps_per_epoch
     tx = make_optimizer(config.optimizer, updates)
-    models = policies.persona_model, policies.response_model
     subset = subset_of(splits["valid"], config.validation_instances, config.seed)
     return loop.train(
         config.name,
         folder,
         initial_state(policies, tx),  # named nowhere: a checkpoint's takes its place
-        _make_step(config, inputs, prompts, batches, tx, updates),
+        _make_step(config, inputs.critic, policies, prompts, batches, tx, updates),
         loop.Schedule(
             updates, config.log_every, config.checkpoint_every, config.evaluate_every
         ),
-        Validator(config.name, prompts, subset, models, config.criterion),
+        Validator(config.name, prompts, subset, policies, config.criterion),
         finished(config.patience),
     )
 
 
-def _make_step(config: Config, inputs: Inputs, prompts: Prompts, batches, tx, updates):
+def _make_step(
+    config: Config, critic: Critic, policies: Policies, prompts, batches, tx, updates
+):
     """(state, step) -> (state, metrics): sample, judge, update."""
-    policies, end_id = inputs.policies, prompts.end_id
-    models = policies.persona_model, policies.response_model
-    sample = make_sampler(models, config.prompts, config.decodings, end_id)
+    persona, response = policies
+    models = persona.model, response.model
+    sample = make_sampler(models, config.prompts, config.decodings, prompts.end_id)
     update = make_update(config.objective, policies, tx)
 
     def take_step(state: ReinforceState, step: int):
         chosen = batches(step)
         keys = row_keys(config.seed, step * config.batch_size + np.arange(len(chosen)))
         prompted = prompts_of(prompts, chosen)
-        rollouts = jax.device_get(
-            sample(state.persona.params, state.response.params, prompted, keys)
-        )
-        judged = advantages_of(config.payment, inputs.critic, prompts, rollouts, chosen)
+        now = persona.params(state.persona.params)
+        then = response.params(state.response.params)
+        rollouts = jax.device_get(sample(now, then, prompted, keys))
+        judged = advantages_of(config.payment, critic, prompts, rollouts, chosen)
         watch = (step + 1) % config.log_every == 0 or step + 1 == updates
         state, metrics = update(state, prompted, rollouts, judged.advantages, watch)
         return state, judged.metrics | metrics
@@ -272,15 +289,14 @@ def _make_step(config: Config, inputs: Inputs, prompts: Prompts, batches, tx, up
     return take_step
 
 
-def _export(inputs: Inputs, name: str, params: dict, folder: Path) -> None:
+def _export(inputs: Inputs, name: str, learned: dict, folder: Path) -> None:
     """Both policies as NAME_persona and NAME_response."""
-    models = {
-        "persona": inputs.policies.persona_model,
-        "response": inputs.policies.response_model,
-    }
-    for policy, model in models.items():
+    for policy, given, base in zip(
+        POLICIES, inputs.policies, inputs.bases, strict=True
+    ):
         target = folder / f"{name}_{policy}"
-        pretrained.export(model, params[policy], inputs.tokenizer, target)
+        params = learned[policy]
+        pretrained.export(given.model, params, inputs.tokenizer, target, base)
 
 
 def _result(config: Config, state: ReinforceState) -> dict:

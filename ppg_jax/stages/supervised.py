@@ -11,7 +11,6 @@ takes instances one by one.
 
 import dataclasses
 import functools
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,10 +29,11 @@ from ppg_jax.data.prompts import Example, PromptConfig, Prompts
 from ppg_jax.data.retrieval import TOLD, told_sentences
 from ppg_jax.errors import UserError
 from ppg_jax.inference.scoring import Scorer, mean_nll, target_log_probs
-from ppg_jax.models import adapters, peft, pretrained
+from ppg_jax.models import adapters, pretrained
 from ppg_jax.models.decoder import Decoder, resize_vocabulary
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.models.llama import LlamaConfig
+from ppg_jax.models.quantize import frozen_for
 from ppg_jax.training import loop
 from ppg_jax.training.best import KEPT, BestState
 from ppg_jax.training.train_state import (
@@ -189,12 +189,11 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
         model, tx, config.micro_batches, config.seed, config.dropout
     )
     valid = checked_examples(config, prompts, splits, "valid")
-    learning, base = adapters.split(params)
-    rounded = adapters.frozen(base)
-    measure = make_measure(config, model, rounded, valid)
+    ((learning, ready),) = adapters.parted([params], frozen_for(model))
+    measure = make_measure(config, model, ready, valid)
 
     def take_step(state: BestState, step: int):
-        trained, metrics = train_step(state.training, rounded, batches(step))
+        trained, metrics = train_step(state.training, ready, batches(step))
         return state.replace(training=trained), metrics
 
     parameters = sum(p.size for p in jax.tree.leaves(params))
@@ -212,9 +211,8 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
         lambda state: state.best.given_up(config.patience),
     )
     kept, learned = state.kept
-    params = adapters.join(learned, base)
     base = base_of(config, folder)
-    pretrained.export(model, params, tokenizer, folder / "model", base)
+    pretrained.export(model, learned, tokenizer, folder / "model", base)
     return {
         "steps": int(state.step),
         "kept_step": kept,
@@ -222,7 +220,7 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
         "parameters": parameters,
         "trained_parameters": sum(p.size for p in jax.tree.leaves(learned)),
         "valid_ppl": float(np.exp(measure(learned))),
-        "params_sha256": params_sha256(params),
+        "params_sha256": params_sha256(learned),
     }
 
 
@@ -268,7 +266,9 @@ def start_of(config: Config, workdir: Path):
         return None
     model, params, _ = pretrained.load(source)
     if not isinstance(model, Decoder):
-        raise UserError(f"{source} is no GPT-2 or Llama; {config.name} starts from one.")
+        raise UserError(
+            f"{source} is no GPT-2 or Llama; {config.name} starts from one."
+        )
     return model, params
 
 
@@ -276,12 +276,10 @@ def base_of(config: Config, folder: Path) -> str:
     """What the model's folder of adapters names as their base; "" for a whole model."""
     if not config.adapter_rank:
         return ""
-    started = folder.with_name(config.init_stage) / "model"
     if config.init:
         return config.init
-    if peft.is_adapter(started):
-        return peft.base_of(started)
-    return os.path.relpath(started, folder / "model")
+    started = folder.with_name(config.init_stage) / "model"
+    return pretrained.base_of(started) or str(started)
 
 
 def initial(config: Config, tokenizer, start):
@@ -323,8 +321,8 @@ def adapted(config: Config, params: dict) -> dict:
         return adapters.add(params, config.adapter_rank, config.seed)
     if adapters.rank(params) != config.adapter_rank:
         raise UserError(
-            f"{config.name}: adapter_rank={config.adapter_rank}, but {config.init_stage}"
-            f" has adapters of rank {adapters.rank(params)}; give that rank."
+            f"{config.name}: adapter_rank={config.adapter_rank}, but what it starts "
+            f"from has adapters of rank {adapters.rank(params)}; give that rank."
         )
     return params
 
