@@ -34,23 +34,23 @@ def tokens_once(
 ) -> list[int] | None:
     """The tokens of the sentences that stay (`once`), or None if tokens span borders.
 
-    decode: tokens -> text. A token belongs to the sentence in which its text ends: the
-    space before a word is a part of the word's token.
+    decode: tokens -> text. A token belongs to the sentence in which its text begins,
+    spaces not counted: the one before a word is a part of the word's token.
     """
     text = decode(tokens)
     said = sentences(text)
     kept = once(said, ended)
     if len(kept) == len(said):
         return list(tokens)
-    # Where in the text each sentence ends; what follows the last one is its own.
     ends, start = [], 0
     for sentence in said:
         start = text.index(sentence, start) + len(sentence)
         ends.append(start)
     numbers = []
-    for n in range(1, len(tokens) + 1):
-        length = len(decode(tokens[:n]).rstrip())
-        numbers.append(sum(end < length for end in ends[:-1]))
+    for n in range(len(tokens)):
+        ahead = text[len(decode(tokens[:n])) :]
+        begin = len(text) - len(ahead.lstrip())
+        numbers.append(sum(end <= begin for end in ends[:-1]))
     chosen = [t for t, n in zip(tokens, numbers, strict=True) if n in kept]
     exact = sentences(decode(chosen)) == tuple(said[n] for n in kept)
     return chosen if exact else None

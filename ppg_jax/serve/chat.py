@@ -99,16 +99,21 @@ def run(config: Config, workdir: Path) -> None:
         if line.strip() in ("/quit", "/exit"):
             break
         for shown in chat.hear(line):
-            # A byte-level model can write any byte, and a terminal would obey some.
-            print(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", shown), flush=True)
+            print(_shown(shown), flush=True)
+
+
+def _shown(line: str) -> str:
+    # A byte-level model can write any byte, and a terminal would obey some.
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", line)
 
 
 def _typed() -> Iterator[str]:
     """The lines of stdin, with a prompt; where they are piped in, they are echoed."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         for line in sys.stdin:
-            print(PROMPT + line.rstrip("\n"), flush=True)
-            yield line
+            if line := line.strip("\ufeff\r\n \t"):
+                print(_shown(PROMPT + line), flush=True)
+                yield line
         return
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  input() edits and recalls lines with it
