@@ -20,7 +20,7 @@ BACKBONE = "microsoft/DialoGPT-medium"
 
 def get_config():
     data = DataConfig(source="personachat")
-    prompts = PromptConfig()
+    prompts = PromptConfig(text="personachat")
     persona = supervised.Config(
         name="persona",
         task="persona",

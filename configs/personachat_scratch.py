@@ -21,7 +21,7 @@ from ppg_jax.training.train_state import OptimizerConfig
 
 def get_config():
     data = DataConfig(source="data/personachat")
-    prompts = PromptConfig()
+    prompts = PromptConfig(text="personachat")
     dialogue = supervised.Config(
         name="dialogue",
         task="dialogue",

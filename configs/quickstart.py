@@ -20,7 +20,11 @@ from ppg_jax.training.train_state import OptimizerConfig
 def get_config():
     data = DataConfig(source="persona_world", areas=5)
     prompts = PromptConfig(
-        style="tokens", max_length=256, max_persona_tokens=48, max_response_tokens=32
+        style="tokens",
+        text="personachat",
+        max_length=256,
+        max_persona_tokens=48,
+        max_response_tokens=32,
     )
     dialogue = supervised.Config(
         name="dialogue",

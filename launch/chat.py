@@ -9,12 +9,11 @@ from ppg_jax.serve import flags as serve_flags
 _PERSONA = flags.DEFINE_string(
     "self_persona", chat.Config.self_persona, "Who the model is; | between sentences."
 )
-_AS_TYPED = flags.DEFINE_bool("as_typed", False, "Not turned into PersonaChat's form.")
 
 
 def program() -> None:
     config, workdir = serve_flags.parsed()
-    chat.run(chat.Config(_PERSONA.value, _AS_TYPED.value, config), workdir)
+    chat.run(chat.Config(_PERSONA.value, config), workdir)
 
 
 if __name__ == "__main__":

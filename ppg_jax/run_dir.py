@@ -31,9 +31,10 @@ READ = {
     "critic": "critic",
 }
 EXPORTED = "pipeline.json"  # of a folder that was exported
-# Fields that change how a run is watched or where its data lies, not what it computes.
+# Fields that change how a run is watched, where its data lies or how people's text
+# reaches its models, not what it computes.
 # (What the data is, the inputs say.)
-NOT_COMPARED = ("log_every", "checkpoint_every", "source")
+NOT_COMPARED = ("log_every", "checkpoint_every", "source", "text")
 _LOCKS: dict[Path, int] = {}  # held until the process ends, in whatever way
 
 
@@ -269,7 +270,8 @@ def find_models(workdir, system: str = "") -> Found:
     models = [workdir / row["models"][name] for name in ("persona", "response")]
     critics = [s["name"] for s in experiment["stages"] if s["task"] == "critic"]
     made = [workdir / model_folder(c) for c in critics if finished(workdir, c)]
-    prompts = _trained_prompts(workdir, *row["models"].values())
+    config = experiment.get("config", {})
+    prompts = _trained_prompts(workdir, config, *row["models"].values())
     return Found(row["name"], prompts, *models, made[0] if made else None)
 
 
@@ -301,13 +303,18 @@ def _find_exported(folder: Path, system: str) -> Found:
     return Found(name, prompts, *models, critic if critic.is_dir() else None)
 
 
-def _trained_prompts(workdir: Path, *models: str) -> PromptConfig:
-    """The form that the models' stages were trained on, from their fingerprints."""
+def _trained_prompts(workdir: Path, config: Mapping, *models: str) -> PromptConfig:
+    """The form that the models' stages were trained on, from their fingerprints.
+
+    config: of the experiment, stage by stage, for what it says of people's text.
+    """
     forms = {}
     for stage in dict.fromkeys(model.partition("/")[0] for model in models):
         fields = settings_of(workdir / stage).items()
         start = "prompts."
         form = {k.removeprefix(start): v for k, v in fields if k.startswith(start)}
+        text = config.get(stage, {}).get("prompts.text")
+        form |= {"text": text} if text else {}
         forms[stage] = from_config_dict(PromptConfig, form)
     (one, first), *others = forms.items()
     other, last = others[0] if others else (one, first)

@@ -20,13 +20,13 @@ Axes: T tokens.
 """
 
 import dataclasses
-import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ppg_jax.config import require_one_of, require_positive
 from ppg_jax.data.dialogue import Dialogue, Instance, profile_text
+from ppg_jax.data.normalization import FORMS
 from ppg_jax.errors import UserError
 
 CUES = {
@@ -45,6 +45,8 @@ class PromptConfig:
 
     order: what comes first, the personas or the dialogue. style: the cues before a
     persona are text, or special tokens. joint: between the sentences of a persona.
+    text: the form of what the model learned from, into which is brought what people
+    type (`normalization`), not the data.
     Prompt and completion together have at most `max_length` tokens: the oldest turns go
     first, then the beginning of the newest, personas never; room is kept for
     completions of the two maximal lengths.
@@ -53,12 +55,13 @@ class PromptConfig:
     order: str = "persona_first"
     style: str = "text"
     joint: str = "space"
+    text: str = "personachat"
     max_length: int = 448  # tokens
     max_persona_tokens: int = 72  # that a generator writes at most
     max_response_tokens: int = 32  # likewise
 
     def __post_init__(self):
-        require_one_of(self, order=ORDERS, style=CUES, joint=JOINTS)
+        require_one_of(self, order=ORDERS, style=CUES, joint=JOINTS, text=FORMS)
         require_positive(
             self, "max_length", "max_persona_tokens", "max_response_tokens"
         )
@@ -322,11 +325,6 @@ class Prompts:
         longest = max(turns[i] for i in indices)
         room = max(longest - self.config.max_response_tokens, 0)
         return taken + room + sum(turns[:-1]) <= self.config.max_length
-
-
-def sentences(text: str) -> tuple[str, ...]:
-    """A generated persona as the sentences that it consists of."""
-    return tuple(s.strip() for s in re.split(r"(?<=[.!?])\s+|\n", text) if s.strip())
 
 
 def example(trunk, branches, ids: tuple[str, ...]) -> Example:

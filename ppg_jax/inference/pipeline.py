@@ -10,7 +10,10 @@ from pathlib import Path
 
 from ppg_jax.config import from_config_dict, require_one_of, require_positive
 from ppg_jax.data.dialogue import Instance
-from ppg_jax.data.prompts import PromptConfig, Prompts, sentences
+from ppg_jax.data.normalization import normalized, normalized_persona
+from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.data.sentences import sentences
+from ppg_jax.data.told import told_persona
 from ppg_jax.errors import UserError
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
@@ -29,6 +32,8 @@ class PipelineConfig:
     off. batch_size: contexts at once; on a CPU two such batches are at work at a time.
     weights: the type of the generators' linear layers; less than float32 needs a CPU
     with AMX, or a GPU for bfloat16, which then is the type of activations, too.
+    as_typed: requests stay as they are; else they are brought into the form of the data
+    that the models have learned from, `PromptConfig.text`.
     """
 
     system: str = ""
@@ -38,6 +43,7 @@ class PipelineConfig:
     seed: int = 0
     batch_size: int = 32
     weights: str = "float32"
+    as_typed: bool = False
 
     def __post_init__(self):
         require_one_of(self, weights=WEIGHTS)
@@ -61,7 +67,8 @@ class PartnerPersona:
     sentences: tuple[str, ...]
     tokens: tuple[int, ...]  # with the end token; () leaves the persona out
     ended: bool = True  # False: cut at `max_persona_tokens`
-    log_prob: float | None = None  # of the sequence; None if it was given, not inferred
+    # Of all that was sampled, repeated sentences too; None if it was given.
+    log_prob: float | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -103,10 +110,11 @@ class Request:
         elif not isinstance(partner, PartnerPersona | None):
             _check_texts("partner_persona", partner)
 
-    def instance(self) -> Instance:
-        """This, in the form that `Prompts` reads."""
-        texts = tuple(self.self_persona), (), tuple(self.context)
-        return Instance("of this request", 0, *texts, response="")
+    def instance(self, form: str = "as_typed") -> Instance:
+        """This as `Prompts` reads it, its text in one of `normalization.FORMS`."""
+        persona = normalized_persona(self.self_persona, form)
+        context = tuple(normalized(utterance, form) for utterance in self.context)
+        return Instance("of this request", 0, persona, (), context, response="")
 
 
 def _check_texts(name: str, value) -> None:
@@ -145,6 +153,7 @@ class Pipeline:
         Raises UserError if this machine is no faster with `config.weights`.
         """
         self.prompts, self.config, self.system = prompts, config, system
+        self._form = "as_typed" if config.as_typed else prompts.config.text
         self.persona, self.response = (
             for_inference(*generator, config.weights)
             for generator in (persona, response)
@@ -203,7 +212,9 @@ class Pipeline:
 
         numbers: what the randomness of each request derives from, its index if absent.
         """
-        prompts = [self.prompts.persona_prompt(r.instance()) for r in requests]
+        prompts = [
+            self.prompts.persona_prompt(r.instance(self._form)) for r in requests
+        ]
         _, params = self.persona
         ids = [2 * number for number in _numbers(requests, numbers)]
         completions = self._persona(params, prompts, self.config.seed, ids)
@@ -216,8 +227,8 @@ class Pipeline:
         numbers = _numbers(requests, numbers)
         partners = self._partners(requests, numbers)
         prompts = [
-            self.prompts.response_prompt(request.instance(), partner.tokens or None)
-            for request, partner in zip(requests, partners, strict=True)
+            self.prompts.response_prompt(r.instance(self._form), partner.tokens or None)
+            for r, partner in zip(requests, partners, strict=True)
         ]
         _, params = self.response
         # Odd, where personas have even ones: the two must not share their randomness.
@@ -230,7 +241,7 @@ class Pipeline:
 
     def check(self, request: Request) -> None:
         """Raises UserError if the request's personas leave no room for completions."""
-        instance, partner = request.instance(), request.partner_persona
+        instance, partner = request.instance(self._form), request.partner_persona
         if partner is None:
             self.prompts.persona_prompt(instance)
             # The longest persona that can be inferred, its end token included.
@@ -251,14 +262,15 @@ class Pipeline:
         ]
 
     def _inferred(self, completion: Completion) -> PartnerPersona:
-        text = self.prompts.text(completion.tokens)
-        tokens = tuple(self.prompts.generated_persona(completion.tokens))
-        return PartnerPersona(text, sentences(text), tokens, *completion[1:])
+        tokens = told_persona(self.prompts, completion.tokens, completion.ended)
+        text = self.prompts.text(tokens)
+        return PartnerPersona(text, sentences(text), tuple(tokens), *completion[1:])
 
     def _given(self, partner: Sequence[str] | str | PartnerPersona) -> PartnerPersona:
         if isinstance(partner, PartnerPersona):
             return partner
         told = sentences(partner) if isinstance(partner, str) else tuple(partner)
+        told = normalized_persona(told, self._form)
         tokens = self.prompts.persona_target(told) if told else ()
         return PartnerPersona(self.prompts.text(tokens), told, tuple(tokens))
 

@@ -1,8 +1,7 @@
 """A conversation in the terminal, with the partner persona shown as it is inferred.
 
 The model has a persona of its own and, before each reply, infers one for the person who
-types. What is typed is brought into the form of PersonaChat, lower case with spaced
-punctuation, for that is all that a model trained from scratch has seen.
+types. Where lines are piped in, what comes out is a transcript.
 """
 
 import contextlib
@@ -12,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ppg_jax.data.personachat import expand_contractions
 from ppg_jax.errors import UserError
 from ppg_jax.inference.pipeline import Pipeline, PipelineConfig, Request
 
@@ -26,13 +24,9 @@ HELP = """\
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """self_persona: the model's sentences, joined by "|"; "" for none.
-
-    as_typed: what is typed stays as it is.
-    """
+    """self_persona: the model's sentences, joined by "|"; "" for none."""
 
     self_persona: str = "i have two dogs.|i love to sing.|i work in a library."
-    as_typed: bool = False
     pipeline: PipelineConfig = PipelineConfig()
 
 
@@ -40,7 +34,7 @@ class Chat:
     """One conversation: what was said, and who the partner seems to be."""
 
     def __init__(self, pipeline: Pipeline, config: Config):
-        self._pipeline, self._as_typed = pipeline, config.as_typed
+        self._pipeline = pipeline
         self._turns = 0  # each has a random number of its own, after a reset too
         self._set_persona(config.self_persona)
         self._reset()
@@ -64,8 +58,6 @@ class Chat:
         return f"(the model is: {' '.join(self._persona) or 'anyone'})"
 
     def _reply(self, utterance: str) -> list[str]:
-        if not self._as_typed:
-            utterance = as_in_personachat(utterance)
         self._context.append(utterance)
         request = Request(self._persona, self._context)
         (reply,) = self._pipeline.replies([request], [self._turns])
@@ -86,8 +78,6 @@ class Chat:
         return [self.describe()]
 
     def _set_persona(self, text: str) -> None:
-        if not self._as_typed:
-            text = expand_contractions(text.lower())
         persona = tuple(s.strip() for s in text.split("|") if s.strip())
         self._pipeline.check(Request(persona, ()))
         self._persona = persona
@@ -95,12 +85,6 @@ class Chat:
     def _reset(self) -> None:
         self._context: list[str] = []
         self._partner = ""
-
-
-def as_in_personachat(utterance: str) -> str:
-    """ "Hi, I'm Bob!" -> "hi , i am bob !" """
-    text = expand_contractions(utterance.lower())
-    return " ".join(re.sub(r"([.,!?;]+)(?=\s|$)", r" \1", text).split())
 
 
 def run(config: Config, workdir: Path) -> None:
@@ -115,16 +99,21 @@ def run(config: Config, workdir: Path) -> None:
         if line.strip() in ("/quit", "/exit"):
             break
         for shown in chat.hear(line):
-            # A byte-level model can write any byte, and a terminal would obey some.
-            print(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", shown), flush=True)
+            print(_shown(shown), flush=True)
+
+
+def _shown(line: str) -> str:
+    # A byte-level model can write any byte, and a terminal would obey some.
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", line)
 
 
 def _typed() -> Iterator[str]:
     """The lines of stdin, with a prompt; where they are piped in, they are echoed."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         for line in sys.stdin:
-            print(PROMPT + line.rstrip("\n"), flush=True)
-            yield line
+            if line := line.strip("\ufeff\r\n \t"):
+                print(_shown(PROMPT + line), flush=True)
+                yield line
         return
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  input() edits and recalls lines with it

@@ -27,6 +27,9 @@ def define() -> None:
         "At once; on a CPU two such batches are at work.",
         1,
     )
+    flags.DEFINE_bool(
+        "as_typed", default.as_typed, "Text stays, in whatever form the models expect."
+    )
     flags.DEFINE_enum("weights", default.weights, WEIGHTS, "Their type; CPUs with AMX.")
 
 

@@ -16,8 +16,9 @@ import numpy as np
 
 from ppg_jax.data import tokenization
 from ppg_jax.data.dialogue import Dialogue, Instance, instances, profile_text
-from ppg_jax.data.prompts import Prompts, sentences
+from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.retrieval import most_similar
+from ppg_jax.data.sentences import sentences
 from ppg_jax.inference.scoring import Score
 from ppg_jax.metrics.bleu_rouge import normalize_answer, parlai_bleu, token_f1
 from ppg_jax.models.ngram import KneserNey

@@ -14,6 +14,7 @@ from ppg_jax import run_dir
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.retrieval import TOLD, told_sentences
+from ppg_jax.data.told import told_persona
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Score, Scorer
@@ -186,8 +187,12 @@ class _Personas:
 
     def respond(self, asked: Sequence[Instance]) -> list[Answer]:
         inferred = _infer(self.asking, self.loaded, asked)
-        text = self.loaded.prompts.text
-        return [Answer(text(p.tokens), None, p.ended) for p in inferred]
+        prompts = self.loaded.prompts
+        told = [told_persona(prompts, p.tokens, p.ended) for p in inferred]
+        return [
+            Answer(prompts.text(tokens), None, p.ended)
+            for tokens, p in zip(told, inferred, strict=True)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +243,6 @@ class _Responses:
         prompts = self.response.prompts
         if self.persona:
             inferred = _infer(self.asking, self.persona, asked)
-            return [prompts.generated_persona(p.tokens) for p in inferred]
+            return [told_persona(prompts, p.tokens, p.ended) for p in inferred]
         sentences = [told_sentences(self.told, instance) for instance in asked]
         return [prompts.persona_target(s) if s else None for s in sentences]

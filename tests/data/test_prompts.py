@@ -9,7 +9,8 @@ import pytest
 
 from ppg_jax.data import personachat
 from ppg_jax.data.dialogue import Dialogue, instances
-from ppg_jax.data.prompts import CUES, PromptConfig, Prompts, sentences
+from ppg_jax.data.prompts import CUES, PromptConfig, Prompts
+from ppg_jax.data.sentences import sentences
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.errors import UserError
 from ppg_jax.inference.generation import splice

@@ -15,7 +15,9 @@ from ppg_jax.inference import generator
 from ppg_jax.inference.generator import Completion
 from ppg_jax.inference.pipeline import Pipeline, Request
 from ppg_jax.models import product
+from ppg_jax.run_dir import claim, read_experiment, settings_of, write_experiment
 from ppg_jax.serve import export
+from ppg_jax.stages import supervised
 from tests import run_for_tests as runs
 
 SELF = ["i have two dogs.", "i sing"]
@@ -284,3 +286,76 @@ def test_an_unknown_type_of_weights_is_one_line():
     with pytest.raises(UserError, match="weights='int4' is none of") as told:
         Pipeline.load(runs.finished_run(), weights="int4")
     assert "\n" not in str(told.value)
+
+
+TYPED = Request(["I've got two dogs!"], ["Hi, I'm Bob."], ["I'm a nurse.", "I sing"])
+WRITTEN = Request(
+    ["i have got two dogs."], ["hi , i am bob ."], ["i am a nurse.", "i sing"]
+)
+
+
+def asked(monkeypatch, pipeline, request) -> list:
+    """The prompts of both generators for a request, with and without its persona."""
+    spies = [Spy(Completion((8,), True, -1.0)) for _ in range(2)]
+    monkeypatch.setattr(pipeline, "_persona", spies[0])
+    monkeypatch.setattr(pipeline, "_response", spies[1])
+    pipeline.replies([request, dataclasses.replace(request, partner_persona=None)])
+    return [spy.prompts for spy in spies]
+
+
+def test_what_people_type_reaches_the_models_in_the_form_that_they_know(monkeypatch):
+    pipeline = runs.pipeline()
+    expected = asked(monkeypatch, pipeline, WRITTEN)
+    assert asked(monkeypatch, pipeline, TYPED) == expected
+    told = dataclasses.replace(TYPED, partner_persona="I'm a nurse. I sing.")
+    assert asked(monkeypatch, pipeline, told) == expected
+
+
+def test_a_model_of_text_as_typed_gets_it_so(monkeypatch, run_dir):
+    values = read_experiment(run_dir)
+    stages = ("persona", "response")
+    config = {name: {"prompts.text": "as_typed"} for name in stages}
+    write_experiment(run_dir, values | {"config": config})
+    export.run(export.Config(str(run_dir / "carried")), run_dir)
+    for folder in (run_dir, run_dir / "carried"):
+        pipeline = Pipeline.load(folder)
+        assert pipeline.prompts.config.text == "as_typed"
+        prompts = asked(monkeypatch, pipeline, TYPED)
+        assert prompts != asked(monkeypatch, pipeline, WRITTEN)
+    kept = asked(monkeypatch, Pipeline.load(runs.finished_run(), as_typed=True), TYPED)
+    assert kept == prompts
+
+
+def test_a_run_that_says_nothing_of_text_is_loaded_with_the_datas_form(run_dir):
+    for name in ("persona", "response"):
+        path = run_dir / name / "fingerprint.json"
+        fields = json.loads(path.read_text())
+        fields.pop("prompts.text", None)
+        path.write_text(json.dumps(fields))
+    assert Pipeline.load(run_dir).prompts.config.text == "personachat"
+
+
+def test_no_stage_is_made_anew_because_of_the_form_of_peoples_text(tmp_path):
+    """A run of before there was such a field goes on."""
+    other = dataclasses.replace(runs.PROMPTS, text="as_typed")
+    for prompts in (runs.PROMPTS, other):
+        claim(tmp_path, supervised.Config("a", "persona", prompts=prompts), {})
+    assert "prompts.text" not in settings_of(tmp_path)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_inferred_persona_says_each_sentence_once(monkeypatch, ended):
+    pipeline = runs.pipeline()
+    prompts = pipeline.prompts
+    sampled = prompts.tokenizer.encode(" i run. i run. i ru")[:9]
+    spy = Spy(Completion((8,), True, -1.0))
+    inferred = Spy(Completion(tuple(sampled), ended, -2.0))
+    monkeypatch.setattr(pipeline, "_persona", inferred)
+    monkeypatch.setattr(pipeline, "_response", spy)
+    partner = pipeline.reply(SELF, CONTEXT).partner_persona
+    tail = () if not ended else partner.sentences[1:]
+    assert partner.sentences == ("i run.", *tail) and "i run." not in tail
+    instance = Request(SELF, CONTEXT).instance("personachat")
+    assert spy.prompts == [prompts.response_prompt(instance, partner.tokens)]
+    assert partner.text == prompts.text(partner.tokens)
+    assert partner.log_prob == -2.0  # of what was sampled

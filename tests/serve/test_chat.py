@@ -1,13 +1,17 @@
 """A conversation: context grows, commands act, the persona is shown as it changes."""
 
+import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from ppg_jax.data import personachat
+from ppg_jax.data.normalization import normalized
 from ppg_jax.errors import UserError
 from ppg_jax.inference.pipeline import PartnerPersona, Reply
 from ppg_jax.serve import chat
-from ppg_jax.serve.chat import Chat, Config, as_in_personachat
+from ppg_jax.serve.chat import Chat, Config
 from tests import run_for_tests as runs
 
 
@@ -49,8 +53,8 @@ def test_the_model_hears_all_that_was_said_until_a_reset():
     talk = Chat(pipeline, Config("i sing.|I'm tall. "))
     for line in ["Hello!\n", "  \n", "you sing ?", "/reset", "again"]:
         talk.hear(line)
-    persona = ("i sing.", "i am tall.")
-    contexts = [("hello !",), ("hello !", "a", "you sing ?"), ("again",)]
+    persona = ("i sing.", "I'm tall.")  # the pipeline brings it into the data's form
+    contexts = [("Hello!",), ("Hello!", "a", "you sing ?"), ("again",)]
     assert pipeline.asked == [(persona, context) for context in contexts]
     assert len(set(pipeline.numbers)) == 3
 
@@ -58,30 +62,11 @@ def test_the_model_hears_all_that_was_said_until_a_reset():
 def test_commands_say_what_they_did():
     talk = Chat(Scripted(), Config("i sing."))
     assert talk.hear("/persona") == ["(the model is: i sing.)"]
-    assert talk.hear("/persona I run.|i swim") == ["(the model is: i run. i swim)"]
+    assert talk.hear("/persona I run.|i swim") == ["(the model is: I run. i swim)"]
     assert talk.hear("/persona " + "x" * 70) == ["(too long; shorten it.)"]
-    assert talk.hear("/persona") == ["(the model is: i run. i swim)"]
+    assert talk.hear("/persona") == ["(the model is: I run. i swim)"]
     assert talk.hear("/help") == chat.HELP.splitlines()
     assert talk.hear("/dance") == ["(no command /dance; /help lists them)"]
-
-
-@pytest.mark.parametrize(
-    ("typed", "expected"),
-    [
-        ("Hi, I'm Bob!", "hi , i am bob !"),
-        ("You   sing?!  ok...", "you sing ?! ok ..."),
-        ("at 3.5 miles , :)", "at 3.5 miles , :)"),
-        ("\U0001f600", "\U0001f600"),
-    ],
-)
-def test_what_is_typed_gets_the_form_of_the_corpus(typed, expected):
-    assert as_in_personachat(typed) == expected
-
-
-def test_as_typed_leaves_it():
-    pipeline = Scripted(("", "a"))
-    Chat(pipeline, Config("I'm B.", as_typed=True)).hear("Hi, Bob.")
-    assert pipeline.asked == [(("I'm B.",), ("Hi, Bob.",))]
 
 
 def test_a_long_chat_goes_on():
@@ -93,9 +78,50 @@ def test_a_long_chat_goes_on():
 def test_a_piped_chat_is_a_transcript_and_leaves_at_the_end():
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process = runs.launch("chat", "--self_persona=i sing.", **pipes)
-    out, error = process.communicate(b"hi !\n\xff\xfe?\n/persona\n")
+    out, error = process.communicate(b"\xef\xbb\xbfhi !\r\n\n\xff\xfe?\n/persona")
     lines = out.decode().split("\n")
     assert process.returncode == 0 and error == b""
     assert lines[0] == "(the model is: i sing.)" and "supervised" in lines[1]
     assert "you: hi !" in lines and sum(x.startswith("it:  ") for x in lines) == 2
     assert lines[-3:] == ["you: /persona", "(the model is: i sing.)", ""]
+
+
+def test_a_reader_that_leaves_ends_a_piped_chat_in_silence():
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = runs.launch("chat", **pipes)
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+    _, error = process.communicate(b"hi !\n" * 20)
+    assert error == b"" and process.returncode == 141  # as a shell has it for SIGPIPE
+
+
+CONVERSATIONS = Path(__file__).parents[1] / "conversations"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONVERSATIONS.glob("*.txt")), ids=lambda p: p.stem
+)
+def test_a_scripted_conversation_has_ten_turns_and_says_its_facts(path):
+    persona, *turns = path.read_text(encoding="utf-8").splitlines()
+    told = json.loads((CONVERSATIONS / "facts.json").read_text(encoding="utf-8"))
+    facts = told[path.stem]
+    assert persona.startswith("/persona ") and len(turns) == 10
+    assert len(facts) >= 5
+    for fact in facts:
+        said = turns[fact["turn"] - 1].lower()
+        assert all(word in said for word in fact["words"]), fact
+    talk = Chat(runs.pipeline(), Config())
+    assert talk.hear("/persona A.|B.")
+    assert all(talk.hear(line)[-1].startswith("it:  ") for line in turns)
+
+
+def test_no_scripted_conversation_is_in_a_training_file(shared):
+    folder = shared / "data" / "personachat"
+    heard = set()
+    for path in folder.glob("*_both_original_no_cands.txt"):
+        for dialogue in personachat.read(path):
+            heard |= set(dialogue.utterances)
+    for path in CONVERSATIONS.glob("*.txt"):
+        _, *turns = path.read_text(encoding="utf-8").splitlines()
+        assert heard.isdisjoint(normalized(turn, "personachat") for turn in turns)

@@ -12,9 +12,10 @@ from ppg_jax.data.retrieval import told_sentences
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import paper_rows
 from ppg_jax.inference import generator
-from ppg_jax.inference.generator import Generator
+from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.scoring import Scorer
 from ppg_jax.losses import token_log_probs
+from ppg_jax.systems import generators
 from ppg_jax.systems.controls import CONTROLS, GOLD, Gold, NGram
 from ppg_jax.systems.generators import Generators, PersonaGenerator
 from ppg_jax.systems.system import Asking
@@ -222,3 +223,16 @@ def test_what_a_row_needs_are_the_stages_of_its_models():
         "response": "reinforce/model_response",
         "persona": "reinforce/model_persona",
     }
+
+
+def test_a_row_tells_each_sentence_of_an_inferred_persona_once(monkeypatch):
+    of = asking()
+    personas = MODELS["personas"].load(of)
+    prompts = personas.loaded.prompts
+    sampled = prompts.tokenizer.encode(" i run. I run! i ru")
+    written = [Completion(tuple(sampled), False, -1.0)] * len(ASKED)
+    monkeypatch.setattr(generators, "_infer", lambda *asked: written)
+    once = prompts.persona_target(["i run."])
+    assert {answer.text for answer in personas.respond(ASKED)} == {"i run."}
+    responses = MODELS["responses generated"].load(of)
+    assert responses._partners(ASKED) == [once] * len(ASKED)

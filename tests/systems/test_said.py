@@ -4,7 +4,7 @@ import pytest
 
 from ppg_jax.data import personachat
 from ppg_jax.data.dialogue import Instance, instances, profile_text
-from ppg_jax.data.prompts import sentences
+from ppg_jax.data.sentences import sentences
 from ppg_jax.metrics.bleu_rouge import parlai_bleu, rouge_l
 from ppg_jax.systems.controls import MOST, constant_persona, said, said_or_usual
 

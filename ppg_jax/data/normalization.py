@@ -1,0 +1,137 @@
+"""Text as people type it -> the form of the data that a model has learned from.
+
+    utterance   "Hi! I'm a nurse, I've got 3 cats." ->
+                "hi ! i am a nurse , i have got 3 cats ."
+    persona     "I'm a nurse, and I love tea!" -> "i am a nurse , and i love tea."
+
+PersonaChat (161,902 utterances, 98,056 persona sentences, 5,591 of them different) is
+written with a to z, digits, . , ? ! and a rare ; _ é ñ ß ç: nothing is upper case, and
+an apostrophe, hyphen, quote, bracket, colon or slash occurs nowhere. Every mark stands
+alone, "! !" and ". . ." too, but for the full stop that ends every persona sentence.
+Where there is a choice, forms were counted in the utterances: "it is" 4,655; "that is"
+11,136, "thats" 0; "do not" 6,554, "dont" 0; "cannot" 895, "cant" 448, "can not" 320;
+"lets" 193, "let us" 50; "moms" 121, "mom s" 2; "part time" 165; "yall" 13, "aint" 12;
+"ma am" 7. The embedded corpus has the same form, without contractions.
+
+In one thing the form is left: numbers, times, sites, addresses and abbreviations stay
+whole, where PersonaChat tears them ("4 . 5" in 27 utterances, "50 , 000" in 63, "u . s"
+in 23), for a pretrained model knows them so, and two words are not a number.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from ppg_jax.data.personachat import expand_contractions
+
+FORMS = ("personachat", "as_typed")
+
+# What is one character to a reader and several to Unicode.
+_SAME = str.maketrans(
+    dict.fromkeys("‘’‚‛ʼʹ′´`＇", "'")
+    | dict.fromkeys("“”„‟«»″", '"')
+    | dict.fromkeys("‐‑−", "-")
+    | dict.fromkeys("‒–—―", "--")
+    | dict.fromkeys("\u00ad\u200b\u2060\ufeff", "")  # they have no width
+    | {chr(n): " " for n in (*range(32), *range(127, 160))}
+)
+# Where PersonaChat never has the form without the apostrophe, it can mean one thing.
+_BARE = {
+    "im": "i am",
+    "ive": "i have",
+    "thats": "that is",
+    "theres": "there is",
+    "hes": "he is",
+    "shes": "she is",
+    "theyre": "they are",
+    "theyve": "they have",
+    "dont": "do not",
+    "wont": "will not",
+}
+_VERBS = ("did", "does", "is", "are", "was", "were", "could", "would", "should")
+_BARE |= {f"{verb}nt": f"{verb} not" for verb in (*_VERBS, "have", "has")}
+_OTHER = {"y'all": "yall", "ain't": "aint"}  # than `expand_contractions` has it
+
+_OUTSIDE = r"\s\"'()\[\]{}<>|\\*~^"  # of addresses: they end there
+_PIECES = re.compile(
+    rf"""(?P<whole>
+        (?<!\w)(?:https?://|www\.)[^{_OUTSIDE}]*[^{_OUTSIDE}.,!?;:]
+      | (?<![\w.+@-])\w[\w.+-]*@\w+(?:[.-]\w+)+(?![\w@])  # an e-mail address
+      | (?<![\w.-])\w[\w-]*(?:\.[\w-]+)*\.(?:com|org|net|edu|gov)\b
+        (?:/[^{_OUTSIDE}]*[^{_OUTSIDE}.,!?;:])?
+      | (?<!\w)(?:[^\W\d_]\.){{2,}}  # e.g., u.s.
+      | (?<![\w.-])-\d+(?:[.,:]\d+)*
+      | (?<!\d)\d+(?:[.,:]\d+)+  # 3.5, 2,000, 10:30
+    )
+    | (?P<bare>\b(?:{"|".join(_BARE)})\b)
+    | (?P<face>(?<!\S)[:;][o'-]?[()\[\]dp3/\\|*]+(?!\w))
+    | (?P<pause>(?<=\w)(?:\ ?--+\ ?|\ -\ )(?=\w) | (?<=\w):(?=\ ))
+    | (?P<mark>[.,!?;])
+    | (?P<and>&)
+    | (?P<none>[-:/"'()\[\]{{}}<>|\\*~^])""",
+    re.VERBOSE,
+)
+
+
+def normalized(text: str, form: str) -> str:
+    """An utterance in one of `FORMS`; "as_typed" leaves it.
+
+    What is in PersonaChat's form stays as it is, and nothing but spaces becomes empty:
+    of what has no word and no mark, ":)", the lower case is left.
+    """
+    if form == "as_typed":
+        return text
+    # Once more until nothing changes: what is left of "x (@u.s.)" reads otherwise.
+    while (written := _written(text)) != text:
+        text = written
+    return text
+
+
+def normalized_persona(persona: Sequence[str], form: str) -> tuple[str, ...]:
+    """Persona sentences in one of `FORMS`; as many as there were."""
+    if form == "as_typed":
+        return tuple(persona)
+    return tuple(map(_as_profile, persona))
+
+
+def _as_profile(text: str) -> str:
+    """An utterance as a profile has it: no space before a full stop, "i sing. i run."
+
+    What was called out at the end is stated; what was asked stays a question.
+    """
+    text = re.sub(r" \?(?: [.!?])+$", " ?", normalized(text, "personachat"))
+    text = re.sub(r"(?<=[^\s.,;!?])(?: [.!])* !$", " .", text)
+    return re.sub(r"(?<=[^\s.,;?])(?: \.)+(?= |$)", ".", text)
+
+
+def _written(text: str) -> str:
+    plain = expanded = _plain(text)
+    if "'" in plain:
+        for typed, same in _OTHER.items():
+            expanded = re.sub(rf"\b{typed}\b", same, expanded)
+        expanded = expand_contractions(expanded)
+    return " ".join(_PIECES.sub(_piece, expanded).split()) or plain
+
+
+def _plain(text: str) -> str:
+    """Lower case, one space between words, one character for those that look alike."""
+    # Lower case can undo what was composed, and composing make a quote or a space.
+    composed = unicodedata.normalize("NFKC", text.translate(_SAME))
+    lower = unicodedata.normalize("NFKC", composed.lower())
+    return " ".join(lower.translate(_SAME).split())
+
+
+def _piece(found: re.Match) -> str:
+    text = found[0]
+    match found.lastgroup:
+        case "whole":
+            return text
+        case "bare":
+            return _BARE[text]
+        case "mark":
+            return f" {text} "
+        case "pause":
+            return " , "
+        case "and":
+            return " and "
+    return " "

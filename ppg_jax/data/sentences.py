@@ -1,0 +1,39 @@
+"""The sentences of a persona, and which of them say the same."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+_BORDER = re.compile(r"(?<=[.!?])\s+|\n")
+
+
+def sentences(text: str) -> tuple[str, ...]:
+    """A generated persona as the sentences that it consists of."""
+    return tuple(s.strip() for s in _BORDER.split(text) if s.strip())
+
+
+def folded(sentence: str) -> str:
+    """What two sentences have in common that say the same: "I sing !" and "i sing."."""
+    kept = [c for c in sentence.casefold() if unicodedata.category(c)[0] not in "PZC"]
+    return "".join(kept)
+
+
+def once(said: Sequence[str], ended: bool = True) -> list[int]:
+    """The indices of the sentences that stay: the first of those that say the same.
+
+    What says nothing, a full stop alone, goes beside those that do. Where the text was
+    cut (not ended), so does a last sentence without its end, if another one stays.
+    """
+    if not said:
+        return []
+    texts = [folded(sentence) for sentence in said]
+    seen = {""} if any(texts) else set()
+    kept = []
+    for n, text in enumerate(texts):
+        if text not in seen:
+            seen.add(text)
+            kept.append(n)
+    cut = not ended and not said[-1].endswith((".", "!", "?"))
+    if cut and len(kept) > 1 and kept[-1] == len(said) - 1:
+        kept.pop()
+    return kept

@@ -1,0 +1,56 @@
+"""What people and response generators are told of a partner who was inferred.
+
+On token ids, for a persona passes from one generator to the other as those: its text
+could tokenize differently.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+from ppg_jax.data.prompts import Prompts
+from ppg_jax.data.sentences import once, sentences
+
+
+def told_persona(
+    prompts: Prompts, tokens: Sequence[int], ended: bool = True
+) -> list[int]:
+    """`Prompts.generated_persona`, each sentence once.
+
+    Without a last sentence that was cut (not ended), if a whole one is there. What
+    REINFORCE samples goes on as it is, on the device, repetitions too: a policy is paid
+    for all that it said.
+    """
+    [*cut, _] = prompts.generated_persona(tokens)
+    decode = functools.partial(prompts.tokenizer.decode, skip_special_tokens=True)
+    kept = tokens_once(cut, decode, ended)
+    if kept is None:
+        said = sentences(decode(cut))
+        [*kept, _] = prompts.persona_target([said[n] for n in once(said, ended)])
+    return prompts.generated_persona(kept)
+
+
+def tokens_once(
+    tokens: Sequence[int], decode: Callable[[Sequence[int]], str], ended: bool = True
+) -> list[int] | None:
+    """The tokens of the sentences that stay (`once`), or None if tokens span borders.
+
+    decode: tokens -> text. A token belongs to the sentence in which its text begins,
+    spaces not counted: the one before a word is a part of the word's token.
+    """
+    text = decode(tokens)
+    said = sentences(text)
+    kept = once(said, ended)
+    if len(kept) == len(said):
+        return list(tokens)
+    ends, start = [], 0
+    for sentence in said:
+        start = text.index(sentence, start) + len(sentence)
+        ends.append(start)
+    numbers = []
+    for n in range(len(tokens)):
+        ahead = text[len(decode(tokens[:n])) :]
+        begin = len(text) - len(ahead.lstrip())
+        numbers.append(sum(end <= begin for end in ends[:-1]))
+    chosen = [t for t, n in zip(tokens, numbers, strict=True) if n in kept]
+    exact = sentences(decode(chosen)) == tuple(said[n] for n in kept)
+    return chosen if exact else None

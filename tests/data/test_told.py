@@ -1,0 +1,111 @@
+"""Who was inferred is told each sentence once, in the tokens that were sampled."""
+
+import functools
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.data.sentences import once, sentences
+from ppg_jax.data.tokenization import load_tokenizer
+from ppg_jax.data.told import told_persona
+from tests import models_for_tests as small
+
+
+@functools.cache
+def tiny() -> Prompts:
+    return small.prompts()
+
+
+def told(prompts: Prompts, text: str, ended: bool = True) -> str:
+    tokens = prompts.tokenizer.encode(text, add_special_tokens=False)
+    return prompts.text(told_persona(prompts, tokens, ended))
+
+
+CASES = [
+    (" i sing. i sing.", "i sing."),
+    (" i sing. i run. I sing !", "i sing. i run."),
+    (" i sing. i run. i sing. i love tea.", "i sing. i run. i love tea."),
+    (" i run. i sing . i  sing! i run?", "i run. i sing ."),
+    (" i sing. . . i run.", "i sing. i run."),
+    ("\ni sing.\ni sing.\ni run.", "i sing.\ni run."),
+    (" i sing. i sing", "i sing."),
+    (" i love tea", "i love tea"),
+    ("...", "..."),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), CASES)
+def test_a_repeated_sentence_goes_and_the_first_stays(text, expected):
+    assert told(tiny(), text) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), CASES)
+def test_so_it_is_with_gpt2s_own_tokens(shared, text, expected):
+    tokenizer = load_tokenizer(shared / "tokenizers" / "gpt2")
+    assert told(Prompts(tokenizer, PromptConfig()), text) == expected
+
+
+@pytest.mark.parametrize("name", ["tiny", "gpt2"])
+def test_what_stays_are_the_sampled_tokens_and_the_end(request, name):
+    prompts = tiny()
+    if name == "gpt2":
+        folder = request.getfixturevalue("shared") / "tokenizers" / "gpt2"
+        prompts = Prompts(load_tokenizer(folder), PromptConfig())
+    encode = functools.partial(prompts.tokenizer.encode, add_special_tokens=False)
+    # Single letters: encoding the text again would merge them.
+    letters = prompts.tokenizer.convert_tokens_to_ids(["Ġ", *"nurse."])
+    first, second, last = encode(" i sing."), encode(" i run."), encode(" i love tea.")
+    sampled = [*first, *letters, *first, *second, *letters, *last]
+    kept = [*first, *letters, *second, *last, prompts.end_id]
+    assert told_persona(prompts, sampled) == kept
+    assert told_persona(prompts, kept[:-1]) == kept
+
+
+def test_a_last_sentence_that_was_cut_goes_if_a_whole_one_is_there():
+    assert told(tiny(), " i sing. i love", ended=False) == "i sing."
+    assert told(tiny(), " i sing. i run.", ended=False) == "i sing. i run."
+    assert told(tiny(), " i love", ended=False) == "i love"
+    assert told(tiny(), " i sing. i love", ended=True) == "i sing. i love"
+
+
+def test_what_is_told_is_never_longer_than_a_generated_persona():
+    prompts = small.prompts(max_persona_tokens=6)
+    sampled = prompts.tokenizer.encode(" i love tea and dogs and tea and dogs")
+    cut = told_persona(prompts, sampled[:6], ended=False)
+    assert cut == prompts.generated_persona(sampled[:6]) and len(cut) == 6
+
+
+def spanning() -> Prompts:
+    """A tokenizer that knows no words: ". i" can be one token."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(
+        add_prefix_space=False, use_regex=False
+    )
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=275,
+        initial_alphabet=alphabet,
+        special_tokens=["<end>"],
+        show_progress=False,
+    )
+    bpe.train_from_iterator(["i sing. i run. i tea. i two. i paint."] * 9, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<end>")
+    return Prompts(tokenizer, PromptConfig())
+
+
+def test_where_a_token_spans_a_border_what_stays_is_written_anew():
+    prompts = spanning()
+    text = " i sing. i sing. i run. i two. i run. i pa"
+    sampled = prompts.tokenizer.encode(text)
+    assert any(". i" in prompts.tokenizer.decode([token]) for token in sampled)
+    kept = told_persona(prompts, sampled, ended=False)
+    assert kept == prompts.persona_target(["i sing.", "i run.", "i two."])
+
+
+def test_sentences_are_the_same_whatever_their_case_spaces_and_marks():
+    said = sentences("i love tea . I love, tea! i love teas.")
+    assert once(said) == [0, 2]
