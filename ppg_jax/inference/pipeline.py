@@ -18,8 +18,8 @@ from ppg_jax.errors import UserError
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.models import pretrained
-from ppg_jax.models.gpt2 import GPT2
-from ppg_jax.models.quantize import WEIGHTS, for_inference
+from ppg_jax.models.decoder import Decoder
+from ppg_jax.models.quantize import WEIGHTS, for_inference, ready
 from ppg_jax.run_dir import find_models
 
 
@@ -180,8 +180,9 @@ class Pipeline:
         values = {"system": system, **options}
         config = from_config_dict(PipelineConfig, values)
         found = find_models(run_dir, config.system)
-        persona, tokenizer = _load(found.persona, found.prompts)
-        response, same = _load(found.response, found.prompts)
+        shared = {"bases": {}, "prepare": lambda base: ready(base, config.weights)}
+        persona, tokenizer = _load(found.persona, found.prompts, shared)
+        response, same = _load(found.response, found.prompts, shared)
         if tokenizer.get_vocab() != same.get_vocab():
             raise UserError(
                 f"{found.persona} and {found.response} have different tokenizers, but "
@@ -279,11 +280,14 @@ def _numbers(requests, numbers) -> Sequence[int]:
     return range(len(requests)) if numbers is None else numbers
 
 
-def _load(folder: Path, prompts: PromptConfig) -> tuple:
-    """((model, params), tokenizer) of a generator with room for these prompts."""
-    model, params, tokenizer = pretrained.load(folder)
-    if not isinstance(model, GPT2):
-        raise UserError(f"{folder} is no generator; expected a GPT-2 or DialoGPT.")
+def _load(folder: Path, prompts: PromptConfig, shared: dict) -> tuple:
+    """((model, params), tokenizer) of a generator with room for these prompts.
+
+    shared: what `pretrained.load` needs for both generators to share a base.
+    """
+    model, params, tokenizer = pretrained.load(folder, **shared)
+    if not isinstance(model, Decoder):
+        raise UserError(f"{folder} is no generator; expected a GPT-2 or a Llama.")
     if model.config.n_positions < prompts.max_length:
         raise UserError(
             f"{folder} has {model.config.n_positions} positions, prompts.max_length is "

@@ -9,11 +9,11 @@ Axes: D inputs, F outputs, K the rank.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from ppg_jax.models.dense import LEAVES
 
@@ -24,22 +24,16 @@ def add(params: dict, rank: int, seed: int) -> dict:
     A is uniform in +-1 / sqrt(D), drawn from the seed and the layer's name; B is 0, so
     nothing changes yet.
     """
-
-    def walk(tree, path):
-        if not isinstance(tree, dict):
-            return tree
-        made = {name: walk(part, f"{path}/{name}") for name, part in tree.items()}
-        # The head, if it has a kernel, lies at the top of the tree.
-        if "kernel" in tree and path.count("/") > 1:
-            number = hashlib.sha256(f"{seed}{path}".encode()).digest()
-            rng = np.random.default_rng(list(number))
-            inputs, outputs = tree["kernel"].shape
-            a = rng.uniform(-1, 1, (inputs, rank)) / np.sqrt(inputs)
-            made["lora_a"] = jnp.asarray(a, jnp.float32)
-            made["lora_b"] = jnp.zeros((rank, outputs), jnp.float32)
-        return made
-
-    return walk(params, "")
+    leaves = {}
+    for path, (inputs, outputs) in shapes(params).items():
+        if "/" not in path:
+            continue  # of the whole model: its embedding, or its head
+        number = hashlib.sha256(f"{seed}/{path}".encode()).digest()
+        rng = np.random.default_rng(list(number))
+        a = rng.uniform(-1, 1, (inputs, rank)) / np.sqrt(inputs)
+        leaves[f"{path}/lora_a"] = jnp.asarray(a, jnp.float32)
+        leaves[f"{path}/lora_b"] = jnp.zeros((rank, outputs), jnp.float32)
+    return join(traverse_util.unflatten_dict(leaves, sep="/"), params)
 
 
 def has(params: dict) -> bool:
@@ -91,17 +85,16 @@ def merge(params: dict) -> dict:
     return made
 
 
-def parted(trees: Sequence[dict], prepare: Callable[[dict], dict]) -> list[tuple]:
-    """`split` of each tree, with its base prepared; one that several share, once."""
-    made: dict[tuple, dict] = {}
-    parts = []
-    for tree in trees:
-        learned, base = split(tree)
-        arrays = tuple(map(id, jax.tree.leaves(base)))
-        if arrays not in made:
-            made[arrays] = prepare(base) if base else {}
-        parts.append((learned, made[arrays]))
-    return parts
+def shapes(params: dict) -> dict[str, tuple[int, int]]:
+    """[D, F] of each linear layer by its path, whatever form its weights have."""
+    found = {}
+    for path, leaf in traverse_util.flatten_dict(params, sep="/").items():
+        layer, _, name = path.rpartition("/")
+        if name == "kernel":
+            found[layer] = leaf.shape
+        elif name == "weight":
+            found[layer] = leaf.shape[::-1]
+    return found
 
 
 def rank(params: dict) -> int:

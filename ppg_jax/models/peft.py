@@ -3,8 +3,8 @@
 adapter_config.json         what the adapters are, and the base that they belong to
 adapter_model.safetensors   base_model.model.NAME.lora_A.weight [K, D] and lora_B [F, K]
 
-PEFT multiplies B by lora_alpha / K (by lora_alpha / sqrt(K) with "use_rslora"). Here the
-factor is part of B (`models.adapters`), and what is written has lora_alpha = K.
+PEFT multiplies B by lora_alpha / K (by lora_alpha / sqrt(K) with "use_rslora"). Here
+the factor is part of B (`models.adapters`), and what is written has lora_alpha = K.
 
 Axes: D inputs, F outputs, K the rank.
 """
@@ -72,11 +72,7 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
     if not file.is_file():
         raise UserError(f"{file} is missing; put the adapters' weights there.")
     tensors = {tensor.name: tensor.array for tensor in read_file(file)}
-    leaves = {}
-    shapes = {
-        place: kernel.shape
-        for place, kernel in traverse_util.flatten_dict(base, sep="/").items()
-    }
+    leaves, shapes = {}, adapters.shapes(base)
     for module, name in _names(family, layers):
         pair = [tensors.pop(f"{name}.{_THEIRS[leaf]}", None) for leaf in _THEIRS]
         if pair == [None, None]:
@@ -84,7 +80,7 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
         if any(a is None for a in pair):
             raise UserError(f"{file}: {name} has one of lora_A and lora_B only.")
         a, b = (np.ascontiguousarray(array.T) for array in pair)
-        inputs, outputs = shapes[f"{module}/kernel"]
+        inputs, outputs = shapes[module]
         if not (a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]) or (
             (a.shape[0], b.shape[1]) != (inputs, outputs)
         ):

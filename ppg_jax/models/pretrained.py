@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -46,6 +47,7 @@ def load(
     num_labels: int = 2,
     seed: int = 0,
     bases: dict | None = None,
+    prepare: Callable[[dict], dict] = lambda base: base,
 ):
     """A folder, a GGUF file or a name -> (linen module, float32 params, tokenizer).
 
@@ -57,14 +59,15 @@ def load(
 
     A folder of adapters names its base, which is loaded, too: the parameters are those
     of the base with adapters in them. bases: base models by name; what is in it is not
-    loaded again, so that several such trees share the arrays.
+    loaded again, so that several such trees share the arrays. prepare: what is made of
+    a base's parameters when it is loaded, as of `models.quantize`.
 
     Raises:
       UserError: it is not a complete, sound model of a known kind.
     """
     place = hub.locate(path_or_hub_id)
     if peft.is_adapter(place):
-        return _load_adapted(place, dtype, {} if bases is None else bases)
+        return _load_adapted(place, dtype, {} if bases is None else bases, prepare)
     file, kind, config, tensors, tokenizer = _read(place)
     if len(tokenizer) > config.vocab_size:
         raise UserError(
@@ -96,12 +99,13 @@ def base_of(folder: Path) -> str:
     return str((folder / base).resolve()) if (folder / base).is_dir() else base
 
 
-def _load_adapted(folder: Path, dtype, bases: dict):
+def _load_adapted(folder: Path, dtype, bases: dict, prepare):
     """The base that the folder names, with its adapters."""
     base = base_of(folder)
     if base not in bases:
-        bases[base] = load(base, dtype=dtype)
-    model, params, _ = bases[base]
+        model, params, _ = load(base, dtype=dtype)
+        bases[base] = model, prepare(params)
+    model, params = bases[base]
     kind = kind_of(model)
     params = peft.read(folder, FAMILIES[kind], _layers(model), params)
     return model.clone(dtype=dtype), params, _of_folder(folder)

@@ -14,9 +14,6 @@ Activations stay as they are; a product rounds its rows to the type of the weigh
 Axes: R rows, D inputs, F outputs.
 """
 
-import functools
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
@@ -42,8 +39,15 @@ def for_inference(model, params: dict, weights: str) -> tuple:
       UserError: this machine has no fast products of that type.
     """
     if weights == "bfloat16" and jax.default_backend() != "cpu":
-        model, weights = model.clone(dtype=jnp.bfloat16), "float32"
-    return model, quantize(params, weights, model.dtype)
+        model = model.clone(dtype=jnp.bfloat16)
+    return model, ready(params, weights)
+
+
+def ready(params: dict, weights: str) -> dict:
+    """The parameters of `for_inference`, or a base that adapters are put into."""
+    if weights == "bfloat16" and jax.default_backend() != "cpu":
+        return quantize(params, "float32", jnp.bfloat16)
+    return quantize(params, weights)
 
 
 def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
@@ -53,9 +57,15 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
     "kernel" [D, F] becomes "weight" [F, D], and so does "embedding" [V, D] if it gets
     smaller; int8 ones have a "scale", float32 [F], beside them.
 
+    What is ready already stays what it is, as the base of several trees does
+    (`models.adapters`), which may be trained beside adapters: only its own weights have
+    no gradient.
+
     Raises:
       UserError: this machine has no fast products of that type.
     """
+    if is_ready(params):
+        return params
     if weights == "float32":
         return jax.jit(for_decoding, static_argnums=1)(params, jnp.dtype(dtype))
     if jax.default_backend() != "cpu" or not product.available():
@@ -67,17 +77,17 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
     return jax.jit(_smaller, static_argnums=1)(params, weights)
 
 
+def is_ready(params: dict) -> bool:
+    """Whether no linear layer of the tree has its kernel any more."""
+    return "kernel" not in params and all(
+        is_ready(part) for part in params.values() if isinstance(part, dict)
+    )
+
+
 def _smaller(params, weights):
     name = table_of(params)
     table = _weight(params[name]["embedding"], weights)
     return _by_output(params, weights) | {name: table}
-
-
-def frozen_for(model) -> Callable[[dict], dict]:
-    """What makes a base ready for its adapters to be trained, once: as decoding reads
-    it, so that sampling needs no second copy. Its weights have no gradient then.
-    """
-    return jax.jit(functools.partial(for_decoding, dtype=model.dtype))
 
 
 def for_decoding(params: dict, dtype) -> dict:

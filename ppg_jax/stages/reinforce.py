@@ -32,7 +32,6 @@ from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.generation import row_keys
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.models import adapters, pretrained
-from ppg_jax.models.quantize import frozen_for
 from ppg_jax.rl.rewards import BASELINES, REWARDS, Payment, advantages_of
 from ppg_jax.rl.rollouts import make_sampler, prompts_of
 from ppg_jax.rl.update import (
@@ -219,8 +218,7 @@ def _load(config: Config, workdir: Path) -> Inputs:
         strict=True,
     )
     critic = Critic.load(run_dir.finished_stage(workdir, config.critic) / "model")
-    parts = adapters.parted(trees, frozen_for(models[0]))
-    policies = Policies(*map(Policy, models, *zip(*parts, strict=True)))
+    policies = Policies(*map(Policy, models, *zip(*map(adapters.split, trees))))
     learned = {
         f"{n} generator": p.learned for n, p in zip(POLICIES, policies, strict=True)
     }

@@ -33,7 +33,7 @@ from ppg_jax.models import adapters, pretrained
 from ppg_jax.models.decoder import Decoder, resize_vocabulary
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.models.llama import LlamaConfig
-from ppg_jax.models.quantize import frozen_for
+from ppg_jax.models.quantize import quantize
 from ppg_jax.training import loop
 from ppg_jax.training.best import KEPT, BestState
 from ppg_jax.training.train_state import (
@@ -189,7 +189,9 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
         model, tx, config.micro_batches, config.seed, config.dropout
     )
     valid = checked_examples(config, prompts, splits, "valid")
-    ((learning, ready),) = adapters.parted([params], frozen_for(model))
+    learning, base = adapters.split(params)
+    ready = quantize(base, "float32", model.dtype) if base else base
+    del base
     measure = make_measure(config, model, ready, valid)
 
     def take_step(state: BestState, step: int):

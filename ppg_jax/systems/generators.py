@@ -18,7 +18,8 @@ from ppg_jax.data.told import told_persona
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Score, Scorer
-from ppg_jax.models import pretrained
+from ppg_jax.models import adapters, pretrained
+from ppg_jax.models.quantize import quantize
 from ppg_jax.systems.system import Answer, Asking
 from ppg_jax.training.train_state import params_sha256
 
@@ -112,7 +113,7 @@ class _Loaded(NamedTuple):
     model: object
     params: dict
     prompts: Prompts
-    sha256: str  # of the parameters
+    sha256: str  # of what was trained of the parameters
 
 
 def _load(asking: Asking, source: str) -> _Loaded:
@@ -120,9 +121,15 @@ def _load(asking: Asking, source: str) -> _Loaded:
         run_dir.finished_stage(asking.workdir, source.partition("/")[0])
         folder = asking.workdir / run_dir.model_folder(source)
         dtype = jnp.dtype(asking.dtype)
-        model, params, tokenizer = pretrained.load(folder, dtype=dtype)
+        model, params, tokenizer = pretrained.load(
+            folder,
+            dtype=dtype,
+            bases=asking.once(("bases",), dict),
+            prepare=lambda base: quantize(base, "float32", dtype),
+        )
         prompts = Prompts(tokenizer, asking.prompts)
-        return _Loaded(model, params, prompts, params_sha256(params))
+        name = params_sha256(adapters.split(params)[0])
+        return _Loaded(model, params, prompts, name)
 
     return asking.once(("model", source), load)
 
