@@ -88,7 +88,7 @@ def test_a_piped_chat_is_a_transcript_and_leaves_at_the_end():
 
 def test_a_reader_that_leaves_ends_a_piped_chat_in_silence():
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process = runs.launch("chat", **pipes)
+    process = runs.launch("chat", "--self_persona=i sing.", **pipes)
     process.stdout.readline()
     process.stdout.close()
     process.stdout = None
@@ -111,8 +111,7 @@ def test_a_scripted_conversation_has_ten_turns_and_says_its_facts(path):
     for fact in facts:
         said = turns[fact["turn"] - 1].lower()
         assert all(word in said for word in fact["words"]), fact
-    talk = Chat(runs.pipeline(), Config())
-    assert talk.hear("/persona A.|B.")
+    talk = Chat(runs.pipeline(), Config("i sing."))
     assert all(talk.hear(line)[-1].startswith("it:  ") for line in turns)
 
 
