@@ -19,7 +19,7 @@ from ppg_jax.training.train_state import OptimizerConfig
 
 def get_config():
     data = DataConfig(source="data/personachat")
-    prompts = PromptConfig(max_persona_tokens=96)
+    prompts = PromptConfig(text="personachat", max_persona_tokens=96)
     persona = supervised.Config(
         name="persona",
         task="persona",
@@ -31,6 +31,7 @@ def get_config():
         dropout=False,
         branches=3,
         batch_size=4,
+        widths=3,
         epochs=1.0,
         optimizer=OptimizerConfig(
             learning_rate=2e-3, warmup_steps=20, schedule="linear", clip_norm=1.0
