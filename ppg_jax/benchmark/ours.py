@@ -63,7 +63,9 @@ class Train(_Learner):
         tx = make_optimizer(OPTIMIZER, 1)
         step = supervised.make_train_step(model, tx, job.parts, job.seed, job.dropout)
         batches = [part.batch for (part,) in work.updates("dialogue")]
-        super().__init__(job, TrainState.create(params, tx), step, batches)
+        super().__init__(
+            job, TrainState.create(params, tx), lambda s, b: step(s, b, {}), batches
+        )
         self._examples = work.dialogue_examples()
         self._scorer = Scorer(model, batch_size=job.batch_size)
 

@@ -56,10 +56,9 @@ def generate(
 ) -> Rollout:
     """Completes each prompt until `end_id` or `decoding.max_new_tokens`.
 
-    `model` is a linen module with the methods `prefill` and `decode_step` of
-    `ppg_jax.models.decoder.Decoder`; int [B, P], bool [B, P], keys [B] -> `Rollout`. Stops
-    early when all rows have ended. Pure; jit it with the model, the decoding and the
-    ids closed over.
+    `model` has the methods `prefill` and `decode_step` of a `models.decoder.Decoder`;
+    int [B, P], bool [B, P], keys [B] -> `Rollout`. Stops early when all rows have
+    ended. Pure; jit it with the model, the decoding and the ids closed over.
     """
     _check_room(model, prompt, decoding)
     params = for_decoding(params, model.dtype)

@@ -4,8 +4,8 @@ gets a plain mean of values, never a NaN. On an NVIDIA GPU, attention of bfloat1
 without dropout is cuDNN's, which keeps no scores (Dao et al., 2022, FlashAttention,
 https://arxiv.org/abs/2205.14135).
 
-Axes: B batch, T query tokens, S key slots, N heads, K heads of keys and values (as many,
-or a divisor), H head size; F trunks of P tokens, each of G rows or fewer.
+Axes: B batch, T query tokens, S key slots, N heads, K heads of keys and values (as
+many, or a divisor), H head size; F trunks of P tokens, each of G rows or fewer.
 """
 
 import functools

@@ -24,7 +24,7 @@ from ppg_jax.models.attention import (
     attend_shared,
 )
 from ppg_jax.models.product import einsum
-from ppg_jax.models.quantize import linear, lookup, table_of
+from ppg_jax.models.quantize import linear, lookup
 
 
 @flax.struct.dataclass
@@ -289,21 +289,3 @@ class Decoder(nn.Module):
             last = i == len(self.blocks) - 1
             x, layers[i] = block(x, pass_, layers[i], read if last else None)
         return self.last_norm(x), layers
-
-
-def resize_vocabulary(params, size: int):
-    """Appends rows to the token embedding, each the mean of the trained ones.
-
-    For special tokens added to a pretrained model: a mean row starts as an average
-    token instead of an unlikely one. Returns the params tree; the input is unchanged.
-    """
-    name = table_of(params)
-    rows = {name: {"embedding": _with_means(params[name]["embedding"], size)}}
-    if "lm_head" in params:
-        rows["lm_head"] = {"kernel": _with_means(params["lm_head"]["kernel"].T, size).T}
-    return params | rows
-
-
-def _with_means(table: jax.Array, size: int) -> jax.Array:
-    extra = jnp.tile(table.mean(axis=0, keepdims=True), (size - table.shape[0], 1))
-    return jnp.concatenate([table, extra])

@@ -25,19 +25,10 @@ from flax import traverse_util
 from ppg_jax.data import tokenization
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json
-from ppg_jax.models import gguf, hub, peft
-from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
-from ppg_jax.models.gpt2 import GPT2, GPT2Config
-from ppg_jax.models.llama import Llama, LlamaConfig
+from ppg_jax.models import config_json, gguf, hub, peft
+from ppg_jax.models.distilbert import DistilBertConfig
 from ppg_jax.models.tensor_files import FOLDER, Tensor, read_folder
 from ppg_jax.models.weight_map import FAMILIES, Family, weights
-
-_MODELS = {
-    "gpt2": (GPT2, GPT2Config),
-    "llama": (Llama, LlamaConfig),
-    "distilbert": (DistilBert, DistilBertConfig),
-    "bert": (DistilBert, DistilBertConfig),
-}
 
 
 def load(
@@ -81,7 +72,7 @@ def load(
     if classifies:
         labels = _label_count(tensors) if has_head else num_labels
         config = dataclasses.replace(config, num_labels=labels)
-    model = _MODELS[kind][0](config, dtype=dtype)
+    model = config_json.MODELS[kind][0](config, dtype=dtype)
     params = _fill(model, family, has_head, tensors, file)
     if classifies and not has_head:
         first = jnp.zeros((1, config.dim))
@@ -106,8 +97,8 @@ def _load_adapted(folder: Path, dtype, bases: dict, prepare):
         model, params, _ = load(base, dtype=dtype)
         bases[base] = model, prepare(params)
     model, params = bases[base]
-    kind = kind_of(model)
-    params = peft.read(folder, FAMILIES[kind], _layers(model), params)
+    kind = config_json.kind_of(model)
+    params = peft.read(folder, FAMILIES[kind], config_json.layers_of(model), params)
     return model.clone(dtype=dtype), params, _of_folder(folder)
 
 
@@ -115,7 +106,7 @@ def _read(place: Path):
     """(file that is named in errors, kind, config, tensors, tokenizer) of a model."""
     if place.suffix == ".gguf":
         values, arrays = gguf.read(place)
-        kind, config = _config_of(values, place)
+        kind, config = config_json.read(values, place)
         prefix = FAMILIES[kind].prefix
         tensors = {
             name.removeprefix(prefix): Tensor(array, name, place)
@@ -123,7 +114,7 @@ def _read(place: Path):
         }
         return place, kind, config, tensors, gguf.tokenizer(place)
     path = place / "config.json"
-    kind, config = _config_of(read_json(path, FOLDER), path)
+    kind, config = config_json.read(read_json(path, FOLDER), path)
     tokenizer = _of_folder(place)
     family = FAMILIES[kind]
     file, tensors = read_folder(place, family.prefix, family.skipped)
@@ -134,18 +125,6 @@ def load_tokenizer(path_or_hub_id):
     """The tokenizer alone of what `load` loads; UserError if it has none."""
     place = hub.locate(path_or_hub_id)
     return gguf.tokenizer(place) if place.suffix == ".gguf" else _of_folder(place)
-
-
-def kind_of(model) -> str:
-    """The `model_type` under which a model is written."""
-    kinds = {module: kind for kind, (module, _) in reversed(_MODELS.items())}
-    return kinds[type(model)]
-
-
-def module_of(config, dtype=jnp.float32):
-    """The decoder of a `GPT2Config` or a `LlamaConfig`."""
-    modules = {made_of: module for module, made_of in _MODELS.values()}
-    return modules[type(config)](config, jnp.dtype(dtype))
 
 
 def _check_layers(tensors: dict[str, Tensor], layers: int, file: Path) -> None:
@@ -213,7 +192,7 @@ def _fill(model, family: Family, has_head: bool, tensors, file: Path) -> dict:
     """Checkpoint -> params tree; empties `tensors`, or says what does not fit."""
     params, shapes = {}, _shapes(model)
     modules = family.modules + (family.head if has_head else ())
-    for path, name, transposed in weights(modules, _layers(model)):
+    for path, name, transposed in weights(modules, config_json.layers_of(model)):
         if name not in tensors:
             raise _missing(file, family.full_name(name))
         tensor = tensors.pop(name)
@@ -238,69 +217,6 @@ def _misshapen(tensor: Tensor, expected: list) -> UserError:
         f"{tensor.file}: tensor {tensor.name!r} has shape {list(tensor.array.shape)}, "
         f"config.json asks for {expected}."
     )
-
-
-def _config_of(values: dict, path: Path):
-    """config.json -> its "model_type", and the sizes as a config of ours."""
-    kind = values.get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        known = ", ".join(f'"{name}"' for name in FAMILIES)
-        raise UserError(f'{path}: "model_type" is {kind!r}, expected one of {known}.')
-    if kind == "llama":
-        values = _plain_rope(values, path)
-    for name, expected in FAMILIES[kind].fixed.items():
-        _expect(path, name, values.get(name, expected), expected)
-    _, make = _MODELS[kind]
-    settings = {
-        field.name: _setting(values, field, FAMILIES[kind], path)
-        for field in dataclasses.fields(make)
-        if field.name != "num_labels"  # the classifier's own shape tells
-    }
-    if values.get("n_inner") is not None and kind == "gpt2":
-        _expect(path, "n_inner", values["n_inner"], 4 * settings["n_embd"])
-    try:
-        config = make(**settings)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
-    if values.get("head_dim") is not None:
-        _expect(path, "head_dim", values["head_dim"], config.head_size)
-    return kind, config
-
-
-def _plain_rope(values: dict, path: Path) -> dict:
-    """config.json with `rope_theta` at the top, where transformers 4 had it."""
-    rope = values.get("rope_parameters") or {}
-    if not isinstance(rope, dict):
-        raise UserError(f'{path}: "rope_parameters" is {rope!r}, expected an object.')
-    _expect(path, "rope_type", rope.get("rope_type", "default"), "default")
-    theta = rope.get("rope_theta", values.get("rope_theta", 1e4))
-    return values | {"rope_theta": theta}
-
-
-def _expect(path: Path, name: str, value, expected) -> None:
-    if value != expected:
-        raise UserError(
-            f"{path}: {name!r} is {value!r}, this architecture has {expected!r} only."
-        )
-
-
-def _setting(values: dict, field: dataclasses.Field, family: Family, path: Path):
-    """One field of config.json: a size must be there, a rate has a default."""
-    name = family.fields.get(field.name, field.name)
-    value = values.get(name, field.default)
-    if field.type is int:
-        value, expected = values.get(name), "a positive integer"
-        sound = type(value) is int and 0 < value < 2**31
-    elif field.type is bool:
-        sound, expected = type(value) is bool, "true or false"
-    elif name in family.positive:
-        sound, expected = type(value) in (int, float) and value > 0, "a number above 0"
-    else:
-        sound = type(value) in (int, float) and 0 <= value < 1
-        expected = "a number from 0 to below 1"
-    if not sound:
-        raise UserError(f"{path}: {name!r} is {value!r}, expected {expected}.")
-    return value
 
 
 def _of_folder(folder: Path):
@@ -330,11 +246,17 @@ def export(model, params, tokenizer, directory, base: str = "") -> Path:
         run = directory.resolve().parent.parent
         near = Path(base).is_dir() and Path(base).resolve().is_relative_to(run)
         base = os.path.relpath(base, directory) if near else base
-        family = FAMILIES[kind_of(model)]
+        family = FAMILIES[config_json.kind_of(model)]
         file, config = peft.WEIGHTS, peft.config_of(params, family, base)
-        tensors, name = peft.tensors_of(params, family, _layers(model)), peft.CONFIG
+        tensors, name = (
+            peft.tensors_of(params, family, config_json.layers_of(model)),
+            peft.CONFIG,
+        )
     else:
-        config, tensors = _to_checkpoint(model, params, tokenizer)
+        config, tensors = (
+            config_json.written(model, tokenizer),
+            _to_checkpoint(model, params),
+        )
         file, name = "model.safetensors", "config.json"
 
     def write(partial: Path) -> None:
@@ -379,62 +301,18 @@ def _replace(partial: Path, directory: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _to_checkpoint(model, params, tokenizer) -> tuple[dict, dict[str, np.ndarray]]:
-    """config.json, and the tensors under the names of transformers."""
-    kind = kind_of(model)
-    family, settings = FAMILIES[kind], dataclasses.asdict(model.config)
+def _to_checkpoint(model, params) -> dict[str, np.ndarray]:
+    """The tensors under the names of transformers."""
+    family = FAMILIES[config_json.kind_of(model)]
     leaves = traverse_util.flatten_dict(params, sep="/")
     if {path: leaf.shape for path, leaf in leaves.items()} != _shapes(model):
         raise ValueError("params do not fit this model; build it with their config.")
-    head = () if settings.get("tie_word_embeddings") else family.head
+    tied = getattr(model.config, "tie_word_embeddings", False)
+    modules = family.modules + (() if tied else family.head)
     tensors = {}
-    for path, name, transposed in weights(family.modules + head, _layers(model)):
+    for path, name, transposed in weights(modules, config_json.layers_of(model)):
         array = np.asarray(leaves[path], np.float32)
         # safetensors writes memory as it lies: a transposed view would come out wrong.
         array = np.ascontiguousarray(array.T if transposed else array)
         tensors[family.full_name(name)] = array
-    settings |= _ARCHITECTURES[kind](settings, tokenizer)
-    settings["dtype"] = "float32"
-    return {"model_type": kind} | family.fixed | settings, tensors
-
-
-def _layers(model) -> int:
-    return getattr(model.config, FAMILIES[kind_of(model)].layers)
-
-
-def _as_gpt2(settings: dict, tokenizer) -> dict:
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-
-
-def _as_llama(settings: dict, tokenizer) -> dict:
-    theta = settings["rope_theta"]
-    # transformers drops the gradient of the pad token's embedding: it must not be the
-    # end token, which is learned. Nothing here reads it.
-    return _as_gpt2(settings, tokenizer) | {
-        "architectures": ["LlamaForCausalLM"],
-        "pad_token_id": None,
-        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
-    }
-
-
-def _as_distilbert(settings: dict, tokenizer) -> dict:
-    labels = [f"LABEL_{i}" for i in range(settings.pop("num_labels"))]
-    return {
-        "architectures": ["DistilBertForSequenceClassification"],
-        "id2label": {str(i): label for i, label in enumerate(labels)},
-        "label2id": {label: i for i, label in enumerate(labels)},
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-
-
-# What config.json says beside the sizes.
-_ARCHITECTURES = {
-    "gpt2": _as_gpt2,
-    "llama": _as_llama,
-    "distilbert": _as_distilbert,
-}
+    return tensors

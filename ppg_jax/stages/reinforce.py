@@ -218,7 +218,10 @@ def _load(config: Config, workdir: Path) -> Inputs:
         strict=True,
     )
     critic = Critic.load(run_dir.finished_stage(workdir, config.critic) / "model")
-    policies = Policies(*map(Policy, models, *zip(*map(adapters.split, trees))))
+    parts = [adapters.split(tree) for tree in trees]
+    policies = Policies(
+        *(Policy(m, *part) for m, part in zip(models, parts, strict=True))
+    )
     learned = {
         f"{n} generator": p.learned for n, p in zip(POLICIES, policies, strict=True)
     }

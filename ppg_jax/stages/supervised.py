@@ -24,13 +24,13 @@ from ppg_jax.config import DTYPES, require_count, require_one_of, require_positi
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.dialogue import Dialogue, instances
+from ppg_jax.data.dialogue import Dialogue
+from ppg_jax.data.examples import BATCHINGS, TASKS, examples
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts
-from ppg_jax.data.retrieval import TOLD, told_sentences
+from ppg_jax.data.retrieval import TOLD
 from ppg_jax.errors import UserError
 from ppg_jax.inference.scoring import Scorer, mean_nll, target_log_probs
-from ppg_jax.models import adapters, pretrained
-from ppg_jax.models.decoder import Decoder, resize_vocabulary
+from ppg_jax.models import adapters, pretrained, starts
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.models.llama import LlamaConfig
 from ppg_jax.models.quantize import quantize
@@ -40,13 +40,9 @@ from ppg_jax.training.train_state import (
     OptimizerConfig,
     TrainState,
     accumulate,
-    initial_params,
     make_optimizer,
     params_sha256,
 )
-
-TASKS = ("persona", "response", "dialogue")
-BATCHINGS = ("dialogue", "instance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +191,7 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
     measure = make_measure(config, model, ready, valid)
 
     def take_step(state: BestState, step: int):
-        trained, metrics = train_step(state.training, ready, batches(step))
+        trained, metrics = train_step(state.training, batches(step), ready)
         return state.replace(training=trained), metrics
 
     parameters = sum(p.size for p in jax.tree.leaves(params))
@@ -264,14 +260,21 @@ def start_of(config: Config, workdir: Path):
     source = config.init
     if config.init_stage:
         source = str(run_dir.finished_stage(workdir, config.init_stage) / "model")
-    if not source:
-        return None
-    model, params, _ = pretrained.load(source)
-    if not isinstance(model, Decoder):
+    return starts.load(source, config.name) if source else None
+
+
+def initial(config: Config, tokenizer, start):
+    """(model, params) of the first update: `start`, or fresh from the seed."""
+    fresh = starts.Fresh(config.model, config.dtype, config.seed)
+    rank, size = config.adapter_rank, len(tokenizer)
+    model, params = starts.with_vocabulary(start, fresh, size, rank)
+    longest = config.prompts.max_length
+    if longest > model.config.n_positions:
         raise UserError(
-            f"{source} is no GPT-2 or Llama; {config.name} starts from one."
+            f"prompts.max_length={longest} is more than the {model.config.n_positions} "
+            f"positions of the model of {config.name}; lower it or raise n_positions."
         )
-    return model, params
+    return model, starts.adapted(params, rank, config.seed, config.name)
 
 
 def base_of(config: Config, folder: Path) -> str:
@@ -284,55 +287,16 @@ def base_of(config: Config, folder: Path) -> str:
     return pretrained.base_of(started) or str(started)
 
 
-def initial(config: Config, tokenizer, start):
-    """(model, params): `start` with a row for each token, or fresh from the seed; with
-    adapters if the config has them, with those of `start` merged into it if not.
-
-    Raises UserError if a prompt of full length does not fit into the model.
-    """
-    model, params = start or (pretrained.module_of(config.model), None)
-    size = len(tokenizer)
-    if start:
-        size = max(size, model.config.vocab_size)
-    if start and size > model.config.vocab_size:
-        if config.adapter_rank:
-            raise UserError(
-                f"{config.name}: the tokenizer has {size} tokens, its base "
-                f"{model.config.vocab_size}, and adapters add no rows; give "
-                "adapter_rank=0, or prompts.style=text."
-            )
-        params = resize_vocabulary(params, size)
-    sizes = dataclasses.replace(model.config, vocab_size=size)
-    longest = config.prompts.max_length
-    if longest > sizes.n_positions:
-        raise UserError(
-            f"prompts.max_length={longest} is more than the {sizes.n_positions} "
-            f"positions of the model of {config.name}; lower it or raise n_positions."
-        )
-    model = pretrained.module_of(sizes, config.dtype)
-    if params is None:
-        params = initial_params(model, config.seed)
-    return model, adapted(config, params)
-
-
-def adapted(config: Config, params: dict) -> dict:
-    """The parameters with the adapters that the config asks for, or without any."""
-    if not config.adapter_rank:
-        return adapters.merge(params)
-    if not adapters.has(params):
-        return adapters.add(params, config.adapter_rank, config.seed)
-    if adapters.rank(params) != config.adapter_rank:
-        raise UserError(
-            f"{config.name}: adapter_rank={config.adapter_rank}, but what it starts "
-            f"from has adapters of rank {adapters.rank(params)}; give that rank."
-        )
-    return params
-
-
 def checked_examples(config: Config, prompts: Prompts, splits, split: str):
     """The examples of a split (of valid: as many as the config says), never none."""
     limit = config.validation_dialogues if split == "valid" else 0
-    made = examples(config, prompts, splits[split][: limit or None])
+    made = examples(
+        prompts,
+        splits[split][: limit or None],
+        config.task,
+        config.batching,
+        config.partner_persona,
+    )
     if not made:
         raise UserError(
             f"the {split} split of {config.data.source} has no response to learn; "
@@ -341,46 +305,11 @@ def checked_examples(config: Config, prompts: Prompts, splits, split: str):
     return made
 
 
-def examples(
-    config: Config, prompts: Prompts, dialogues: Sequence[Dialogue]
-) -> list[Example]:
-    """What the generator learns: one example per dialogue or instance."""
-    prompts.prime(dialogues)
-    if config.task == "persona":  # an empty profile is nothing to learn
-        dialogues = [d for d in dialogues if d.partner_persona]
-    whole = config.batching == "dialogue"
-    if config.task == "dialogue":
-        partners = (partner_tokens(config, prompts, d) for d in dialogues)
-        pairs = zip(dialogues, partners, strict=True)
-        made = (prompts.dialogue_example(d, p) for d, p in pairs)
-        return [example for example in made if example.target_of.any()]
-    if config.task == "persona":
-        if whole:
-            return [e for d in dialogues for e in prompts.persona_dialogue(d)]
-        return [prompts.persona_example(i) for i in instances(dialogues)]
-    if whole:
-        partners = (partner_tokens(config, prompts, d) for d in dialogues)
-        pairs = zip(dialogues, partners, strict=True)
-        return [e for d, p in pairs for e in prompts.response_dialogue(d, p)]
-    return [
-        prompts.response_example(i, partner_tokens(config, prompts, i))
-        for i in instances(dialogues)
-    ]
-
-
-def partner_tokens(config: Config, prompts: Prompts, source) -> list[int] | None:
-    """The gold partner persona as this generator is told it; None for none.
-
-    source: an Instance, or a Dialogue where it is the same for all turns.
-    """
-    sentences = told_sentences(config.partner_persona, source)
-    return prompts.persona_target(sentences) if sentences else None
-
-
 def make_train_step(model, tx, micro_batches: int, seed: int, dropout: bool):
-    """(state, base, batch) -> (state, metrics), jitted; the state is donated.
+    """(state, batch, base) -> (state, metrics), jitted; the state is donated.
 
-    The state's parameters are what is trained, `base` the others (`models.adapters`).
+    The state's parameters are what is trained, `base` the others (`models.adapters`),
+    {} if there are none.
 
     The loss is the mean over all targets of the batch, however it is cut into parts.
     """
@@ -395,7 +324,7 @@ def make_train_step(model, tx, micro_batches: int, seed: int, dropout: bool):
         )(learned)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def train_step(state: TrainState, base: dict, batch):
+    def train_step(state: TrainState, batch, base: dict):
         # A key derived from the step makes a resumed run repeat the original one, so
         # the checkpoint does not have to carry a PRNG state.
         rng = jax.random.fold_in(jax.random.key(seed), state.step)

@@ -14,6 +14,7 @@ from ppg_jax import run_dir
 from ppg_jax.data.batching import Batches, collate
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances, write_jsonl
+from ppg_jax.data.examples import examples, partner_tokens
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_metrics
@@ -148,7 +149,7 @@ def trajectory(rows, micro_batches: int, seed: int = 0):
         batch = collate(
             [examples[n % 5] for n in range(number, number + rows - 1)], rows
         )
-        state, metrics = step(state, batch)
+        state, metrics = step(state, batch, {})
         logged.append(jax.device_get(metrics))
     return logged, jax.device_get(state.params)
 
@@ -183,9 +184,8 @@ def test_a_stage_starts_from_another_stage_of_its_run(source, tmp_path):
     ]
     model, params, tokenizer = pretrained.load(tmp_path / "dialogue" / "model")
     prompts = Prompts(tokenizer, PROMPTS)
-    scores = Scorer(model)(
-        params, supervised.examples(response, prompts, small.DIALOGUES)
-    )
+    learned = examples(prompts, small.DIALOGUES, "response", "dialogue", "gold")
+    scores = Scorer(model)(params, learned)
     assert log[0] == pytest.approx(mean_nll(scores.values()), rel=1e-4)
     assert begun["kept_step"] == begun["steps"] > 0
     assert begun["params_sha256"] != first["params_sha256"]
@@ -340,7 +340,7 @@ def test_the_same_data_from_elsewhere_are_the_same_run(finished, source, tmp_pat
     assert again == finished[1]
 
 
-def test_what_a_response_generator_is_told_of_its_partner(source):
+def test_what_a_response_generator_is_told_of_its_partner():
     prompts, (instance, *_) = small.prompts(), instances(small.DIALOGUES)
     instance = dataclasses.replace(
         instance,
@@ -349,8 +349,7 @@ def test_what_a_response_generator_is_told_of_its_partner(source):
     )
 
     def told(partner_persona):
-        chosen = config(source, partner_persona=partner_persona, batching="instance")
-        return supervised.partner_tokens(chosen, prompts, instance)
+        return partner_tokens(prompts, partner_persona, instance)
 
     assert prompts.text(told("gold")) == "a cat. i love tea. my car. i am a nurse."
     assert told("none") is None

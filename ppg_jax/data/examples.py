@@ -1,0 +1,51 @@
+"""Dialogues -> what a generator learns of them, one causal pass each."""
+
+from collections.abc import Sequence
+
+from ppg_jax.data.dialogue import Dialogue, Instance, instances
+from ppg_jax.data.prompts import Example, Prompts
+from ppg_jax.data.retrieval import told_sentences
+
+TASKS = ("persona", "response", "dialogue")
+BATCHINGS = ("dialogue", "instance")
+
+
+def examples(
+    prompts: Prompts,
+    dialogues: Sequence[Dialogue],
+    task: str,
+    batching: str,
+    partner_persona: str,
+) -> list[Example]:
+    """One example per dialogue or instance, after `batching`.
+
+    task: of `TASKS`; partner_persona: what a response generator is told, of `TOLD`.
+    """
+    prompts.prime(dialogues)
+    if task == "persona":  # an empty profile is nothing to learn
+        dialogues = [d for d in dialogues if d.partner_persona]
+    if task == "persona" and batching == "dialogue":
+        return [e for d in dialogues for e in prompts.persona_dialogue(d)]
+    if task == "persona":
+        return [prompts.persona_example(i) for i in instances(dialogues)]
+    whole = task == "dialogue" or batching == "dialogue"
+    sources = dialogues if whole else instances(dialogues)
+    partners = [partner_tokens(prompts, partner_persona, s) for s in sources]
+    pairs = zip(sources, partners, strict=True)
+    if task == "dialogue":
+        made = [prompts.dialogue_example(d, p) for d, p in pairs]
+        return [example for example in made if example.target_of.any()]
+    if whole:
+        return [e for d, p in pairs for e in prompts.response_dialogue(d, p)]
+    return [prompts.response_example(i, p) for i, p in pairs]
+
+
+def partner_tokens(
+    prompts: Prompts, told: str, source: Instance | Dialogue
+) -> list[int] | None:
+    """The gold partner persona as a generator is told it; None for none.
+
+    told: of `TOLD`. source: a Dialogue where it is the same for all turns.
+    """
+    sentences = told_sentences(told, source)
+    return prompts.persona_target(sentences) if sentences else None

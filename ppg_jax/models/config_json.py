@@ -1,0 +1,147 @@
+"""config.json of a Hugging Face model folder: read into our configs, and written.
+
+`weight_map` has what is particular to each kind.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import jax.numpy as jnp
+
+from ppg_jax.errors import UserError
+from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
+from ppg_jax.models.gpt2 import GPT2, GPT2Config
+from ppg_jax.models.llama import Llama, LlamaConfig
+from ppg_jax.models.weight_map import FAMILIES, Family
+
+MODELS = {
+    "gpt2": (GPT2, GPT2Config),
+    "llama": (Llama, LlamaConfig),
+    "distilbert": (DistilBert, DistilBertConfig),
+    "bert": (DistilBert, DistilBertConfig),
+}
+
+
+def kind_of(model) -> str:
+    """The `model_type` under which a model is written."""
+    kinds = {module: kind for kind, (module, _) in reversed(MODELS.items())}
+    return kinds[type(model)]
+
+
+def module_of(config, dtype=jnp.float32):
+    """The decoder of a `GPT2Config` or a `LlamaConfig`."""
+    modules = {made_of: module for module, made_of in MODELS.values()}
+    return modules[type(config)](config, jnp.dtype(dtype))
+
+
+def layers_of(model) -> int:
+    return getattr(model.config, FAMILIES[kind_of(model)].layers)
+
+
+def read(values: dict, path: Path):
+    """config.json -> its "model_type", and the sizes as a config of ours."""
+    kind = values.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        known = ", ".join(f'"{name}"' for name in FAMILIES)
+        raise UserError(f'{path}: "model_type" is {kind!r}, expected one of {known}.')
+    if kind == "llama":
+        values = _plain_rope(values, path)
+    for name, expected in FAMILIES[kind].fixed.items():
+        _expect(path, name, values.get(name, expected), expected)
+    _, make = MODELS[kind]
+    settings = {
+        field.name: _setting(values, field, FAMILIES[kind], path)
+        for field in dataclasses.fields(make)
+        if field.name != "num_labels"  # the classifier's own shape tells
+    }
+    if values.get("n_inner") is not None and kind == "gpt2":
+        _expect(path, "n_inner", values["n_inner"], 4 * settings["n_embd"])
+    try:
+        config = make(**settings)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    if values.get("head_dim") is not None:
+        _expect(path, "head_dim", values["head_dim"], config.head_size)
+    return kind, config
+
+
+def _plain_rope(values: dict, path: Path) -> dict:
+    """config.json with `rope_theta` at the top, where transformers 4 had it."""
+    rope = values.get("rope_parameters") or {}
+    if not isinstance(rope, dict):
+        raise UserError(f'{path}: "rope_parameters" is {rope!r}, expected an object.')
+    _expect(path, "rope_type", rope.get("rope_type", "default"), "default")
+    theta = rope.get("rope_theta", values.get("rope_theta", 1e4))
+    return values | {"rope_theta": theta}
+
+
+def _expect(path: Path, name: str, value, expected) -> None:
+    if value != expected:
+        raise UserError(
+            f"{path}: {name!r} is {value!r}, this architecture has {expected!r} only."
+        )
+
+
+def _setting(values: dict, field: dataclasses.Field, family: Family, path: Path):
+    """One field of config.json: a size must be there, a rate has a default."""
+    name = family.fields.get(field.name, field.name)
+    value = values.get(name, field.default)
+    if field.type is int:
+        value, expected = values.get(name), "a positive integer"
+        sound = type(value) is int and 0 < value < 2**31
+    elif field.type is bool:
+        sound, expected = type(value) is bool, "true or false"
+    elif name in family.positive:
+        sound, expected = type(value) in (int, float) and value > 0, "a number above 0"
+    else:
+        sound = type(value) in (int, float) and 0 <= value < 1
+        expected = "a number from 0 to below 1"
+    if not sound:
+        raise UserError(f"{path}: {name!r} is {value!r}, expected {expected}.")
+    return value
+
+
+def written(model, tokenizer) -> dict:
+    """config.json of a model; it says what transformers needs to know."""
+    kind, settings = kind_of(model), dataclasses.asdict(model.config)
+    settings |= _ARCHITECTURES[kind](settings, tokenizer)
+    settings["dtype"] = "float32"
+    return {"model_type": kind} | FAMILIES[kind].fixed | settings
+
+
+def _as_gpt2(settings: dict, tokenizer) -> dict:
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def _as_llama(settings: dict, tokenizer) -> dict:
+    theta = settings["rope_theta"]
+    # transformers drops the gradient of the pad token's embedding: it must not be the
+    # end token, which is learned. Nothing here reads it.
+    return _as_gpt2(settings, tokenizer) | {
+        "architectures": ["LlamaForCausalLM"],
+        "pad_token_id": None,
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+    }
+
+
+def _as_distilbert(settings: dict, tokenizer) -> dict:
+    labels = [f"LABEL_{i}" for i in range(settings.pop("num_labels"))]
+    return {
+        "architectures": ["DistilBertForSequenceClassification"],
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+# What config.json says beside the sizes.
+_ARCHITECTURES = {
+    "gpt2": _as_gpt2,
+    "llama": _as_llama,
+    "distilbert": _as_distilbert,
+}

@@ -1,0 +1,97 @@
+"""What a generator's training starts from: another model, or fresh weights.
+
+Its vocabulary is made to fit the tokenizer, and adapters are added where they alone are
+to be trained.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.errors import UserError
+from ppg_jax.models import adapters, config_json, pretrained
+from ppg_jax.models.decoder import Decoder
+from ppg_jax.models.gpt2 import GPT2Config
+from ppg_jax.models.llama import LlamaConfig
+from ppg_jax.models.quantize import table_of
+from ppg_jax.training.train_state import initial_params
+
+
+class Fresh(NamedTuple):
+    """How a model from scratch is made; of another one, only the type is asked."""
+
+    config: GPT2Config | LlamaConfig
+    dtype: str  # that it computes in
+    seed: int
+
+
+def load(source: str, name: str) -> tuple:
+    """(model, params) of `pretrained.load`, for the stage of that name."""
+    model, params, _ = pretrained.load(source)
+    if not isinstance(model, Decoder):
+        told = f"{source} is no GPT-2 or Llama"
+        raise UserError(f"{told}; {name} starts from one.")
+    return model, params
+
+
+def with_vocabulary(
+    start: tuple | None, fresh: Fresh, size: int, rank: int = 0
+) -> tuple:
+    """(model, params): `start` with a row for each of `size` tokens at least, or a
+    fresh model of `size` tokens.
+
+    rank: of adapters; UserError if it is to have these and more rows, too.
+    """
+    if start is None:
+        config = dataclasses.replace(fresh.config, vocab_size=size)
+        model = config_json.module_of(config, fresh.dtype)
+        return model, initial_params(model, fresh.seed)
+    model, params = start
+    size = max(size, model.config.vocab_size)
+    if size > model.config.vocab_size:
+        if rank:
+            raise UserError(
+                f"the tokenizer has {size} tokens, the model {model.config.vocab_size}"
+                ", and adapters add none; give prompts.style=text, or adapter_rank=0."
+            )
+        params = resize_vocabulary(params, size)
+    config = dataclasses.replace(model.config, vocab_size=size)
+    return config_json.module_of(config, fresh.dtype), params
+
+
+def resize_vocabulary(params: dict, size: int) -> dict:
+    """Appends rows to the token embedding, each the mean of the trained ones.
+
+    For special tokens added to a pretrained model: a mean row starts as an average
+    token instead of an unlikely one. Returns the params tree; the input is unchanged.
+    """
+    name = table_of(params)
+    rows = {name: {"embedding": _with_means(params[name]["embedding"], size)}}
+    if "lm_head" in params:
+        rows["lm_head"] = {"kernel": _with_means(params["lm_head"]["kernel"].T, size).T}
+    return params | rows
+
+
+def _with_means(table: jax.Array, size: int) -> jax.Array:
+    extra = jnp.tile(table.mean(axis=0, keepdims=True), (size - table.shape[0], 1))
+    return jnp.concatenate([table, extra])
+
+
+def adapted(params: dict, rank: int, seed: int, name: str) -> dict:
+    """The parameters with adapters of that rank, drawn from the seed unless they have
+    some; of rank 0 without any, those that they have merged into them.
+
+    name: of the stage. Raises UserError for adapters of another rank.
+    """
+    if not rank:
+        return adapters.merge(params)
+    if not adapters.has(params):
+        return adapters.add(params, rank, seed)
+    if adapters.rank(params) != rank:
+        raise UserError(
+            f"{name}: adapter_rank={rank}, but what it starts from has adapters of "
+            f"rank {adapters.rank(params)}; give that rank."
+        )
+    return params
