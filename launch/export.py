@@ -14,10 +14,14 @@ from ppg_jax.serve.flags import SYSTEM
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run directory.")
 _OUTPUT = flags.DEFINE_string("output", None, "The folder to write.")
 _SYSTEM = flags.DEFINE_string("system", "", SYSTEM)
+_ADAPTERS = flags.DEFINE_bool(
+    "adapters", False, "Low-rank adapters stay apart from their base, with a card."
+)
 
 
 def program() -> None:
-    export.run(export.Config(_OUTPUT.value, _SYSTEM.value), Path(_WORKDIR.value))
+    config = export.Config(_OUTPUT.value, _SYSTEM.value, _ADAPTERS.value)
+    export.run(config, Path(_WORKDIR.value))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ READ = {
     "critic": "critic",
 }
 EXPORTED = "pipeline.json"  # of a folder that was exported
+# One that comes with the package.
+RELEASED = Path(__file__).with_name("released") / "personachat_smollm2"
 # Fields that change how a run is watched, where its data lies or how people's text
 # reaches its models, not what it computes.
 # (What the data is, the inputs say.)
@@ -253,13 +255,14 @@ class Found(NamedTuple):
     critic: Path | None
 
 
-def find_models(workdir, system: str = "") -> Found:
+def find_models(workdir="", system: str = "") -> Found:
     """Where a run directory or an exported folder has what `Pipeline` needs.
 
-    system: a row of its config that infers the partner; "" is the last one of which all
-    stages have finished. Raises UserError that names the command to run first.
+    workdir: "" is the folder that comes with the package. system: a row of its config
+    that infers the partner; "" is the last one of which all stages have finished.
+    Raises UserError that names the command to run first.
     """
-    workdir = Path(workdir)
+    workdir = Path(workdir or RELEASED)
     if (workdir / EXPORTED).exists():
         return _find_exported(workdir, system)
     experiment = read_experiment(workdir)

@@ -171,8 +171,9 @@ class Pipeline:
         )
 
     @classmethod
-    def load(cls, run_dir, system: str = "", **options) -> "Pipeline":
-        """The pipeline of a run directory or of a folder that `launch.export` wrote.
+    def load(cls, run_dir="", system: str = "", **options) -> "Pipeline":
+        """The pipeline of a run directory or of a folder that `launch.export` wrote;
+        by default of the one that comes with the package.
 
         options: other fields of `PipelineConfig`, as temperature=0.8. Raises UserError
         if a model is not there, and says which command makes it.

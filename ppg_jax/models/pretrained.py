@@ -99,7 +99,13 @@ def _load_adapted(folder: Path, dtype, bases: dict, prepare):
     model, params = bases[base]
     kind = config_json.kind_of(model)
     params = peft.read(folder, FAMILIES[kind], config_json.layers_of(model), params)
-    return model.clone(dtype=dtype), params, _of_folder(folder)
+    return model.clone(dtype=dtype), params, _tokenizer_of(folder, base)
+
+
+def _tokenizer_of(folder: Path, base: str):
+    """The tokenizer of a folder of adapters: its own, or that of the base."""
+    own = any((folder / n).exists() for n in ("tokenizer.json", "vocab.json"))
+    return _of_folder(folder) if own else load_tokenizer(base)
 
 
 def _read(place: Path):
@@ -124,7 +130,11 @@ def _read(place: Path):
 def load_tokenizer(path_or_hub_id):
     """The tokenizer alone of what `load` loads; UserError if it has none."""
     place = hub.locate(path_or_hub_id)
-    return gguf.tokenizer(place) if place.suffix == ".gguf" else _of_folder(place)
+    if place.suffix == ".gguf":
+        return gguf.tokenizer(place)
+    if peft.is_adapter(place):
+        return _tokenizer_of(place, base_of(place))
+    return _of_folder(place)
 
 
 def _check_layers(tensors: dict[str, Tensor], layers: int, file: Path) -> None:
@@ -234,7 +244,8 @@ def export(model, params, tokenizer, directory, base: str = "") -> Path:
 
     It appears when it is complete, in place of an older model of that name if there is
     one. params: the float32 tree of `model`; the tensors go out bit for bit. Of a tree
-    with adapters these alone, as PEFT writes them; base: what `load` finds the base by.
+    with adapters these alone, as PEFT writes them; base: what `load` finds the base by,
+    which may have the tokenizer (None), too.
 
     Raises:
       UserError: `directory` holds something else, or cannot be written.
@@ -265,7 +276,8 @@ def export(model, params, tokenizer, directory, base: str = "") -> Path:
         safetensors.numpy.save_file(tensors, partial / file, metadata={"format": "pt"})
         # It is made unreadable to others.
         shutil.copymode(partial / name, partial / file)
-        tokenizer.save_pretrained(partial)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(partial)
 
     return _write_folder(directory, write)
 

@@ -9,7 +9,6 @@ import dataclasses
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from ppg_jax.errors import UserError
 from ppg_jax.inference.pipeline import Pipeline, PipelineConfig, Request
@@ -87,7 +86,7 @@ class Chat:
         self._partner = ""
 
 
-def run(config: Config, workdir: Path) -> None:
+def run(config: Config, workdir="") -> None:
     """Talks until the end of stdin."""
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(errors="replace")  # one odd byte is no reason to leave

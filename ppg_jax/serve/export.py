@@ -7,17 +7,28 @@ DIR/pipeline.json is what `Pipeline.load(DIR)` needs beside them.
 import dataclasses
 from pathlib import Path
 
-from ppg_jax.files import write_json
-from ppg_jax.models import pretrained
-from ppg_jax.run_dir import EXPORTED, find_models
+import jax
+import jax.numpy as jnp
+
+from ppg_jax.errors import UserError
+from ppg_jax.files import write_json, write_text
+from ppg_jax.models import adapters, pretrained
+from ppg_jax.report.cards import card
+from ppg_jax.run_dir import EXPORTED, Found, find_models
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """output: the folder to write. system: as in `PipelineConfig`."""
+    """output: the folder to write. system: as in `PipelineConfig`.
+
+    adapters: adapters stay apart from their base, in half precision, without critic,
+    and with a model card made from the run's report: what the package carries. Else
+    they are merged into it.
+    """
 
     output: str
     system: str = ""
+    adapters: bool = False
 
 
 def run(config: Config, workdir: Path) -> None:
@@ -25,10 +36,37 @@ def run(config: Config, workdir: Path) -> None:
     found, output = find_models(workdir, config.system), Path(config.output)
     # It comes last: a folder without it is no pipeline, so none is ever half new.
     (output / EXPORTED).unlink(missing_ok=True)
-    for name in ("persona", "response", "critic"):
-        source = getattr(found, name)
-        if source is not None:
-            print(f"wrote {pretrained.export(*pretrained.load(source), output / name)}")
+    if config.adapters:
+        _write_adapters(found, output)
+        write_text(output / "README.md", card(workdir, found.system))
+    else:
+        _write_models(found, output)
     prompts = dataclasses.asdict(found.prompts)
     write_json(output / EXPORTED, {"system": found.system, "prompts": prompts})
     print(f"wrote {output / EXPORTED} (system {found.system})")
+
+
+def _write_models(found: Found, output: Path) -> None:
+    for name in ("persona", "response", "critic"):
+        source = getattr(found, name)
+        if source is not None:
+            model, params, tokenizer = pretrained.load(source)
+            whole = adapters.merge(params)
+            folder = pretrained.export(model, whole, tokenizer, output / name)
+            print(f"wrote {folder}")
+
+
+def _write_adapters(found: Found, output: Path) -> None:
+    bases: dict = {}
+    for name in ("persona", "response"):
+        source = getattr(found, name)
+        base = pretrained.base_of(source)
+        if not base:
+            raise UserError(
+                f"{source} is a whole model; leave --adapters away to export it."
+            )
+        model, params, _ = pretrained.load(source, bases=bases)
+        learned, _ = adapters.split(params)
+        half = jax.tree.map(lambda a: a.astype(jnp.float16), learned)
+        # The base has the tokenizer.
+        print(f"wrote {pretrained.export(model, half, None, output / name, base)}")

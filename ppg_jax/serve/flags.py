@@ -1,7 +1,6 @@
 """The flags of programs that answer: which models of which run, and how they speak."""
 
 import dataclasses
-from pathlib import Path
 
 from absl import flags
 
@@ -15,7 +14,9 @@ SYSTEM = "Row of the run's config that answers; the last finished one if empty."
 def define() -> None:
     """--workdir and the fields of `PipelineConfig`, for the programs that answer."""
     default = PipelineConfig()
-    flags.DEFINE_string("workdir", "runs/quickstart", "A run, or an exported folder.")
+    flags.DEFINE_string(
+        "workdir", "", "A run, or an exported folder; the package's own if empty."
+    )
     flags.DEFINE_string("system", default.system, SYSTEM)
     flags.DEFINE_float("temperature", default.temperature, "0 is greedy.", 0)
     flags.DEFINE_integer("top_k", default.top_k, "Likeliest tokens; 0 is off.", 0)
@@ -33,8 +34,8 @@ def define() -> None:
     flags.DEFINE_enum("weights", default.weights, WEIGHTS, "Their type; CPUs with AMX.")
 
 
-def parsed() -> tuple[PipelineConfig, Path]:
-    """What `define` defined: the config, and the run directory."""
+def parsed() -> tuple[PipelineConfig, str]:
+    """What `define` defined: the config, and the run directory, "" for none."""
     names = [field.name for field in dataclasses.fields(PipelineConfig)]
     values = {name: flags.FLAGS[name].value for name in names}
-    return from_config_dict(PipelineConfig, values), Path(flags.FLAGS.workdir)
+    return from_config_dict(PipelineConfig, values), flags.FLAGS.workdir

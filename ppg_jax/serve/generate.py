@@ -69,7 +69,7 @@ class Counts(NamedTuple):
     errors: int = 0
 
 
-def run(config: Config, workdir: Path) -> Counts:
+def run(config: Config, workdir="") -> Counts:
     """Answers every line of the input, or goes on, or says that it is done.
 
     Raises UserError if the output holds answers to something else.

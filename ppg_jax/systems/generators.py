@@ -88,7 +88,8 @@ class PersonaGenerator:
 
     @property
     def description(self) -> dict:
-        return _description(self)
+        folder = run_dir.model_folder(self.persona)
+        return _description(self) | {"models": {"persona": folder}}
 
     def load(self, asking: Asking) -> "_Personas":
         """Raises UserError for a stage that has not finished."""

