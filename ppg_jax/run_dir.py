@@ -32,8 +32,8 @@ READ = {
 }
 EXPORTED = "pipeline.json"  # of a folder that was exported
 # Fields that change how a run is watched or where its data lies, not what it computes.
-# (What the data is, the inputs say.)
-NOT_COMPARED = ("log_every", "checkpoint_every", "source")
+# (What the data is, the inputs say.) What is asked beside the answers is added to them.
+NOT_COMPARED = ("log_every", "checkpoint_every", "source", "swapped_dialogues")
 _LOCKS: dict[Path, int] = {}  # held until the process ends, in whatever way
 
 

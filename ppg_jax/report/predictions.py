@@ -35,6 +35,12 @@ class Predictions:
     training_sentences: list[str]
     made_of: dict  # settings and inputs of the evaluation
     stages: list[dict]  # name and task of those that have finished
+    # Beside the answers, and not of every run: counts of traits of rows of personas
+    # [N], and for some instances what is likely given what is a stranger's.
+    traits: Mapping[str, list[dict]] = dataclasses.field(default_factory=dict)
+    swapped: Mapping[str, dict[str, list[dict]]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def dialogues(self) -> list[str]:
@@ -73,7 +79,24 @@ def read(workdir: Path) -> Predictions:
         read_json(folder / "training_sentences.json")["sentences"],
         run_dir.settings_of(folder),
         [stage for stage in trained if run_dir.finished(workdir, stage["name"])],
+        _beside(folder / "traits", rows["personas"], ids),
+        {k: _beside(folder / "swapped" / k, rows[k], ids) for k in TEXTS},
     )
+
+
+def _beside(folder: Path, rows: Mapping, ids: Sequence[str]) -> dict[str, list[dict]]:
+    """What was measured of rows beside their answers, as far as it was."""
+    known, found = set(ids), {}
+    for name in rows:
+        path = folder / f"{name}.jsonl"
+        if path.exists():
+            found[name] = [record for _, record in read_jsonl(path)]
+            if any(record.get("id") not in known for record in found[name]):
+                raise UserError(
+                    f"{path}: is of other instances than instances.jsonl; delete it "
+                    "and evaluate the run again."
+                )
+    return found
 
 
 def _rows(folder: Path, known: Sequence[dict]) -> dict[str, Row]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ppg_jax.report import figures
+from ppg_jax.report import drawing, figures
 from ppg_jax.report.results import TURNS
 
 
@@ -179,7 +179,7 @@ def test_a_long_curve_is_drawn_as_it_is_and_smoothed():
 
 def test_models_differ_by_colour_or_marker_and_controls_are_grey():
     systems = {f"row {n}": {"control": n >= 20} for n in range(24)}
-    looks = list(figures._looks(systems).values())
+    looks = list(drawing.looks(systems).values())
     assert len(set(looks)) == 24
     greys = {color for color, _ in looks[20:]}
     assert len(greys) == 1 and not greys & {color for color, _ in looks[:20]}
