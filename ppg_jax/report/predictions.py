@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,19 +79,25 @@ def read(workdir: Path) -> Predictions:
         read_json(folder / "training_sentences.json")["sentences"],
         run_dir.settings_of(folder),
         [stage for stage in trained if run_dir.finished(workdir, stage["name"])],
-        _beside(folder / "traits", rows["personas"], ids),
-        {k: _beside(folder / "swapped" / k, rows[k], ids) for k in TEXTS},
+        _beside(folder / "traits", rows["personas"], lambda found: found == ids),
+        {
+            k: _beside(folder / "swapped" / k, rows[k], set(ids).issuperset)
+            for k in TEXTS
+        },
     )
 
 
-def _beside(folder: Path, rows: Mapping, ids: Sequence[str]) -> dict[str, list[dict]]:
-    """What was measured of rows beside their answers, as far as it was."""
-    known, found = set(ids), {}
+def _beside(folder: Path, rows: Mapping, fit: Callable) -> dict[str, list[dict]]:
+    """What was measured of rows beside their answers, as far as it was.
+
+    fit: whether the ids of a file are of these instances; UserError if they are not.
+    """
+    found = {}
     for name in rows:
         path = folder / f"{name}.jsonl"
         if path.exists():
             found[name] = [record for _, record in read_jsonl(path)]
-            if any(record.get("id") not in known for record in found[name]):
+            if not fit([record.get("id") for record in found[name]]):
                 raise UserError(
                     f"{path}: is of other instances than instances.jsonl; delete it "
                     "and evaluate the run again."

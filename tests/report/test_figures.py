@@ -4,6 +4,7 @@ import numpy as np
 
 from ppg_jax.report import drawing, figures
 from ppg_jax.report.results import TURNS
+from ppg_jax.report.traits import CURVES, HEARD
 
 
 def interval(value: float, **more) -> dict:
@@ -203,9 +204,14 @@ def test_no_label_is_cut_off(tmp_path, monkeypatch):
         }
         for n in range(20)
     }
+    by_turn = dict.fromkeys(HEARD, interval(0.5))
+    swapped = {"by_turn": {t: {"difference": interval(0.5)} for t in HEARD}}
+    kinds = ("personas", "responses")
     numbers = {
-        "responses": systems,
+        **dict.fromkeys(kinds, systems),
         "perplexity_by_turn": dict.fromkeys(systems, points),
+        "traits": {"by_turn": dict.fromkeys(CURVES, dict.fromkeys(systems, by_turn))},
+        "swapped": dict.fromkeys(kinds, dict.fromkeys(systems, swapped)),
         "stages": {},
         "reinforced": {},
     }
