@@ -34,9 +34,9 @@ EXPORTED = "pipeline.json"  # of a folder that was exported
 # One that comes with the package.
 RELEASED = Path(__file__).with_name("released") / "personachat_smollm2"
 # Fields that change how a run is watched, where its data lies or how people's text
-# reaches its models, not what it computes.
-# (What the data is, the inputs say.)
-NOT_COMPARED = ("log_every", "checkpoint_every", "source", "text")
+# reaches its models, not what it computes. (What the data is, the inputs say.) What is
+# asked beside the answers is added to them.
+NOT_COMPARED = ("log_every", "checkpoint_every", "source", "text", "swapped_dialogues")
 _LOCKS: dict[Path, int] = {}  # held until the process ends, in whatever way
 
 

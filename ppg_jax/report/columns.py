@@ -4,55 +4,15 @@ A column is one entry of `METRICS`; tables, tests, definitions and report.json f
 from it. Axes: N instances.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ppg_jax.metrics import bleu_rouge, distinct, ppl, significance
+from ppg_jax.report.metric import KINDS, MAIN, MORE, Answers, Metric
 from ppg_jax.report.scores import Score, Scores, TypeCount
-
-KINDS = ("responses", "personas")
-MAIN, MORE = "main", "more"
-
-
-@dataclasses.dataclass(frozen=True)
-class Answers:
-    """What a row answered, as far as its records say: [N] each, or None."""
-
-    gold: Sequence[str]
-    training_sentences: Sequence[str]
-    texts: Sequence[str] | None = None
-    nll: Sequence[float] | None = None
-    tokens: Sequence[int] | None = None
-    critic: Sequence[float] | None = None
-    ended: Sequence[bool] | None = None
-    compared: bool = True  # with gold: texts that are gold say nothing by that
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """One column: heading, digits, meaning, and where it stands.
-
-    better: 1 if higher is better, -1 if lower is, 0 if neither. measure: None where
-    the answers do not allow it. responses, personas: the table that shows it, `MAIN`
-    or `MORE`, or "" if it is not measured there. tested: kinds of rows, as in `KINDS`.
-    """
-
-    heading: str
-    digits: int
-    better: int
-    definition: str
-    measure: Callable[[Answers], Score | TypeCount | None]
-    responses: str = ""
-    personas: str = ""
-    tested: Sequence[str] = ()
-
-    def shown(self, kind: str) -> str:
-        """The table of this kind of rows that shows it, or ""."""
-        return {"responses": self.responses, "personas": self.personas}[kind]
-
+from ppg_jax.report.trait_columns import TRAIT_METRICS
 
 # --- How each is measured -----------------------------------------------------
 
@@ -245,11 +205,12 @@ METRICS = {
         lambda answers: _mean(answers.critic),
         responses=MAIN,
     ),
+    **TRAIT_METRICS,
 }
 
 
 def shown(kind: str, where: str) -> list[str]:
-    """The metrics of a table: `MAIN` or `MORE` of a kind of rows."""
+    """The metrics of a table: `MAIN`, `MORE` or `TRAITS` of a kind of rows."""
     return [key for key, metric in METRICS.items() if metric.shown(kind) == where]
 
 

@@ -1,8 +1,7 @@
 """The figures of a report: PNGs of 1,200 pixels or more, legible at that size.
 
 Drawn on `Figure` objects and not through pyplot, so nothing opens a window and no
-state is shared with whoever calls us. Colours are Okabe and Ito's, which colour-blind
-readers can tell apart.
+state is shared with whoever calls us.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,28 +14,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ppg_jax.files import read_metrics
+from ppg_jax.report import trait_figures
+from ppg_jax.report.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    STYLE,
+    looks,
+    turn_line,
+)
 from ppg_jax.report.results import TURNS
 
-_STYLE = {
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.6,
-    "figure.constrained_layout.use": True,
-}
-_BLUE, _ORANGE, _GREEN, _PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-_GREY, _YELLOW, _SKY = "#999999", "#e69f00", "#56b4e9"
-_VIOLET = "#5e3c99"  # not theirs: their black hides the intervals of a bar
-_COLORS = (_ORANGE, _BLUE, _GREEN, _YELLOW, _SKY, _PINK, _VIOLET)
-_MARKERS = "os^Dv<>P*X"
 _DPI = 150
 
 Records = Sequence[Mapping[str, float]]
@@ -48,7 +38,7 @@ def draw(workdir: Path, numbers: Mapping) -> list[Path]:
     numbers: of `results.compute`. Folder: `figures/` in the run directory.
     """
     workdir = Path(workdir)
-    with matplotlib.rc_context(_STYLE):  # axes take their looks when they are made
+    with matplotlib.rc_context(STYLE):  # axes take their looks when they are made
         return _written(workdir / "figures", _figures(workdir, numbers))
 
 
@@ -60,6 +50,8 @@ def _figures(workdir: Path, numbers: Mapping) -> dict[str, Figure | None]:
     drawn = {
         "systems_bar": systems_bar(numbers["responses"]),
         "perplexity_by_turn": perplexity_by_turn(numbers),
+        "traits_by_turn": trait_figures.traits_by_turn(numbers),
+        "swapped_by_turn": trait_figures.swapped_by_turn(numbers),
         "training_curves": training_curves(
             {s: log for s, log in logs.items() if s not in reinforced}, kept
         ),
@@ -87,18 +79,6 @@ def _written(folder: Path, drawn: Mapping[str, Figure | None]) -> list[Path]:
     return list(there)
 
 
-def _looks(systems: Mapping[str, dict]) -> dict[str, tuple[str, str]]:
-    """name -> (colour, marker): models by their order, so that seventy differ."""
-    models = [name for name, system in systems.items() if not system["control"]]
-    looks = {
-        name: (_COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)])
-        for i, name in enumerate(models)
-    }
-    controls = [name for name in systems if name not in looks]
-    grey = {n: (_GREY, _MARKERS[i % len(_MARKERS)]) for i, n in enumerate(controls)}
-    return looks | grey
-
-
 # --- Systems ------------------------------------------------------------------
 
 
@@ -123,15 +103,15 @@ def systems_bar(systems: Mapping[str, dict]) -> Figure | None:
 
 
 def _bars(axes, systems: Sequence[dict], names: Sequence[str], key, digits) -> None:
-    looks = _looks(dict(zip(names, systems, strict=True)))
+    looked = looks(dict(zip(names, systems, strict=True)))
     measured = [s["metrics"].get(key) for s in systems]
     widest = max((m["high"] for m in measured if m), default=1.0)
     for row, (name, system, m) in enumerate(zip(names, systems, measured, strict=True)):
         if m is None:
             told = "none: not a model" if system["control"] else "not measured"
-            axes.text(0.02 * widest, row, told, va="center", color=_GREY, fontsize=9)
+            axes.text(0.02 * widest, row, told, va="center", color=GREY, fontsize=9)
             continue
-        color = "#bdbdbd" if system["control"] else looks[name][0]
+        color = "#bdbdbd" if system["control"] else looked[name][0]
         error = [[m["value"] - m["low"]], [m["high"] - m["value"]]]
         axes.barh(row, m["value"], color=color, height=0.66)
         axes.errorbar(
@@ -156,11 +136,11 @@ def perplexity_by_turn(numbers: Mapping) -> Figure | None:
     axes = figure.subplots()
     turns = [t for t in TURNS if any(t in points for points in table.values())]
     asides = np.linspace(-0.34, 0.34, len(table)) if len(table) > 1 else [0.0]
-    looks = _looks(numbers["responses"])
+    looked = looks(numbers["responses"])
     for i, (name, points) in enumerate(table.items()):
         label = numbers["responses"][name]["label"]
-        color, marker = looks[name]
-        _turn_line(axes, points, turns, asides[i], color, marker, label)
+        color, marker = looked[name]
+        turn_line(axes, points, turns, asides[i], color, marker, label)
     axes.set_xticks(range(len(turns)), [_turn_label(t, table) for t in turns])
     axes.set_xlabel("N: what the partner has said so far, in utterances")
     axes.set_ylabel("perplexity per token")
@@ -169,29 +149,6 @@ def perplexity_by_turn(numbers: Mapping) -> Figure | None:
     axes.margins(x=0.02)
     figure.legend(loc="outside lower center", ncols=2)
     return figure
-
-
-def _turn_line(axes, points, turns, aside: float, color, marker, label) -> None:
-    """One system's points, moved aside so that intervals do not cover each other."""
-    known = [(x, points[turn]) for x, turn in enumerate(turns) if turn in points]
-    x = np.array([x for x, _ in known]) + aside
-    values, low, high = (
-        np.array([p[key] for _, p in known]) for key in ("value", "low", "high")
-    )
-    axes.errorbar(
-        x,
-        values,
-        yerr=[values - low, high - values],
-        color=color,
-        marker=marker,
-        markersize=6,
-        capsize=3,
-        linestyle="none",
-        label=label,
-    )
-    # "all" is no further point of the course over turns, so no line leads to it.
-    course = len(known) - (turns[-1] == "all")
-    axes.plot(x[:course], values[:course], color=color, linewidth=1.2, alpha=0.7)
 
 
 def _turn_label(turn: str, table: Mapping[str, dict]) -> str:
@@ -223,8 +180,8 @@ def training_curves(
     for stage, log in logs.items():
         for key, (valid, unit) in shown.items():
             curves = [
-                Curve(key, "training", _SKY),
-                Curve(valid, "validation", _ORANGE, smooth=False),
+                Curve(key, "training", SKY),
+                Curve(valid, "validation", ORANGE, smooth=False),
             ]
             if any(len(_points(log, curve.key)) for curve in curves):
                 title = f"{stage}: {key}"
@@ -251,21 +208,21 @@ def reinforce_curves(
     """
     paid = {"sign": "mean of +1 and -1"}.get(reward, f"mean of the reward, {reward}")
 
-    def one(key, color=_BLUE, **options):
+    def one(key, color=BLUE, **options):
         return [Curve(key, "", color, **options)]
 
     def both(key):
         return [
-            Curve(f"persona_{key}", "persona", _GREEN),
-            Curve(f"response_{key}", "response", _BLUE),
+            Curve(f"persona_{key}", "persona", GREEN),
+            Curve(f"response_{key}", "response", BLUE),
         ]
 
     response = one("valid_response_ppl", smooth=False)
-    persona = one("valid_persona_ppl", _GREEN, smooth=False)
+    persona = one("valid_persona_ppl", GREEN, smooth=False)
     figure = _small_multiples(
         [
-            (log, "Reward", paid, one("reward", _ORANGE)),
-            (log, "Critic score", "mean P(related)", one("critic_score", _ORANGE)),
+            (log, "Reward", paid, one("reward", ORANGE)),
+            (log, "Critic score", "mean P(related)", one("critic_score", ORANGE)),
             (log, "KL to the supervised model", "nats per token", both("kl")),
             (log, "Validation PPL: response", "per token", response),
             (log, "Validation PPL: persona", "per token", persona),

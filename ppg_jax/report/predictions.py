@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,12 @@ class Predictions:
     training_sentences: list[str]
     made_of: dict  # settings and inputs of the evaluation
     stages: list[dict]  # name and task of those that have finished
+    # Beside the answers, and not of every run: counts of traits of rows of personas
+    # [N], and for some instances what is likely given what is a stranger's.
+    traits: Mapping[str, list[dict]] = dataclasses.field(default_factory=dict)
+    swapped: Mapping[str, dict[str, list[dict]]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def dialogues(self) -> list[str]:
@@ -73,7 +79,30 @@ def read(workdir: Path) -> Predictions:
         read_json(folder / "training_sentences.json")["sentences"],
         run_dir.settings_of(folder),
         [stage for stage in trained if run_dir.finished(workdir, stage["name"])],
+        _beside(folder / "traits", rows["personas"], lambda found: found == ids),
+        {
+            k: _beside(folder / "swapped" / k, rows[k], set(ids).issuperset)
+            for k in TEXTS
+        },
     )
+
+
+def _beside(folder: Path, rows: Mapping, fit: Callable) -> dict[str, list[dict]]:
+    """What was measured of rows beside their answers, as far as it was.
+
+    fit: whether the ids of a file are of these instances; UserError if they are not.
+    """
+    found = {}
+    for name in rows:
+        path = folder / f"{name}.jsonl"
+        if path.exists():
+            found[name] = [record for _, record in read_jsonl(path)]
+            if not fit([record.get("id") for record in found[name]]):
+                raise UserError(
+                    f"{path}: is of other instances than instances.jsonl; delete it "
+                    "and evaluate the run again."
+                )
+    return found
 
 
 def _rows(folder: Path, known: Sequence[dict]) -> dict[str, Row]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from ppg_jax.files import write_json, write_text
 from ppg_jax.metrics import significance
-from ppg_jax.report import columns, figures, results, scores
-from ppg_jax.report.columns import MAIN, METRICS, MORE
+from ppg_jax.report import columns, figures, inferred, results, scores
+from ppg_jax.report.columns import METRICS
+from ppg_jax.report.metric import MAIN, MORE, TRAITS
 from ppg_jax.report.tables import (
     bullets,
     interval,
@@ -32,6 +33,8 @@ SHOWN_CONVERSATIONS = 3
 _CAPTIONS = {
     "systems_bar": "Every system, controls in grey.",
     "perplexity_by_turn": "Cold start (the paper's Figure 3).",
+    "traits_by_turn": "Traits by exchanges heard, controls in grey.",
+    "swapped_by_turn": "What a model gains by what is its own, and not a stranger's.",
     "training_curves": "Training; the dotted line is the update that was kept.",
     "reinforce_curves": "Reinforcement learning (the paper's Figure 4, unscaled). "
     "Thin lines are single batches, the dotted one is the update that was kept.",
@@ -68,6 +71,13 @@ def markdown(numbers: Mapping, pictures: Sequence[str], talks: str) -> str:
             _picture(pictures, "systems_bar"),
         ),
         _heading("Partner personas", _two_tables(numbers, "personas")),
+        _heading(
+            "What is inferred, and is it used",
+            inferred.traits(numbers),
+            _picture(pictures, "traits_by_turn"),
+            inferred.swapped(numbers),
+            _picture(pictures, "swapped_by_turn"),
+        ),
         _heading("What is significant", _tests(numbers)),
         _heading("Critic", _critic(numbers)),
         _heading(
@@ -108,8 +118,8 @@ def _two_tables(numbers: Mapping, kind: str) -> str:
             "models and another tokenizer than ours may have: perplexity per token is "
             "not comparable across vocabularies, and decoding is unstated there."
         )
-    more = systems_table(rows, columns.shown(kind, MORE))
-    return "\n\n".join(part for part in [*parts, more] if part)
+    parts += [systems_table(rows, columns.shown(kind, of)) for of in (TRAITS, MORE)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _tests(numbers: Mapping) -> str:

@@ -9,7 +9,6 @@ Differs from the paper: nothing is averaged over runs; the interval is of the te
 Axes: N instances.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,11 +16,11 @@ import numpy as np
 
 from ppg_jax import run_dir
 from ppg_jax.files import read_json, read_metrics
-from ppg_jax.metrics import bleu_rouge, significance
-from ppg_jax.report import columns, paper, scores
+from ppg_jax.metrics import bleu_rouge
+from ppg_jax.report import columns, paper, scores, traits
 from ppg_jax.report.columns import METRICS, Answers
 from ppg_jax.report.predictions import BEST_CONTROL, TEXTS, Predictions, column, read
-from ppg_jax.report.scores import Score, Scores, Units, widest
+from ppg_jax.report.scores import Scores, Units, compared, widest
 
 SIDES = {
     "responses": {"self": "self_persona", "partner": "partner_persona"},
@@ -52,6 +51,7 @@ def row_scores(predictions: Predictions, kind: str, name: str) -> Scores:
         tokens=column(records, "tokens"),
         critic=column(records, "critic_score"),
         ended=column(records, "ended"),
+        traits=predictions.traits.get(name) if kind == "personas" else None,
         compared=kind == "responses" or texts != gold,
     )
     return columns.measured(kind, answers)
@@ -70,32 +70,15 @@ def compare(
                     controls = {n: s for n, s in rows.items() if known[n].control}
                     b = best_control(controls, metric)
                 if metric in rows.get(a, {}) and metric in rows.get(b, {}):
-                    test = _test(rows[a][metric], rows[b][metric], units)
+                    test = compared(rows[a][metric], rows[b][metric], units)
                     tests.append({"a": a, "b": b, "metric": metric, **test})
     return _corrected(tests)
 
 
-def _test(a, b, units: Units) -> dict:
-    """By each unit; told are the wider interval and the larger p.
-
-    at_floor: that more permutations could only lower p.
-    """
-    found = [(side, *a.minus(b, groups)) for side, groups in units.items()]
-    side, difference, _ = max(found, key=lambda each: each[1].high - each[1].low)
-    p = max(p for _, _, p in found)
-    floor = significance.smallest_p(scores.PERMUTATIONS)
-    at_floor = isinstance(a, Score) and math.isclose(p, floor)
-    told = {**difference._asdict(), "unit": side}
-    return {"difference": told, "p": p, "at_floor": at_floor}
-
-
 def _corrected(tests: list[dict]) -> list[dict]:
-    adjusted = significance.holm([test["p"] for test in tests])
-    least = significance.holm([0.0 if t["at_floor"] else t["p"] for t in tests])
-    for test, p, lower in zip(tests, adjusted, least, strict=True):
-        test["p_holm"] = p
-        test["holm_at_floor"] = lower < p  # with more permutations it may be less
-        test["significant"] = p < 1 - scores.LEVEL
+    scores.corrected(tests)
+    for test in tests:
+        test["significant"] = test["p_holm"] < 1 - scores.LEVEL
         test["better"] = _better(test)
     return tests
 
@@ -177,6 +160,11 @@ def compute(workdir: Path, with_paper: bool) -> dict:
         if kind == "responses":
             by_turn = perplexity_by_turn(predictions, rows, units)
             numbers["perplexity_by_turn"] = by_turn
+        else:
+            numbers["traits"] = traits.compute(predictions, rows, units)
+        numbers.setdefault("swapped", {})[kind] = traits.swapped(
+            predictions, kind, units
+        )
     return numbers | _training(workdir, predictions.stages) | _made_of(workdir)
 
 

@@ -7,6 +7,7 @@ jackknife. Axes: N instances, K columns, G groups.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -88,3 +89,34 @@ def widest(score: Score | TypeCount, units: Units) -> dict:
     intervals = {name: score.interval(groups) for name, groups in units.items()}
     unit = max(intervals, key=lambda name: intervals[name].high - intervals[name].low)
     return {**intervals[unit]._asdict(), "unit": unit}
+
+
+def compared(a: Score | TypeCount, b: Score | TypeCount, units: Units) -> dict:
+    """Their difference by each unit; told are the wider interval and the larger p.
+
+    at_floor: that more permutations could only lower p.
+    """
+    found = [(side, *a.minus(b, groups)) for side, groups in units.items()]
+    side, difference, _ = max(found, key=lambda each: each[1].high - each[1].low)
+    p = max(p for _, _, p in found)
+    floor = significance.smallest_p(PERMUTATIONS)
+    at_floor = isinstance(a, Score) and math.isclose(p, floor)
+    told = {**difference._asdict(), "unit": side}
+    return {"difference": told, "p": p, "at_floor": at_floor}
+
+
+def corrected(tests: Sequence[dict]) -> None:
+    """Adds `p_holm` to tests that are made together (Holm), and whether it is a bound.
+
+    holm_at_floor: with more permutations it may be less.
+    """
+    adjusted = significance.holm([test["p"] for test in tests])
+    least = significance.holm([0.0 if t["at_floor"] else t["p"] for t in tests])
+    for test, p, lower in zip(tests, adjusted, least, strict=True):
+        test |= {"p_holm": p, "holm_at_floor": lower < p}
+
+
+def share(sums) -> np.ndarray:
+    """sums[..., 0] / sums[..., 1], counts that may be none: 0 of 0 is 0."""
+    sums = np.asarray(sums, np.float64)
+    return sums[..., 0] / np.maximum(sums[..., 1], 1)

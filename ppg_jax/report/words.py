@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ppg_jax.report import inferred
 from ppg_jax.report.columns import METRICS
 from ppg_jax.report.predictions import BEST_CONTROL, Predictions, read
 from ppg_jax.report.tables import bullets, p_value
@@ -22,6 +23,7 @@ def at_a_glance(numbers: Mapping) -> list[str]:
         told += _controls_ahead(kind, numbers[f"{kind}s"])
     return (
         told
+        + inferred.sentences(numbers)
         + _papers_differences(numbers)
         + _learned(numbers)
         + _novelty(numbers["personas"])

@@ -34,9 +34,13 @@ from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import PromptConfig
-from ppg_jax.files import write_json, write_jsonl
+from ppg_jax.errors import UserError
+from ppg_jax.files import read_jsonl, write_json, write_jsonl
+from ppg_jax.inference import traits
 from ppg_jax.inference.critic import Critic
+from ppg_jax.inference.embedding import Encoder
 from ppg_jax.inference.sampling import Decoding
+from ppg_jax.systems import swapped
 from ppg_jax.systems.controls import CONTROLS, GOLD, TOKENIZER, Gold, NGram
 from ppg_jax.systems.system import KINDS, Answer, Asking, System
 
@@ -49,9 +53,11 @@ class Config:
     """What is evaluated, and how completions are drawn (greedy: temperature 0).
 
     critic: the stage that judges responses, if it has finished. max_dialogues: only so
-    many test dialogues, chosen by seed; 0 is all. paper: whether the report shows the
-    paper's numbers, which are of PersonaChat. batch_size: as
-    `inference.generator.Generator` has it. dtype: what the generators compute in.
+    many test dialogues, chosen by seed; 0 is all. swapped_dialogues: for so many of
+    them, models are asked what they find likely given another dialogue's conversation
+    or persona, too; 0 for none. paper: whether the report shows the paper's numbers,
+    which are of PersonaChat. batch_size: as `inference.generator.Generator` has it.
+    dtype: what the generators compute in.
     """
 
     name: str = "evaluate"
@@ -62,6 +68,7 @@ class Config:
     paper: bool = False
     split: str = "test"  # or valid, train
     max_dialogues: int = 0
+    swapped_dialogues: int = 200
     temperature: float = 0.0  # 0 is greedy
     top_p: float = 1.0  # likeliest mass; 1 is off
     batch_size: int = 64
@@ -70,7 +77,7 @@ class Config:
 
     def __post_init__(self):
         require_positive(self, "batch_size")
-        require_count(self, "max_dialogues")
+        require_count(self, "max_dialogues", "swapped_dialogues")
         require_one_of(self, dtype=DTYPES)
         Decoding(1, temperature=self.temperature, top_p=self.top_p)  # checks them
         if self.max_dialogues == 1:
@@ -103,9 +110,10 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
         if not path.exists():
             start = time.monotonic()
             write_jsonl(path, answer(row, asking, asked, critic))
-            told = f"{config.name}: {kind} of {name}: {time.monotonic() - start:.0f} s"
-            print(told, file=sys.stderr, flush=True)
+            _tell(f"{kind} of {name}", start)
         rows[kind].append({"name": name, **row.description})
+    write_traits(folder, asked)
+    write_swapped(config, folder, asking, asked, systems)
     write_json(folder / "rows.json", rows)
     write_json(folder / "provenance.json", provenance(config, workdir))
     seconds = time.monotonic() - began
@@ -235,6 +243,45 @@ def answer(row: System, asking: Asking, asked, critic: Critic | None) -> list[di
         for record, score in zip(records, judged, strict=True):
             record["critic_score"] = score
     return records
+
+
+def write_traits(folder: Path, asked: Sequence[Instance]) -> None:
+    """How right each row of personas is, the user's own too (`inference.traits`)."""
+    start = time.monotonic()
+    try:
+        encoder = Encoder.load()
+    except UserError as error:
+        print(f"traits are not measured: {error}", file=sys.stderr, flush=True)
+    else:
+        traits.write(folder, asked, encoder)
+        _tell("traits", start)
+
+
+def write_swapped(config: Config, folder: Path, asking: Asking, asked, systems) -> None:
+    """What each model finds likely given what is a stranger's (`systems.swapped`)."""
+    some = swapped.chosen(asked, config.swapped_dialogues, config.seed)
+    found = swapped.strangers(some, asked, config.seed)
+    pairs = [pair for pair in zip(some, found, strict=True) if pair[1]]
+    if not pairs:
+        return
+    mine, others = map(list, zip(*pairs, strict=True))
+    for kind, name, row in rows_of(asking.workdir, systems):
+        path = folder / "swapped" / kind / f"{name}.jsonl"
+        if name in systems and not _holds(path, [i.id for i in mine]):
+            start = time.monotonic()
+            made = swapped.records(row, asking, mine, others)
+            if made is not None:
+                write_jsonl(path, made)
+                _tell(f"{kind} of {name}, swapped", start)
+
+
+def _tell(what: str, start: float) -> None:
+    seconds = f"{time.monotonic() - start:.0f} s"
+    print(f"evaluate: {what}: {seconds}", file=sys.stderr, flush=True)
+
+
+def _holds(path: Path, ids: Sequence[str]) -> bool:
+    return path.exists() and [r["id"] for _, r in read_jsonl(path)] == ids
 
 
 def _record(row: System, instance: Instance, said: Answer, score) -> dict:

@@ -61,6 +61,12 @@ class Generators:
         folders = {k: run_dir.model_folder(m) if m else None for k, m in models.items()}
         return _description(self) | {"models": folders}
 
+    @property
+    def given_gold(self) -> "Generators":
+        if not self.persona:
+            return self
+        return dataclasses.replace(self, persona="", told="gold")
+
     def load(self, asking: Asking) -> "_Responses":
         """Raises UserError for a stage that has not finished."""
         told = "generated" if self.persona else self.told
@@ -90,6 +96,10 @@ class PersonaGenerator:
     def description(self) -> dict:
         folder = run_dir.model_folder(self.persona)
         return _description(self) | {"models": {"persona": folder}}
+
+    @property
+    def given_gold(self) -> "PersonaGenerator":
+        return self
 
     def load(self, asking: Asking) -> "_Personas":
         """Raises UserError for a stage that has not finished."""

@@ -71,6 +71,7 @@ class System(Protocol):
     against: tuple[str, ...]  # rows that it is compared with
     needs: tuple[str, ...]  # stages of the run directory
     description: dict  # these, ready for JSON, and whatever else a reader may ask
+    given_gold: "System"  # of no control: itself, told gold personas where it infers
 
     def load(self, asking: Asking) -> Answers:
         """Raises UserError that names the command for a stage that has not finished."""

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ppg_jax.report import figures
+from ppg_jax.report import drawing, figures
 from ppg_jax.report.results import TURNS
+from ppg_jax.report.traits import CURVES, HEARD
 
 
 def interval(value: float, **more) -> dict:
@@ -179,7 +180,7 @@ def test_a_long_curve_is_drawn_as_it_is_and_smoothed():
 
 def test_models_differ_by_colour_or_marker_and_controls_are_grey():
     systems = {f"row {n}": {"control": n >= 20} for n in range(24)}
-    looks = list(figures._looks(systems).values())
+    looks = list(drawing.looks(systems).values())
     assert len(set(looks)) == 24
     greys = {color for color, _ in looks[20:]}
     assert len(greys) == 1 and not greys & {color for color, _ in looks[:20]}
@@ -203,9 +204,14 @@ def test_no_label_is_cut_off(tmp_path, monkeypatch):
         }
         for n in range(20)
     }
+    by_turn = dict.fromkeys(HEARD, interval(0.5))
+    swapped = {"by_turn": {t: {"difference": interval(0.5)} for t in HEARD}}
+    kinds = ("personas", "responses")
     numbers = {
-        "responses": systems,
+        **dict.fromkeys(kinds, systems),
         "perplexity_by_turn": dict.fromkeys(systems, points),
+        "traits": {"by_turn": dict.fromkeys(CURVES, dict.fromkeys(systems, by_turn))},
+        "swapped": dict.fromkeys(kinds, dict.fromkeys(systems, swapped)),
         "stages": {},
         "reinforced": {},
     }

@@ -91,6 +91,51 @@ def write_personas(folder, name, known, rng, nll=None):
     )
 
 
+def write_beside(folder, known, rng):
+    """Traits of each row of personas, and what is swapped, as `evaluate` leaves them.
+
+    `supervised` has more right traits than the control, and both models heed what is
+    theirs."""
+    for name in ("gold", "constant", "supervised", "reinforced"):
+        right = rng.integers(1, 3, len(known)) * (name != "constant")
+        records = [
+            {
+                "id": i["id"],
+                "inferred": 4,
+                "said": 1,
+                "unsaid": 2,
+                "right": int(right[row]),
+                "right_said": int(right[row] > 0),
+                "right_unsaid": int(right[row] > 1),
+                "exact": int(rng.random() < 0.1),
+                "repeated": int(rng.random() < 0.2),
+                "copied": int(rng.random() < 0.3),
+                "of_self": int(rng.random() < 0.4),
+            }
+            for row, i in enumerate(known)
+        ]
+        write_jsonl(folder / f"traits/{name}.jsonl", records)
+    for row in ("personas/supervised", "responses/ours"):
+        write_swapped(folder, row, known[: 20 * TURNS], rng, 5.0)
+
+
+def write_swapped(folder, row, known, rng, loss):
+    """loss: in nats, of what is a stranger's."""
+    own, gap = rng.normal(25, 1, len(known)), rng.normal(0, 1, len(known))
+    other = own + loss + gap - gap.mean()
+    records = [
+        {
+            "id": i["id"],
+            "other": "test:0:0",
+            "nll": own[n],
+            "nll_other": other[n],
+            "tokens": 10,
+        }
+        for n, i in enumerate(known)
+    ]
+    write_jsonl(folder / f"swapped/{row}.jsonl", records)
+
+
 def write_logs(run_dir, rng):
     steps = range(1, 41)
     for stage in ("persona", "response", "critic"):
@@ -189,6 +234,7 @@ def make_run(run_dir, paper_version="original"):
     for name in ("gold", "constant", "supervised", "reinforced"):
         nll = base * 2 if name in ("supervised", "reinforced") else None
         write_personas(folder, name, known, rng, nll)
+    write_beside(folder, known, rng)
     write_logs(run_dir, rng)
     return run_dir
 
@@ -380,7 +426,7 @@ def png_size(path):
 def test_every_figure_is_a_picture_that_the_report_shows(run_dir, text):
     shown = re.findall(r"!\[[^\]]*\]\((figures/\w+\.png)\)", text)
     assert {f"figures/{p.name}" for p in (run_dir / "figures").iterdir()} == set(shown)
-    assert len(shown) == 4
+    assert len(shown) == 6
     for name in shown:
         assert png_size(run_dir / name)[0] >= 1200
 
@@ -552,7 +598,7 @@ def test_what_is_defined_is_shown(numbers, text):
         for kind in columns.KINDS:
             measured = any(key in row["metrics"] for row in numbers[kind].values())
             assert measured == bool(metric.shown(kind))
-            assert (f" {metric.heading} |" in head[kind]) == measured
+            assert (f"| {metric.heading} |" in head[kind]) == measured
 
 
 def test_intervals_are_over_base_personas_and_their_number_is_told(

@@ -15,10 +15,14 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances, profile_text
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import paper_rows
+from ppg_jax.inference import traits
 from ppg_jax.inference.critic import Critic
+from ppg_jax.inference.embedding import Encoder
 from ppg_jax.stages import evaluate
+from ppg_jax.systems import swapped
 from ppg_jax.systems.generators import Generators
 from tests import run_for_tests as runs
+from tests.encoder_for_tests import bag
 
 DIALOGUES = runs.dialogues("test", 5)
 ASKED = instances(DIALOGUES)
@@ -31,13 +35,15 @@ def judged(profile: str, response: str) -> float:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """A critic of one line."""
+    """A critic and an encoder of one line; strangers may have one sentence alike."""
 
     def score(self, profiles, responses):
         return np.array([*map(judged, profiles, responses)], np.float32)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Critic, "score", score)
+        patch.setattr(Encoder, "load", lambda: bag)
+        patch.setattr(swapped, "_sentences", lambda i: {i.partner_persona[0]})
         yield
 
 
@@ -142,6 +148,57 @@ def test_gold_personas_are_those_of_the_partner(run):
     seen = [r["persona"] for r in run.rows("personas", "gold")]
     assert seen == [" ".join(i.partner_persona) for i in ASKED]
     assert not set(seen) & {" ".join(i.self_persona) for i in ASKED}
+
+
+def test_every_row_of_personas_has_its_traits_counted(run):
+    folder = run.workdir / "evaluate"
+    names = {path.name for path in (folder / "personas").glob("*.jsonl")}
+    assert {path.name for path in (folder / "traits").iterdir()} == names
+    said = [r["persona"] for r in run.rows("personas", "supervised")]
+    counted = traits.score(ASKED, said, bag)
+    expected = [{"id": i.id, **c} for i, c in zip(ASKED, counted, strict=True)]
+    assert run.rows("traits", "supervised") == expected
+
+
+def test_what_is_swapped_is_scored_for_each_model_that_heeds_it(run):
+    """Rows that are told nothing have no file; those that infer are told gold here."""
+    found = {
+        kind: {p.stem for p in (run.workdir / "evaluate/swapped" / kind).iterdir()}
+        for kind in ("personas", "responses")
+    }
+    rows = {"full", "ours_supervised"}
+    assert found == {"personas": {"supervised"}, "responses": rows}
+    generator = run.generator("response")
+    expected = runs.scored(generator, ASKED, run.partners("gold"))
+    for name in rows:
+        records = run.rows("swapped/responses", name)
+        seen = [record["nll"] for record in records]
+        assert [record["id"] for record in records] == [i.id for i in ASKED]
+        np.testing.assert_allclose(seen, [expected[i.id].nll for i in ASKED], rtol=1e-4)
+        assert all(r["id"].split(":")[1] != r["other"].split(":")[1] for r in records)
+
+
+def test_nothing_is_swapped_where_none_is_asked_for(tmp_path):
+    data = runs.write_stages(tmp_path)
+    config = evaluate.Config(data=data, prompts=runs.PROMPTS, swapped_dialogues=0)
+    evaluate.run(config, tmp_path, paper_rows())
+    assert not (tmp_path / "evaluate/swapped").exists()
+    # More may be asked for later: answers stay as they are.
+    more = dataclasses.replace(config, swapped_dialogues=2)
+    evaluate.run(more, tmp_path, paper_rows())
+    assert len(read(tmp_path / "evaluate/swapped/personas/supervised.jsonl")) == 4
+
+
+def test_without_an_encoder_traits_are_left_out_and_why_is_told(
+    tmp_path, monkeypatch, capsys
+):
+    def missing():
+        raise UserError("MiniLM is not installed")
+
+    monkeypatch.setattr(Encoder, "load", missing)
+    evaluate.write_traits(tmp_path, ASKED)
+    assert "traits are not measured: MiniLM is not installed" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_row_of_a_stage_whose_source_was_trained_anew_is_refused(tmp_path):
