@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppg_jax.data import personachat
-from ppg_jax.data.prompts import sentences
+from ppg_jax.data.sentences import sentences
 from ppg_jax.inference.embedding import Encoder
 
 PAIRS = Path(__file__).with_name("inference") / "trait_pairs.json"

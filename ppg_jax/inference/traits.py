@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppg_jax.data.dialogue import Instance
-from ppg_jax.data.prompts import sentences
+from ppg_jax.data.sentences import sentences
 from ppg_jax.files import read_jsonl, write_jsonl
 from ppg_jax.inference.embedding import Encoder
 from ppg_jax.metrics import traits

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The whole method on PersonaChat, on SmolLM2-135M, on CPU, once for each seed:
+#   bash launch/personachat_smollm2.sh [full|quick] [SEED ...]
+# quick: 600 updates a stage. Stopped and started again, it goes on where it was.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. launch/environment.sh
+environment_with_minilm
+"$python" -c 'from ppg_jax.models import hub; hub.locate("smollm2")'
+
+# Half the time on a CPU that multiplies bfloat16 numbers; no change on others.
+export JAX_DEFAULT_MATMUL_PRECISION=bfloat16
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-runs/.compiled}
+kind=${1:-full}
+seeds=("${@:2}")
+stages=(persona response response_without response_top3 critic reinforce)
+for seed in "${seeds[@]:-0}"; do
+  flags=()
+  for stage in "${stages[@]}"; do
+    flags+=("--config.$stage.seed=$seed")
+    case $kind:$stage in
+      quick:persona | quick:response | quick:response_without)
+        flags+=("--config.$stage.epochs=0.2685" "--config.$stage.evaluate_every=200") ;;
+    esac
+  done
+  run=runs/personachat_smollm2_${kind}_$seed
+  launch() { "$python" -m "launch.$1" --config=configs/personachat_smollm2.py --workdir="$run" "${flags[@]}" "${@:2}"; }
+  launch train
+  launch evaluate
+done
