@@ -75,9 +75,10 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
     leaves, shapes = {}, adapters.shapes(base)
     for module, name in _names(family, layers):
         pair = [tensors.pop(f"{name}.{_THEIRS[leaf]}", None) for leaf in _THEIRS]
-        if pair == [None, None]:
+        missing = [array is None for array in pair]
+        if all(missing):
             continue
-        if any(a is None for a in pair):
+        if any(missing):
             raise UserError(f"{file}: {name} has one of lora_A and lora_B only.")
         a, b = (np.ascontiguousarray(array.T) for array in pair)
         inputs, outputs = shapes[module]
