@@ -199,8 +199,12 @@ class _Personas:
     loaded: _Loaded
 
     def score(self, asked: Sequence[Instance]) -> list[Score]:
-        examples = [self.loaded.prompts.persona_example(i) for i in asked]
-        scores = _scores(self.asking, self.loaded, examples)
+        def score() -> dict[str, Score]:
+            examples = [self.loaded.prompts.persona_example(i) for i in asked]
+            return _scores(self.asking, self.loaded, examples)
+
+        key = ("persona scores", self.loaded.sha256, _names(asked))
+        scores = self.asking.once(key, score)
         return [scores[instance.id] for instance in asked]
 
     def respond(self, asked: Sequence[Instance]) -> list[Answer]:
