@@ -17,5 +17,6 @@ def program() -> None:
 
 
 if __name__ == "__main__":
-    serve_flags.define()
+    # Longer than any prompt: a conversation of one needs one program a generator.
+    serve_flags.define(bucket=4096)
     main(program)

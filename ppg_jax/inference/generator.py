@@ -41,6 +41,7 @@ class Generator:
     nearly so, so the number of compiled programs is bounded: for each bucket a few.
 
     batch_size: prompts at once; on a CPU two such batches are at work at a time.
+    longest: tokens of prompt and completion together, 0: what the model has room for.
     """
 
     def __init__(
@@ -51,12 +52,13 @@ class Generator:
         *,
         batch_size: int = 32,
         bucket: int = 32,
+        longest: int = 0,
     ):
         self.decoding = decoding
         self.batch_size = batch_size
         self.bucket = bucket
         self.end_id = end_id
-        self._room = model.config.n_positions - decoding.max_new_tokens
+        self._room = (longest or model.config.n_positions) - decoding.max_new_tokens
         fixed = {"decoding": decoding, "end_id": end_id, "pad_id": end_id}
         self._generate = jax.jit(functools.partial(generate, model, **fixed))
         self._branch = jax.jit(functools.partial(generate_branches, model, **fixed))

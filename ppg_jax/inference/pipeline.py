@@ -42,12 +42,13 @@ class PipelineConfig:
     top_p: float = 1.0
     seed: int = 0
     batch_size: int = 32
+    bucket: int = 128
     weights: str = "float32"
     as_typed: bool = False
 
     def __post_init__(self):
         require_one_of(self, weights=WEIGHTS)
-        require_positive(self, "batch_size")
+        require_positive(self, "batch_size", "bucket")
         self.decoding(max_new_tokens=1)  # says what is wrong with the others
 
     def decoding(self, max_new_tokens: int) -> Decoding:
@@ -168,6 +169,8 @@ class Pipeline:
             self.config.decoding(max_new_tokens),
             self.prompts.end_id,
             batch_size=self.config.batch_size,
+            bucket=self.config.bucket,
+            longest=self.prompts.config.max_length,
         )
 
     @classmethod

@@ -94,18 +94,19 @@ def _load_adapted(folder: Path, dtype, bases: dict, prepare):
     """The base that the folder names, with its adapters."""
     base = base_of(folder)
     if base not in bases:
-        model, params, _ = load(base, dtype=dtype)
-        bases[base] = model, prepare(params)
-    model, params = bases[base]
+        model, params, tokenizer = load(base, dtype=dtype)
+        bases[base] = model, prepare(params), tokenizer
+    model, params, tokenizer = bases[base]
     kind = config_json.kind_of(model)
     params = peft.read(folder, FAMILIES[kind], config_json.layers_of(model), params)
-    return model.clone(dtype=dtype), params, _tokenizer_of(folder, base)
+    if _has_tokenizer(folder):
+        tokenizer = _of_folder(folder)
+    return model.clone(dtype=dtype), params, tokenizer
 
 
-def _tokenizer_of(folder: Path, base: str):
-    """The tokenizer of a folder of adapters: its own, or that of the base."""
-    own = any((folder / n).exists() for n in ("tokenizer.json", "vocab.json"))
-    return _of_folder(folder) if own else load_tokenizer(base)
+def _has_tokenizer(folder: Path) -> bool:
+    """Whether a folder of adapters has its own, and not that of its base."""
+    return any((folder / n).exists() for n in ("tokenizer.json", "vocab.json"))
 
 
 def _read(place: Path):
@@ -132,8 +133,8 @@ def load_tokenizer(path_or_hub_id):
     place = hub.locate(path_or_hub_id)
     if place.suffix == ".gguf":
         return gguf.tokenizer(place)
-    if peft.is_adapter(place):
-        return _tokenizer_of(place, base_of(place))
+    if peft.is_adapter(place) and not _has_tokenizer(place):
+        return load_tokenizer(base_of(place))
     return _of_folder(place)
 
 
