@@ -53,12 +53,14 @@ def generate(
     decoding: Decoding,
     end_id: int,
     pad_id: int,
+    limit: jax.Array | None = None,
 ) -> Rollout:
     """Completes each prompt until `end_id` or `decoding.max_new_tokens`.
 
     `model` has the methods `prefill` and `decode_step` of a `models.decoder.Decoder`;
     int [B, P], bool [B, P], keys [B] -> `Rollout`. Stops early when all rows have
-    ended. Pure; jit it with the model, the decoding and the ids closed over.
+    ended. limit: int32 scalar, fewer new tokens than the decoding has room for. Pure;
+    jit it with the model, the decoding and the ids closed over.
     """
     _check_room(model, prompt, decoding)
     params = for_decoding(params, model.dtype)
@@ -67,7 +69,7 @@ def generate(
         {"params": params}, prompt, prompt_mask, slots, method="prefill"
     )
     read = prompt, prompt_mask, logits, cache
-    return _complete(model, params, *read, rngs, decoding, end_id, pad_id)
+    return _complete(model, params, *read, rngs, decoding, end_id, pad_id, limit)
 
 
 def generate_branches(
@@ -80,6 +82,7 @@ def generate_branches(
     decoding: Decoding,
     end_id: int,
     pad_id: int,
+    limit: jax.Array | None = None,
 ) -> Rollout:
     """As `generate`, for prompts that begin as `trunk` does, which is read only once.
 
@@ -99,7 +102,7 @@ def generate_branches(
     )
     begun = trunk[rows], cache.trunk.seen
     read = *splice([begun, (tail, tail_mask)]), logits, cache
-    return _complete(model, params, *read, rngs, decoding, end_id, pad_id)
+    return _complete(model, params, *read, rngs, decoding, end_id, pad_id, limit)
 
 
 def _check_room(model, prompt, decoding: Decoding) -> None:
@@ -112,10 +115,21 @@ def _check_room(model, prompt, decoding: Decoding) -> None:
 
 
 def _complete(
-    model, params, prompt, prompt_mask, logits, cache, rngs, decoding, end_id, pad_id
+    model,
+    params,
+    prompt,
+    prompt_mask,
+    logits,
+    cache,
+    rngs,
+    decoding,
+    end_id,
+    pad_id,
+    limit,
 ) -> Rollout:
     """From the logits behind the prompts and their cache to the end of all rows."""
     batch, width = prompt.shape[0], decoding.max_new_tokens
+    most = width if limit is None else limit
     lengths = jnp.sum(prompt_mask, axis=1, dtype=jnp.int32)
     variables = {"params": params}
 
@@ -137,7 +151,7 @@ def _complete(
         )
 
     def unfinished(loop: _Loop):
-        return (loop.step < width) & ~jnp.all(loop.ended)
+        return (loop.step < most) & ~jnp.all(loop.ended)
 
     def advance(loop: _Loop) -> _Loop:
         positions = lengths + loop.step - 1

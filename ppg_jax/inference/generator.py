@@ -58,7 +58,8 @@ class Generator:
         self.batch_size = batch_size
         self.bucket = bucket
         self.end_id = end_id
-        self._room = (longest or model.config.n_positions) - decoding.max_new_tokens
+        self._room = model.config.n_positions - decoding.max_new_tokens
+        self._longest = longest
         fixed = {"decoding": decoding, "end_id": end_id, "pad_id": end_id}
         self._generate = jax.jit(functools.partial(generate, model, **fixed))
         self._branch = jax.jit(functools.partial(generate_branches, model, **fixed))
@@ -74,11 +75,15 @@ class Generator:
         prompts: Sequence[Sequence[int]],
         seed: int = 0,
         ids: Sequence[int] | None = None,
+        limit: int = 0,
     ) -> list[Completion]:
         """Completions in the order of the prompts.
 
         ids: a number per prompt that its randomness derives from, its index if absent.
+        limit: of new tokens, where it is less than that of the decoding; 0 is that one.
         """
+        limit = np.int32(limit or self.decoding.max_new_tokens)
+        room = min(self._room, self._longest - limit) if self._longest else self._room
         ids = np.arange(len(prompts)) if ids is None else np.asarray(ids)
         completions: list[Completion | None] = [None] * len(prompts)
 
@@ -86,8 +91,9 @@ class Generator:
             rows = _rows(part)
             fill = power_of_two(len(rows)) - len(rows)
             keys = row_keys(seed, np.concatenate([ids[rows], ids[rows[:1] * fill]]))
-            read = self._branched if self._pays(prompts, part) else self._whole
-            return read(params, prompts, part, fill, keys)
+            pays = self._pays(prompts, part, room)
+            read = self._branched if pays else self._whole
+            return read(params, prompts, part, fill, room, keys, limit)
 
         parts = list(self._batches(prompts))
         for part, rollout in zip(parts, _fetch_each(dispatch, parts), strict=True):
@@ -112,23 +118,24 @@ class Generator:
         if batch:
             yield batch
 
-    def _pays(self, prompts, part: list[Family]) -> bool:
+    def _pays(self, prompts, part: list[Family], room: int) -> bool:
         """Whether trunks and tails are much less to read than the whole prompts."""
         longest = max(len(prompts[family.trunk]) for family in part)
         rows = power_of_two(sum(len(family.members) for family in part))
         tokens = _trunks(len(part)) * longest + rows * TAIL
-        if tokens >= 0.7 * rows * longest or longest + TAIL > self._room:
+        if tokens >= 0.7 * rows * longest or longest + TAIL > room:
             return False
         # All trunks have room for as many branches as the largest.
         largest = max(len(family.members) for family in part)
         return _trunks(len(part)) * power_of_two(largest) <= 4 * rows
 
-    def _whole(self, params, prompts, part, fill, keys) -> Rollout:
+    def _whole(self, params, prompts, part, fill, room, keys, limit) -> Rollout:
         rows = [prompts[i] for i in _rows(part)]
         rows += rows[:1] * fill
-        return self._generate(params, *self._padded(rows, self._room), keys)
+        padded = self._padded(rows, room)
+        return self._generate(params, *padded, keys, limit=limit)
 
-    def _branched(self, params, prompts, part, fill, keys) -> Rollout:
+    def _branched(self, params, prompts, part, fill, room, keys, limit) -> Rollout:
         trunks = [prompts[family.trunk] for family in part]
         trunks += trunks[:1] * (_trunks(len(trunks)) - len(trunks))
         members = [
@@ -140,8 +147,8 @@ class Generator:
         members += members[:fill]
         rows, shared, tails = zip(*members, strict=True)
         branches = branches_of(rows, shared, tails, len(trunks), TAIL, self.end_id)
-        trunk = self._padded(trunks, self._room - TAIL)
-        return self._branch(params, *trunk, branches, keys)
+        trunk = self._padded(trunks, room - TAIL)
+        return self._branch(params, *trunk, branches, keys, limit=limit)
 
     def _padded(self, rows, room: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens and mask, as wide as a bucket or as `room` allows."""

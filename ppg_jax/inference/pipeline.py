@@ -159,13 +159,23 @@ class Pipeline:
             for_inference(*generator, config.weights)
             for generator in (persona, response)
         )
-        longest = prompts.config
-        self._persona = self._generator(self.persona, longest.max_persona_tokens)
-        self._response = self._generator(self.response, longest.max_response_tokens)
+        form = prompts.config
+        self._limits = form.max_persona_tokens, form.max_response_tokens
+        self._persona, self._response = self._one_or_two()
 
-    def _generator(self, generator: tuple, max_new_tokens: int) -> Generator:
+    def _one_or_two(self) -> tuple[Generator, Generator]:
+        """The generators, which are one where the models have one form: what is
+        compiled for the one serves the other.
+        """
+        models, most = (self.persona[0], self.response[0]), max(self._limits)
+        room = models[0].config.n_positions - self.prompts.config.max_length
+        if models[0] == models[1] and room >= most:
+            return (self._generator(models[0], most),) * 2
+        return tuple(map(self._generator, models, self._limits))
+
+    def _generator(self, model, max_new_tokens: int) -> Generator:
         return Generator(
-            generator[0],
+            model,
             self.config.decoding(max_new_tokens),
             self.prompts.end_id,
             batch_size=self.config.batch_size,
@@ -222,7 +232,8 @@ class Pipeline:
         ]
         _, params = self.persona
         ids = [2 * number for number in _numbers(requests, numbers)]
-        completions = self._persona(params, prompts, self.config.seed, ids)
+        limit, _ = self._limits
+        completions = self._persona(params, prompts, self.config.seed, ids, limit)
         return [self._inferred(completion) for completion in completions]
 
     def replies(
@@ -238,7 +249,8 @@ class Pipeline:
         _, params = self.response
         # Odd, where personas have even ones: the two must not share their randomness.
         ids = [2 * number + 1 for number in numbers]
-        completions = self._response(params, prompts, self.config.seed, ids)
+        _, limit = self._limits
+        completions = self._response(params, prompts, self.config.seed, ids, limit)
         return [
             Reply(self.prompts.text(completion.tokens), partner, *completion)
             for completion, partner in zip(completions, partners, strict=True)

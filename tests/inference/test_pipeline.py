@@ -86,7 +86,7 @@ class Spy:
     def __init__(self, completion):
         self.completion, self.prompts = completion, []
 
-    def __call__(self, params, prompts, seed, ids):
+    def __call__(self, params, prompts, seed, ids, limit):
         self.prompts += prompts
         return [self.completion] * len(prompts)
 
