@@ -97,6 +97,7 @@ def get_config():
                 data=data,
                 prompts=prompts,
                 paper=True,
+                batch_size=32,
             ),
         )
     )
