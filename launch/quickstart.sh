@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
-# The whole method on the embedded corpus, on CPU: bash launch/quickstart.sh
+# The package's own model answers; then the whole method on the embedded corpus, on
+# CPU: bash launch/quickstart.sh
 # Stopped and started again, it goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/environment.sh
 environment_with_minilm
+
+echo "Three conversations with the model that comes with the package:"
+for talk in nurse carpenter runner; do
+  cat tests/conversations/$talk.txt
+  echo /reset
+done | "$python" -m launch.chat
 
 run=runs/quickstart
 launch() { "$python" -m "launch.$1" --config=configs/quickstart.py --workdir=$run "${@:2}"; }
