@@ -119,7 +119,7 @@ class _File:
                 reader = _reader()(self.path)
         except OSError as error:
             raise UserError(f"{path}: {error.strerror or error}.") from None
-        except UserError:
+        except (UserError, ImportError):
             raise
         except Exception as error:  # what a broken header leads gguf into
             reason = (str(error).splitlines() or [""])[0] or type(error).__name__
