@@ -265,7 +265,7 @@ def test_a_folder_without_a_tokenizer_has_that_of_its_base(folder):
 
 
 def test_only_layers_with_adapters_are_told_to_peft(folder):
-    model, params, _ = pretrained.load(folder)
+    _, params, _ = pretrained.load(folder)
     config = peft.config_of(params, FAMILIES["llama"], 1, "base")
     assert config["target_modules"] == sorted(
         f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")
