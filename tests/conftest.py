@@ -27,6 +27,14 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(params=["gpt2", "llama"])
+def decoder(request):
+    """A tiny decoder of each family: (vocabulary, seed, sizes) -> (model, params)."""
+    from tests import models_for_tests  # what is set above comes before it
+
+    return models_for_tests.DECODERS[request.param]
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Any connection that leaves this machine fails the test."""

@@ -11,6 +11,7 @@ from ppg_jax.data import tokenization
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
+from ppg_jax.models.llama import Llama, LlamaConfig
 
 DIALOGUES = (
     Dialogue(
@@ -49,7 +50,39 @@ def prompts(**options) -> Prompts:
 def gpt2(vocab_size: int, seed: int = 0, **sizes):
     """A tiny GPT-2 whose weights are large enough to make its choices differ."""
     sizes = {"n_positions": 512, "n_embd": 16, "n_layer": 2, "n_head": 2} | sizes
-    model = GPT2(GPT2Config(vocab_size=vocab_size, **sizes))
+    return _drawn(GPT2(GPT2Config(vocab_size=vocab_size, **sizes)), seed)
+
+
+# What both families have, as GPT-2 and as Llama call it.
+LLAMA_NAMES = {
+    "n_positions": "max_position_embeddings",
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+}
+
+
+def llama(vocab_size: int, seed: int = 0, **sizes):
+    """As `gpt2`, a tiny Llama: two query heads for each of two heads of keys.
+
+    Sizes may have GPT-2's names where there are such.
+    """
+    sizes = {LLAMA_NAMES.get(name, name): size for name, size in sizes.items()}
+    sizes = {
+        "max_position_embeddings": 512,
+        "hidden_size": 32,
+        "intermediate_size": 20,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rope_theta": 1e4,
+    } | sizes
+    return _drawn(Llama(LlamaConfig(vocab_size=vocab_size, **sizes)), seed)
+
+
+DECODERS = {"gpt2": gpt2, "llama": llama}
+
+
+def _drawn(model, seed: int):
     tokens = jnp.zeros((1, 4), jnp.int32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
     # Drawn by numpy: to compile the initializers would take seconds in every test.

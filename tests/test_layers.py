@@ -79,8 +79,6 @@ LONG_FILES = {
     "ppg_jax.data.persona_world": 484,
     "ppg_jax.data.persona_world_traits": 1262,  # data
     "ppg_jax.data.prompts": 356,
-    "ppg_jax.models.gpt2": 357,
-    "ppg_jax.models.pretrained": 382,
 }
 
 

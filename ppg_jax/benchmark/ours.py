@@ -17,7 +17,7 @@ from ppg_jax.inference.scoring import Scorer
 from ppg_jax.models import pretrained
 from ppg_jax.rl.rewards import advantages_of
 from ppg_jax.rl.rollouts import make_sampler, prompts_of
-from ppg_jax.rl.update import Policies, make_update
+from ppg_jax.rl.update import Policies, Policy, make_update
 from ppg_jax.rl.validation import initial_state
 from ppg_jax.stages import critic, reinforce, supervised
 from ppg_jax.training.train_state import TrainState, make_optimizer
@@ -123,14 +123,14 @@ class Reinforce:
         )
         model, params = _load(job.generator, job)
         self._critic = Critic(*pretrained.load(job.critic)[:2], work.pair_encoder())
-        self._policies = Policies(model, model, params, params)
+        self._policies = Policies(*[Policy(model, params, {})] * 2)
         self._tx = make_optimizer(OPTIMIZER, 1)
         self._state = initial_state(self._policies, self._tx)
         self._sample, self._update = self._programs(self._config)
 
     def _programs(self, config: reinforce.Config):
         policies, end_id = self._policies, self._prompts.end_id
-        models = policies.persona_model, policies.response_model
+        models = policies.persona.model, policies.response.model
         sample = make_sampler(models, config.prompts, config.decodings, end_id)
         return sample, make_update(config.objective, policies, self._tx)
 

@@ -45,7 +45,7 @@ def read(values: dict, path: Path):
         known = ", ".join(f'"{name}"' for name in FAMILIES)
         raise UserError(f'{path}: "model_type" is {kind!r}, expected one of {known}.')
     if kind == "llama":
-        values = _plain_rope(values, path)
+        values = _complete(_plain_rope(values, path))
     for name, expected in FAMILIES[kind].fixed.items():
         _expect(path, name, values.get(name, expected), expected)
     _, make = MODELS[kind]
@@ -73,6 +73,15 @@ def _plain_rope(values: dict, path: Path) -> dict:
     _expect(path, "rope_type", rope.get("rope_type", "default"), "default")
     theta = rope.get("rope_theta", values.get("rope_theta", 1e4))
     return values | {"rope_theta": theta}
+
+
+def _complete(values: dict) -> dict:
+    """config.json of a Llama with what transformers takes where it says nothing."""
+    absent = {"tie_word_embeddings": False, "rms_norm_eps": 1e-6}
+    values = absent | values
+    if values.get("num_key_value_heads") is None and "num_attention_heads" in values:
+        values["num_key_value_heads"] = values["num_attention_heads"]
+    return values
 
 
 def _expect(path: Path, name: str, value, expected) -> None:

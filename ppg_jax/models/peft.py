@@ -36,7 +36,12 @@ _PLAIN = {
     "layer_replication": None,
     "trainable_token_indices": None,
     "lora_bias": False,
+    "use_qalora": False,
+    "target_parameters": None,
+    "alora_invocation_tokens": None,
 }
+# Beginnings that change the base, too: the folder's adapters do not fit it as it was.
+_OF_ANOTHER_BASE = ("pissa", "olora", "corda", "loftq")
 
 
 def is_adapter(folder: Path) -> bool:
@@ -68,7 +73,12 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
                 f"{path}: {name!r} is {values[name]!r}, and only plain LoRA is known "
                 f"({plain!r}); merge it into its base with PEFT."
             )
-    scale = _scale(values, path)
+    if str(values.get("init_lora_weights")).startswith(_OF_ANOTHER_BASE):
+        raise UserError(
+            f"{path}: 'init_lora_weights' is {values['init_lora_weights']!r}, which "
+            "changes the base; merge it into its base with PEFT."
+        )
+    scale, rank = _scale(values, path), values["r"]
     if not file.is_file():
         raise UserError(f"{file} is missing; put the adapters' weights there.")
     tensors = {tensor.name: tensor.array for tensor in read_file(file)}
@@ -82,13 +92,11 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
             raise UserError(f"{file}: {name} has one of lora_A and lora_B only.")
         a, b = (np.ascontiguousarray(array.T) for array in pair)
         inputs, outputs = shapes[module]
-        if not (a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]) or (
-            (a.shape[0], b.shape[1]) != (inputs, outputs)
-        ):
+        if (a.shape, b.shape) != ((inputs, rank), (rank, outputs)):
             told = f"{list(pair[0].shape)} and {list(pair[1].shape)}"
             raise UserError(
                 f"{file}: {name} has adapters of the shapes {told}, its base asks for "
-                f"[K, {inputs}] and [{outputs}, K]."
+                f"[{rank}, {inputs}] and [{outputs}, {rank}]."
             )
         leaves[f"{module}/lora_a"] = jnp.asarray(a)
         leaves[f"{module}/lora_b"] = jnp.asarray(b * np.float32(scale))
@@ -118,22 +126,34 @@ def _names(family: Family, layers: int):
             yield module, _PREFIX + family.full_name(name.removesuffix(".weight"))
 
 
-def config_of(params: dict, family: Family, base: str) -> dict:
+def config_of(params: dict, family: Family, layers: int, base: str) -> dict:
     """adapter_config.json of a tree with adapters."""
-    linear = [m for m in family.modules if m.kind in ("conv1d", "matrix", "linear")]
     rank = adapters.rank(params)
     return _PLAIN | {
         "base_model_name_or_path": base,
-        "fan_in_fan_out": any(m.kind == "conv1d" for m in linear),
+        "fan_in_fan_out": any(m.kind == "conv1d" for m in family.modules),
         "inference_mode": True,
         "init_lora_weights": True,
         "lora_alpha": rank,
         "lora_dropout": 0.0,
         "r": rank,
-        "target_modules": sorted({m.name.rpartition(".")[2] for m in linear}),
+        "target_modules": _targets(params, family, layers),
         "task_type": "CAUSAL_LM",
         "use_rslora": False,
     }
+
+
+def _targets(params: dict, family: Family, layers: int) -> list[str]:
+    """The layers with adapters: last parts of their names, or the names of layers whose
+    last part others have, too, without adapters."""
+    leaves = traverse_util.flatten_dict(params, sep="/")
+    names = {
+        name.removeprefix(_PREFIX): f"{module}/lora_a" in leaves
+        for module, name in _names(family, layers)
+    }
+    mixed = {n.rpartition(".")[2] for n, adapted in names.items() if not adapted}
+    ends = {n: n.rpartition(".")[2] for n, adapted in names.items() if adapted}
+    return sorted({n if end in mixed else end for n, end in ends.items()})
 
 
 def tensors_of(params: dict, family: Family, layers: int) -> dict[str, np.ndarray]:

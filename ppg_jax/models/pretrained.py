@@ -25,7 +25,8 @@ from flax import traverse_util
 from ppg_jax.data import tokenization
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json
-from ppg_jax.models import config_json, gguf, hub, peft
+from ppg_jax.models import adapters, config_json, gguf, hub, peft
+from ppg_jax.models.decoder import Decoder
 from ppg_jax.models.distilbert import DistilBertConfig
 from ppg_jax.models.tensor_files import FOLDER, Tensor, read_folder
 from ppg_jax.models.weight_map import FAMILIES, Family, weights
@@ -81,13 +82,24 @@ def load(
     return model, params, tokenizer
 
 
-def base_of(folder: Path) -> str:
+def base_of(folder) -> str:
     """What `load` finds the base of a folder's adapters by; "" of a whole model."""
+    folder = Path(folder).expanduser()
     if not peft.is_adapter(folder):
         return ""
     base = peft.base_of(folder)
     # A stage of the same run directory is named from the folder on.
-    return str((folder / base).resolve()) if (folder / base).is_dir() else base
+    return str((folder / base).resolve()) if (folder / base).exists() else base
+
+
+def _named_from(directory: Path, base: str) -> str:
+    """How adapters in a folder name their base; see `base_of`."""
+    path, directory = Path(base).expanduser().resolve(), directory.resolve()
+    if not path.exists():
+        return base
+    # Of the same run directory, which may be moved.
+    near = path.is_relative_to(directory.parent.parent)
+    return os.path.relpath(path, directory) if near else str(path)
 
 
 def _load_adapted(folder: Path, dtype, bases: dict, prepare):
@@ -95,6 +107,11 @@ def _load_adapted(folder: Path, dtype, bases: dict, prepare):
     base = base_of(folder)
     if base not in bases:
         model, params, tokenizer = load(base, dtype=dtype)
+        if not isinstance(model, Decoder) or adapters.has(params):
+            raise UserError(
+                f"{folder / peft.CONFIG}: its base {base} is no whole GPT-2 or Llama; "
+                "write the name or the folder of one as base_model_name_or_path."
+            )
         bases[base] = model, prepare(params), tokenizer
     model, params, tokenizer = bases[base]
     kind = config_json.kind_of(model)
@@ -254,22 +271,14 @@ def export(model, params, tokenizer, directory, base: str = "") -> Path:
     """
     directory = Path(directory)
     if base:
-        # Of the same run directory, which may be moved.
-        run = directory.resolve().parent.parent
-        near = Path(base).is_dir() and Path(base).resolve().is_relative_to(run)
-        base = os.path.relpath(base, directory) if near else base
-        family = FAMILIES[config_json.kind_of(model)]
-        file, config = peft.WEIGHTS, peft.config_of(params, family, base)
-        tensors, name = (
-            peft.tensors_of(params, family, config_json.layers_of(model)),
-            peft.CONFIG,
-        )
+        of = FAMILIES[config_json.kind_of(model)], config_json.layers_of(model)
+        config = peft.config_of(params, *of, _named_from(directory, base))
+        tensors = peft.tensors_of(params, *of)
+        name, file = peft.CONFIG, peft.WEIGHTS
     else:
-        config, tensors = (
-            config_json.written(model, tokenizer),
-            _to_checkpoint(model, params),
-        )
-        file, name = "model.safetensors", "config.json"
+        config = config_json.written(model, tokenizer)
+        tensors = _to_checkpoint(model, params)
+        name, file = "config.json", "model.safetensors"
 
     def write(partial: Path) -> None:
         text = json.dumps(config, indent=2, sort_keys=True) + "\n"

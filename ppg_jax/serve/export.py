@@ -1,7 +1,8 @@
 """A finished run as one folder to carry away: models for transformers, and for us.
 
-DIR/persona, DIR/response, and DIR/critic if there is one, are Hugging Face folders;
-DIR/pipeline.json is what `Pipeline.load(DIR)` needs beside them.
+DIR/persona, DIR/response, and DIR/critic if there is one, are Hugging Face folders, or
+PEFT's, with DIR/base if that has no name to get it by; DIR/pipeline.json is what
+`Pipeline.load(DIR)` needs beside them.
 """
 
 import dataclasses

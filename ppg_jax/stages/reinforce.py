@@ -184,7 +184,7 @@ class Inputs:
 
     splits: dict[str, Sequence[Dialogue]]
     policies: Policies
-    sums: dict[str, str]  # SHA-256 of the weights of each of the three
+    sums: dict[str, str]  # SHA-256 of the weights of each of the three, and of bases
     bases: tuple[str, str]  # of each policy's adapters; "" of whole models
     tokenizer: object
     critic: Critic
@@ -225,10 +225,16 @@ def _load(config: Config, workdir: Path) -> Inputs:
     learned = {
         f"{n} generator": p.learned for n, p in zip(POLICIES, policies, strict=True)
     }
+    based = {
+        f"base of the {n} generator": p.base
+        for n, p in zip(POLICIES, policies, strict=True)
+        if p.base
+    }
+    read = learned | based | {"critic": critic.params}
     return Inputs(
         splits,
         policies,
-        {n: params_sha256(p) for n, p in (learned | {"critic": critic.params}).items()},
+        {name: params_sha256(params) for name, params in read.items()},
         tuple(pretrained.base_of(stage / "model") for stage in stages),
         tokenizers[0],
         critic,

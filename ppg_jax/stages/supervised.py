@@ -158,7 +158,10 @@ def run(config: Config, workdir: Path) -> dict:
     read = run_dir.sums_of(splits, "train", "valid")
     read["tokenizer"] = tokenization.sha256(tokenizer)
     if start:
-        read["initial weights"] = params_sha256(start[1])
+        learned, base = adapters.split(start[1])
+        read["initial weights"] = params_sha256(learned)
+        read |= {"base weights": params_sha256(base)} if base else {}
+        del learned, base
     folder, first = workdir / config.name, [start]
     del start  # `make` pops it: nothing here keeps the first weights in training
 
@@ -281,9 +284,7 @@ def base_of(config: Config, folder: Path) -> str:
     """What the model's folder of adapters names as their base; "" for a whole model."""
     if not config.adapter_rank:
         return ""
-    if config.init:
-        return config.init
-    started = folder.with_name(config.init_stage) / "model"
+    started = config.init or folder.with_name(config.init_stage) / "model"
     return pretrained.base_of(started) or str(started)
 
 

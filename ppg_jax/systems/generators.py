@@ -124,7 +124,7 @@ class _Loaded(NamedTuple):
     model: object
     params: dict
     prompts: Prompts
-    sha256: str  # of what was trained of the parameters
+    name: str  # of these weights: SHA-256 of what was trained, and the base of it
 
 
 def _load(asking: Asking, source: str) -> _Loaded:
@@ -139,7 +139,7 @@ def _load(asking: Asking, source: str) -> _Loaded:
             prepare=lambda base: quantize(base, "float32", dtype),
         )
         prompts = Prompts(tokenizer, asking.prompts)
-        name = params_sha256(adapters.split(params)[0])
+        name = params_sha256(adapters.split(params)[0]) + pretrained.base_of(folder)
         return _Loaded(model, params, prompts, name)
 
     return asking.once(("model", source), load)
@@ -184,7 +184,7 @@ def _infer(
         rows = [loaded.prompts.persona_prompt(i) for i in asked]
         return generator(loaded.params, rows, asking.seed, 2 * np.arange(len(rows)))
 
-    return asking.once(("personas", loaded.sha256, _names(asked)), infer)
+    return asking.once(("personas", loaded.name, _names(asked)), infer)
 
 
 def _names(asked: Sequence[Instance]) -> tuple[str, ...]:
@@ -242,8 +242,8 @@ class _Responses:
         return self.asking.once(key, lambda: self._respond(asked))
 
     def _key(self, asked: Sequence[Instance]) -> tuple:
-        persona = self.persona and self.persona.sha256
-        return self.response.sha256, persona, self.told, _names(asked)
+        persona = self.persona and self.persona.name
+        return self.response.name, persona, self.told, _names(asked)
 
     def _respond(self, asked: Sequence[Instance]) -> list[Answer]:
         prompts, partners = self.response.prompts, self._partners(asked)

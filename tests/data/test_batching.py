@@ -1,5 +1,6 @@
 """What is trained on when depends on (seed, epoch, step) alone, and nothing is lost."""
 
+import functools
 import itertools
 
 import jax
@@ -13,11 +14,13 @@ from ppg_jax.data.batching import (
     best_widths,
     bucket,
     collate,
+    draw_branches,
     epoch_order,
+    longest_drawn,
     pack,
 )
 from ppg_jax.data.prompts import Example
-from ppg_jax.inference.scoring import branch_mask
+from ppg_jax.inference.scoring import branch_mask, target_log_probs
 from tests import models_for_tests as small
 
 
@@ -211,3 +214,120 @@ def sources(row, by_id):
 def mask_of(one: Example) -> np.ndarray:
     columns = (one.branch_ids, one.branch_starts, one.position_ids)
     return np.asarray(branch_mask(*(column[None] for column in columns)))[0]
+
+
+def dialogues(number: int) -> list[Example]:
+    """Examples of a trunk and several branches, of many lengths."""
+    rng = np.random.default_rng(number)
+    made = []
+    for n in range(number):
+        parts, starts, at = [(list(range(1, 30)), 0)], [], 0
+        for branch in range(1, int(rng.integers(1, 7)) + 1):
+            at = min(at + int(rng.integers(1, 8)), 29)
+            parts.append(([40 + branch] * int(rng.integers(2, 30)), branch))
+            starts.append(at)
+        names = tuple(f"{n}:{i}" for i in range(len(starts)))
+        made.append(prompts_example(parts, starts, names))
+    return made
+
+
+def prompts_example(parts, starts, names) -> Example:
+    """As `Prompts` makes them: branch b begins behind starts[b - 1]."""
+    columns = [[], [], [], [], []]
+    for tokens, branch in parts:
+        start = starts[branch - 1] if branch else 0
+        size = len(tokens)
+        for column, values in zip(
+            columns,
+            (
+                tokens,
+                range(start, start + size),
+                [branch] * size,
+                [start] * size,
+                [0, *[branch] * (size - 1)] if branch else [0] * size,
+            ),
+            strict=True,
+        ):
+            column.extend(values)
+    return Example(*(np.array(c, np.int32) for c in columns), ids=names)
+
+
+def test_a_drawn_example_keeps_its_branches_and_what_they_see_of_the_trunk():
+    for n, whole in enumerate(dialogues(30)):
+        drawn = draw_branches(whole, 2, np.random.default_rng(n))
+        branches = np.unique(drawn.branch_ids[drawn.branch_ids > 0])
+        known = np.unique(whole.branch_ids[whole.branch_ids > 0])
+        assert len(branches) == min(2, len(known)) and set(branches) <= set(known)
+        mine = np.isin(whole.branch_ids, branches)
+        for name in ("tokens", "position_ids", "branch_starts", "target_of"):
+            expected = getattr(whole, name)[mine]
+            kept = getattr(drawn, name)[drawn.branch_ids > 0]
+            np.testing.assert_array_equal(kept, expected)
+        trunk = drawn.branch_ids == 0
+        if len(known) > 2:  # exactly as far as the last of them looks
+            needed = drawn.branch_starts.max()
+            assert drawn.position_ids[trunk].tolist() == list(range(needed))
+        assert drawn.ids == whole.ids
+
+
+def test_drawn_branches_have_the_losses_that_they_have_among_all():
+    made = small.prompts()
+    model, params = small.llama(len(made.tokenizer), n_layer=1)
+    whole = [e for d in small.DIALOGUES for e in made.persona_dialogue(d)]
+    rng = np.random.default_rng(0)
+    drawn = [draw_branches(example, 1, rng) for example in whole]
+    assert sum(map(len, drawn)) < sum(map(len, whole))
+    log_probs = jax.jit(functools.partial(target_log_probs, model))
+
+    def losses(examples):
+        batch = collate(examples)
+        values = np.asarray(log_probs(params, batch))
+        found = {}
+        for row, column in np.argwhere(batch.target_mask):
+            key = (int(row), int(batch.target_of[row, column]))
+            found.setdefault(key, []).append(values[row, column])
+        return found
+
+    kept, every = losses(drawn), losses(whole)
+    assert 0 < len(kept) < len(every)
+    for key, values in kept.items():
+        np.testing.assert_allclose(values, every[key], atol=1e-4)
+
+
+def test_what_is_drawn_is_told_by_seed_and_epoch_and_each_branch_comes_some_day():
+    made = dialogues(6)
+    epochs = 40
+
+    def seen(seed):
+        batches = Batches(made, 2, seed, branches=2)
+        per_epoch = batches.steps_per_epoch
+        assert per_epoch == 3
+        return [batches(step).tokens for step in range(per_epoch * epochs)]
+
+    first = seen(0)
+    assert all(map(np.array_equal, first, seen(0)))
+    assert not all(map(np.array_equal, first, seen(1)))
+    batches = Batches(made, 2, 0, branches=2)
+    jumped = batches(3 * 7 + 1)  # a resumed run begins in the middle
+    np.testing.assert_array_equal(jumped.tokens, first[3 * 7 + 1])
+    drawn = [
+        {int(b) for b in np.unique(batches._drawn(epoch, 0).branch_ids)}
+        for epoch in range(epochs)
+    ]
+    assert len(set(map(frozenset, drawn))) > 1
+    for index, example in enumerate(made):
+        ids = [batches._drawn(epoch, index).branch_ids for epoch in range(epochs)]
+        assert set(np.concatenate(ids)) == set(example.branch_ids)
+
+
+def test_no_epoch_needs_a_width_that_the_first_did_not_plan():
+    for number in range(1, 12):
+        made = dialogues(number)
+        batches = Batches(made, 2, seed=number, widths=2, branches=1)
+        shapes = {
+            batches(step).tokens.shape[1]
+            for step in range(20 * batches.steps_per_epoch)
+        }
+        assert len(shapes) <= 2
+        longest = max(longest_drawn(example, 1) for example in made)
+        assert max(shapes) <= -(-longest // WIDTH_STEP) * WIDTH_STEP

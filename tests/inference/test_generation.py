@@ -141,8 +141,8 @@ def test_the_number_of_compiled_shapes_is_bounded_by_the_buckets():
 
 
 @pytest.mark.parametrize("options", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-def test_a_row_says_the_same_alone_and_in_any_batch_with_any_padding(options):
-    model, params = small.gpt2(40, n_layer=1, n_positions=64)
+def test_a_row_says_the_same_alone_and_in_any_batch_with_any_padding(options, decoder):
+    model, params = decoder(40, n_layer=1, n_positions=64)
     decoding = Decoding(max_new_tokens=10, **options)
     rng = np.random.default_rng(0)
     prompts = [rng.integers(1, 40, n).tolist() for n in (3, 15, 7, 1, 12)]
@@ -158,9 +158,9 @@ def test_a_row_says_the_same_alone_and_in_any_batch_with_any_padding(options):
 
 
 @pytest.mark.parametrize("options", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-def test_nested_prompts_are_read_once_and_say_the_same(options, monkeypatch):
+def test_nested_prompts_are_read_once_and_say_the_same(options, monkeypatch, decoder):
     prompts = small.prompts()
-    model, params = small.gpt2(len(prompts.tokenizer))
+    model, params = decoder(len(prompts.tokenizer))
     asked = [prompts.persona_prompt(i) for i in instances(small.DIALOGUES)]
     asked += [asked[0], asked[2][:-1], asked[3][:1]]
     read = []
@@ -182,9 +182,9 @@ def test_nested_prompts_are_read_once_and_say_the_same(options, monkeypatch):
 
 
 @pytest.mark.parametrize("over", [0, 1])
-def test_a_family_in_parts_and_at_the_end_of_the_room(over, monkeypatch):
+def test_a_family_in_parts_and_at_the_end_of_the_room(over, monkeypatch, decoder):
     """A part may lack its trunk; where trunk and tail do not fit, prompts are read."""
-    model, params = small.gpt2(40, n_layer=1, n_positions=160)
+    model, params = decoder(40, n_layer=1, n_positions=160)
     decoding = Decoding(max_new_tokens=8)
     longest = np.random.default_rng(0).integers(1, 40, 160 - 8 - 16 + over).tolist()
     asked = [longest[:n] + [7] for n in range(60, 130, 7)] + [longest]
@@ -209,8 +209,8 @@ def test_branches_compile_a_few_programs_for_each_bucket():
     assert generator.compile_count <= 8
 
 
-def test_trunks_are_kept_once_and_not_for_each_row():
-    model, params = small.gpt2(40, n_layer=1, n_positions=256)
+def test_trunks_are_kept_once_and_not_for_each_row(decoder):
+    model, params = decoder(40, n_layer=1, n_positions=256)
     rows, steps = 8, 4
     trunk, mask = pad_left([list(range(1, 33))] * 2, 32, 0)
     branches = branches_of([0, 1] * 4, [20] * rows, [[7]] * rows, 2, 16, 0)
@@ -265,8 +265,8 @@ def test_other_seeds_and_other_rows_say_something_else():
     assert [c.tokens for c in turned[::-1]] == [c.tokens for c in first]
 
 
-def test_cached_decode_equals_a_full_forward_at_every_step():
-    model, params = small.gpt2(30)
+def test_cached_decode_equals_a_full_forward_at_every_step(decoder):
+    model, params = decoder(30)
     rng = np.random.default_rng(0)
     new, width = 5, 7
     rows = [rng.integers(0, 30, n).tolist() for n in (7, 3, 1)]
@@ -304,9 +304,9 @@ def test_cached_decode_equals_a_full_forward_at_every_step():
     np.testing.assert_allclose(right[2, 2:-4], full[2, 6:], atol=1e-4)
 
 
-def test_decoding_rearranges_no_cache():
+def test_decoding_rearranges_no_cache(decoder):
     """What attention reads lies in the cache as it reads it: no copy at every step."""
-    model, params = small.gpt2(30)
+    model, params = decoder(30)
     prompt, mask = pad_left([[1, 2, 3], [4]], 8, 0)
     decoding = Decoding(5)
 
@@ -343,8 +343,8 @@ def test_splice_takes_padding_on_either_side_and_rows_of_their_own():
     assert (np.sort(mask, axis=1) == mask).all()
 
 
-def test_more_tokens_than_positions_are_refused():
-    model, params = small.gpt2(30, n_layer=1, n_positions=16)
+def test_more_tokens_than_positions_are_refused(decoder):
+    model, params = decoder(30, n_layer=1, n_positions=16)
     generator = Generator(model, Decoding(10), END, bucket=8)
     with pytest.raises(ValueError, match="n_positions=16"):
         generator(params, [[1] * 7])

@@ -44,9 +44,9 @@ def packed_and_single(task, prompts):
 
 @pytest.mark.parametrize("order", ["persona_first", "context_first"])
 @pytest.mark.parametrize("task", TASKS)
-def test_shared_prefixes_change_no_score(task, order):
+def test_shared_prefixes_change_no_score(task, order, decoder):
     prompts = small.prompts(order=order)
-    model, params = small.gpt2(len(prompts.tokenizer))
+    model, params = decoder(len(prompts.tokenizer))
     packed, single = packed_and_single(task, prompts)
     together = Scorer(model)(params, packed)
     apart = Scorer(model, batch_size=3)(params, single)
@@ -57,9 +57,9 @@ def test_shared_prefixes_change_no_score(task, order):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_shared_prefixes_change_no_gradient(task):
+def test_shared_prefixes_change_no_gradient(task, decoder):
     prompts = small.prompts()
-    model, params = small.gpt2(len(prompts.tokenizer))
+    model, params = decoder(len(prompts.tokenizer))
 
     def gradient(examples):
         batch = collate(examples)
@@ -134,9 +134,9 @@ def test_the_branch_mask_is_the_picture_in_the_docstring():
     ],
 )
 @pytest.mark.parametrize("nested", [False, True], ids=["whole", "branches"])
-def test_sampled_log_probs_equal_a_teacher_forced_rescore(options, nested):
+def test_sampled_log_probs_equal_a_teacher_forced_rescore(options, nested, decoder):
     prompts = small.prompts()
-    model, params = small.gpt2(len(prompts.tokenizer))
+    model, params = decoder(len(prompts.tokenizer))
     rows = [prompts.persona_prompt(i) for i in instances(small.DIALOGUES)]
     decoding = Decoding(max_new_tokens=12, **options)
     rest = row_keys(0, range(len(rows))), decoding, 0, 0

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.models import product
+from ppg_jax.losses import token_log_probs
+from ppg_jax.models import adapters, product
 from ppg_jax.models.product import einsum
+from ppg_jax.models.quantize import quantize
 
 SIZES = {"b": 2, "n": 3, "t": 40, "s": 24, "h": 16, "r": 70, "d": 32, "f": 48}
 HEADS = "btnh,bsnh->bnts"
@@ -23,6 +25,11 @@ SPECS = (
 )
 tiles = pytest.mark.skipif(
     not product.available(), reason="this CPU has no AMX, or jaxlib no oneDNN"
+)
+
+
+halves = pytest.mark.skipif(
+    not product.has_bfloat16(), reason="this CPU has no avx512_bf16"
 )
 
 
@@ -138,3 +145,102 @@ def test_no_program_of_it_is_written_to_the_compile_cache(tmp_path):
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# ---- a CPU that multiplies bfloat16 numbers, and has no tiles ----
+
+MATRICES = [spec for spec in SPECS if len(spec.split("->")[1]) == 2]
+BATCHES = [spec for spec in SPECS if spec not in MATRICES]
+
+
+@pytest.fixture
+def no_tiles(monkeypatch):
+    monkeypatch.setattr(product, "available", lambda: False)
+
+
+def rounded(x):
+    return x.astype(jnp.bfloat16).astype(jnp.float32)
+
+
+def both_ways(spec, a, b, dy):
+    """Value and gradients where products may round."""
+
+    @jax.jit
+    def run(a, b, dy):
+        y, back = jax.vjp(lambda a, b: einsum(spec, a, b), a, b)
+        return y, *back(dy)
+
+    with jax.default_matmul_precision("bfloat16"):
+        return run(a, b, dy)
+
+
+@halves
+@pytest.mark.parametrize("rows", [1, 70, 40])
+@pytest.mark.parametrize("spec", MATRICES)
+def test_rounded_products_are_those_of_rounded_operands(
+    spec, rows, no_tiles, monkeypatch
+):
+    """Also where both are summed over their first axes, whichever is the larger."""
+    monkeypatch.setitem(SIZES, "r", rows)
+    monkeypatch.setitem(SIZES, "f", 16 if rows == 40 else 48)
+    a, b = operands(spec)
+    dy = jnp.sin(jnp.arange(jnp.einsum(spec, a, b).size, dtype=float))
+    dy = dy.reshape(jnp.einsum(spec, a, b).shape)
+    ours = both_ways(spec, a, b, dy)
+    assert {x.dtype for x in ours} == {jnp.dtype("float32")}
+    y, back = jax.vjp(lambda a, b: jnp.einsum(spec, a, b), rounded(a), rounded(b))
+    close(ours, (y, *back(rounded(dy))), 1e-6)
+    exact = np.asarray(jnp.einsum(spec, a, b))
+    assert np.abs(ours[0] - exact).max() > 1e-4 * np.abs(exact).max()  # it did round
+
+
+@halves
+@pytest.mark.parametrize("spec", BATCHES)
+def test_batches_of_matrices_are_not_rounded_without_tiles(spec, no_tiles):
+    a, b = operands(spec)
+    dy = jnp.ones(jnp.einsum(spec, a, b).shape)
+    y, back = jax.vjp(lambda a, b: jnp.einsum(spec, a, b), a, b)
+    close(both_ways(spec, a, b, dy), (y, *back(dy)), 1e-6)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_cpu_without_bfloat16_rounds_nothing(spec, no_tiles, monkeypatch):
+    monkeypatch.setattr(product, "has_bfloat16", lambda: False)
+    a, b = operands(spec)
+    dy = jnp.ones(jnp.einsum(spec, a, b).shape)
+    y, back = jax.vjp(lambda a, b: jnp.einsum(spec, a, b), a, b)
+    close(both_ways(spec, a, b, dy), (y, *back(dy)), 1e-6)
+    with jax.default_matmul_precision("bfloat16"):
+        assert not product.rounds()
+
+
+@pytest.mark.parametrize("has", [pytest.param(True, marks=halves), False])
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_decoder_trains_where_products_may_round(
+    has, rank, decoder, no_tiles, monkeypatch
+):
+    monkeypatch.setattr(product, "has_bfloat16", lambda: has)
+    # A vocabulary of its own: what is compiled here must not serve another test.
+    model, params = decoder(83, n_layer=1, n_positions=64)
+    params = jax.tree.map(lambda p: p * 0.4 if p.ndim == 2 else p, params)
+    params = adapters.add(params, rank, 0) if rank else params
+    learned, base = adapters.split(params)
+    tokens = np.random.default_rng(0).integers(83, size=(2, 16))
+
+    def update(precision):
+        with jax.default_matmul_precision(precision):
+            ready = quantize(base, "float32") if base else base
+
+            def loss(learned):
+                variables = {"params": adapters.join(learned, ready)}
+                logits = model.apply(variables, tokens)
+                return -jnp.mean(token_log_probs(logits[:, :-1], tokens[:, 1:]))
+
+            return jax.jit(jax.value_and_grad(loss))(learned)
+
+    (exact, expected), (near, grads) = update("float32"), update("bfloat16")
+    np.testing.assert_allclose(near, exact, rtol=0.02)
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype == jnp.float32
+        np.testing.assert_allclose(a, b, atol=0.1 * float(jnp.abs(b).max()) + 1e-6)
+    assert bool(near != exact) == has

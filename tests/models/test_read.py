@@ -7,6 +7,7 @@ import pytest
 
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
+from ppg_jax.models.llama import Llama, LlamaConfig
 
 TOKENS = np.arange(24).reshape(2, 12) % 17
 MASK = np.arange(12)[None] < np.array([[12], [9]])
@@ -18,14 +19,21 @@ def gpt2():
     return model, lambda read: {"attention_mask": MASK, "read": read}
 
 
+def llama():
+    config = LlamaConfig(17, 32, 24, 40, 2, 4, num_key_value_heads=2)
+    return Llama(config), gpt2()[1]
+
+
 def distilbert():
     config = DistilBertConfig(17, 32, dim=24, n_layers=2, hidden_dim=96)
     return DistilBert(config), lambda read: {"attention_mask": MASK, "read": read}
 
 
+ALL = {distilbert: slice(None)}  # of the decoders it is None
 CASES = [
     # Out of order, twice the same, and next to padding.
     (gpt2, np.array([[3, 11, 3], [0, 8, 7]])),
+    (llama, np.array([[3, 11, 3], [0, 8, 7]])),
     (distilbert, slice(1)),
     (distilbert, slice(3)),
 ]
@@ -47,7 +55,7 @@ def hidden_states(kind, read):
 
 @pytest.mark.parametrize(("kind", "read"), CASES)
 def test_what_is_read_and_its_gradients_are_the_same(kind, read):
-    everything, params = hidden_states(kind, None if kind is gpt2 else slice(None))
+    everything, params = hidden_states(kind, ALL.get(kind))
     some, _ = hidden_states(kind, read)
 
     def picked(params):
@@ -68,7 +76,7 @@ def test_what_is_read_and_its_gradients_are_the_same(kind, read):
         np.testing.assert_allclose(a, b, atol=1e-4 * max(1.0, np.abs(b).max()))
 
 
-@pytest.mark.parametrize(("kind", "read"), [CASES[0], CASES[1]])
+@pytest.mark.parametrize(("kind", "read"), CASES[:3])
 def test_what_is_not_read_is_not_computed(kind, read):
     """Of the last of two layers, keys and values (and GPT-2's queries) are left."""
 
@@ -76,4 +84,4 @@ def test_what_is_not_read_is_not_computed(kind, read):
         function, params = hidden_states(kind, read)
         return jax.jit(function).lower(params).compile().cost_analysis()["flops"]
 
-    assert flops(read) < 0.75 * flops(None if kind is gpt2 else slice(None))
+    assert flops(read) < 0.75 * flops(ALL.get(kind))

@@ -52,6 +52,8 @@ def under_torch_names(model, kind: str, tree) -> dict[str, np.ndarray]:
     layers = getattr(model.config, family.layers)
     named = {}
     for path, name, transposed in weights(family.modules + family.head, layers):
+        if path not in leaves and family.in_head(name):  # it is tied
+            continue
         array = np.asarray(leaves.pop(path))
         named[family.full_name(name)] = array.T if transposed else array
     assert not leaves
@@ -64,23 +66,25 @@ def largest_difference(ours: dict, theirs: dict) -> float:
 
 
 def torch_step(theirs, loss):
-    """(gradients, parameters after one AdamW step) by name; the model is restored."""
-    before = {name: p.detach().clone() for name, p in theirs.named_parameters()}
+    """(gradients, parameters after one AdamW step) by name; the model stays the same.
+
+    One parameter at a time: large models would need four times their size.
+    """
     theirs.zero_grad()
     loss.backward()
-    grads = {name: p.grad.numpy().copy() for name, p in theirs.named_parameters()}
-    adamw = torch.optim.AdamW(
-        theirs.parameters(),
-        lr=LEARNING_RATE,
-        betas=(ADAMW["b1"], ADAMW["b2"]),
-        eps=ADAMW["eps"],
-        weight_decay=ADAMW["weight_decay"],
-    )
-    adamw.step()
-    after = {n: p.detach().numpy().copy() for n, p in theirs.named_parameters()}
-    with torch.no_grad():
-        for name, parameter in theirs.named_parameters():
-            parameter.copy_(before[name])
+    grads, after = {}, {}
+    for name, parameter in theirs.named_parameters():
+        moved = torch.nn.Parameter(parameter.detach().clone())
+        moved.grad = parameter.grad
+        torch.optim.AdamW(
+            [moved],
+            lr=LEARNING_RATE,
+            betas=(ADAMW["b1"], ADAMW["b2"]),
+            eps=ADAMW["eps"],
+            weight_decay=ADAMW["weight_decay"],
+        ).step()
+        grads[name], after[name] = parameter.grad.numpy(), moved.detach().numpy()
+        parameter.grad = None
     return grads, after
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections import Counter
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,11 @@ import optax
 import pytest
 
 from ppg_jax import run_dir
+from ppg_jax.data import corpus
 from ppg_jax.data.batching import InstanceBatches, collate
 from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import PromptConfig, Prompts, example
+from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.generation import row_keys
 from ppg_jax.inference.sampling import filter_logits
 from ppg_jax.inference.scoring import target_logits
@@ -25,7 +28,7 @@ from ppg_jax.rl.rollouts import (
     prompts_of,
     update_batch,
 )
-from ppg_jax.rl.update import Policies, ReinforceState, make_update
+from ppg_jax.rl.update import Policies, Policy, ReinforceState, make_update
 from ppg_jax.rl.validation import finished
 from ppg_jax.stages import reinforce
 from ppg_jax.training.best import Best
@@ -45,7 +48,9 @@ def world():
     size = len(prompts.tokenizer)
     persona_model, persona = small.gpt2(size, seed=1)
     response_model, response = small.gpt2(size, seed=2)
-    policies = Policies(persona_model, response_model, persona, response)
+    policies = Policies(
+        Policy(persona_model, persona, {}), Policy(response_model, response, {})
+    )
     config = reinforce.Config(prompts=LIMITS, batch_size=4, top_k=20)
     models = persona_model, response_model
     sample = make_sampler(models, LIMITS, config.decodings, prompts.end_id)
@@ -64,8 +69,8 @@ def updated(world, advantages, watch=True, reference=None, **options):
     copy = lambda tree: jax.tree.map(jnp.array, tree)  # noqa: E731
     state = ReinforceState(
         step=jnp.zeros((), jnp.int32),
-        persona=TrainState.create(copy(policies.persona_params), TX),
-        response=TrainState.create(copy(policies.response_params), TX),
+        persona=TrainState.create(copy(policies.persona.learned), TX),
+        response=TrainState.create(copy(policies.response.learned), TX),
         best=Best.create({}),
         first={},
         last={},
@@ -168,8 +173,8 @@ def test_the_update_scores_what_was_sampled_as_it_was_sampled(world, policy):
     rollout = rollouts[policy]
     examples = completed(rollout) if policy else branched(prompted, rollout)
     model, params = [
-        (policies.persona_model, policies.persona_params),
-        (policies.response_model, policies.response_params),
+        (policies.persona.model, policies.persona.learned),
+        (policies.response.model, policies.response.learned),
     ][policy]
     whose = np.arange(4, dtype=np.float32)
     batch, owner, _ = update_batch(examples, whose, width=200, parts=1)
@@ -200,8 +205,8 @@ def test_the_update_is_minus_reward_times_the_gradient_of_log_p(world, reduce):
         return jnp.mean(advantage * log_p)
 
     for new, old, model, rollout in [
-        (persona, policies.persona_params, policies.persona_model, rollouts[0]),
-        (response, policies.response_params, policies.response_model, rollouts[1]),
+        (persona, policies.persona.learned, policies.persona.model, rollouts[0]),
+        (response, policies.response.learned, policies.response.model, rollouts[1]),
     ]:
         grads = jax.grad(objective)(old, model, rollout)
         expected = jax.tree.map(lambda p, g: p + 0.1 * g, old, grads)
@@ -212,8 +217,8 @@ def test_the_update_is_minus_reward_times_the_gradient_of_log_p(world, reduce):
 def test_no_advantage_no_change(world):
     _, _, policies, *_ = world
     persona, response, _ = updated(world, (signs(0, 0, 0, 0), signs(0, 0, 0, 0)))
-    assert distance(persona, policies.persona_params) == 0
-    assert distance(response, policies.response_params) == 0
+    assert distance(persona, policies.persona.learned) == 0
+    assert distance(response, policies.response.learned) == 0
 
 
 @pytest.mark.parametrize("frozen", ["persona", "response"])
@@ -224,8 +229,8 @@ def test_a_frozen_policy_keeps_its_bits(world, frozen):
         world, (ones, ones), **{f"train_{frozen}": False}
     )
     moved = {
-        "persona": distance(persona, policies.persona_params),
-        "response": distance(response, policies.response_params),
+        "persona": distance(persona, policies.persona.learned),
+        "response": distance(response, policies.response.learned),
     }
     assert moved.pop(frozen) == 0
     assert min(moved.values()) > 1e-4
@@ -254,10 +259,13 @@ def test_micro_batches_change_no_update(world, number, terms):
 
 def test_the_config_says_what_policies_compute_in(monkeypatch):
     monkeypatch.setattr(run_dir, "finished_stage", lambda workdir, name: workdir / name)
+    monkeypatch.setattr(Critic, "load", lambda folder: SimpleNamespace(params={}))
+    monkeypatch.setattr(corpus, "load_splits", lambda config: {})
     config = reinforce.Config(dtype="bfloat16")
-    model, params, _ = reinforce.load_stage(config, runs.finished_run(), "persona")
-    assert model.dtype == jnp.bfloat16
-    assert {p.dtype for p in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    for policy in reinforce._load(config, runs.finished_run()).policies:
+        assert policy.model.dtype == jnp.bfloat16
+        kinds = {p.dtype for p in jax.tree.leaves(policy.learned)}
+        assert kinds == {jnp.dtype("float32")}
     with pytest.raises(ValueError, match="dtype='float8'"):
         reinforce.Config(dtype="float8")
 
@@ -276,11 +284,10 @@ def test_what_is_not_watched_is_not_measured_and_changes_nothing(world):
 
 def test_what_is_measured_apart_is_what_the_loss_would_hold(world):
     _, _, policies, *_ = world
+    persona, response = policies
     swapped = Policies(
-        policies.persona_model,
-        policies.response_model,
-        policies.response_params,
-        policies.persona_params,
+        persona._replace(learned=response.learned),
+        response._replace(learned=persona.learned),
     )
     advantages = (signs(1, -1, 1, 1), signs(1, -1, 1, 1))
     options = {"reference": swapped, "micro_batches": 2}
@@ -317,14 +324,13 @@ def test_kl_to_the_supervised_model_starts_at_zero_and_pulls_back(world):
     ones = signs(1, 1, 1, 1)
     persona, _, metrics = updated(world, (ones, ones))
     assert abs(float(metrics["persona_kl"])) < 1e-5
-    moved = dataclasses.replace(policies, persona_params=persona)
     # From the moved policy, without any reward, the penalty alone lowers the KL.
     config = dataclasses.replace(config, kl_coefficient=0.1, train_response=False)
     state = TrainState.create(jax.tree.map(jnp.array, persona), TX)
     zeros = signs(0, 0, 0, 0)
     values = []
     update = make_update(config.objective, policies, TX)
-    response = TrainState.create(jax.tree.map(jnp.array, moved.response_params), TX)
+    response = TrainState.create(jax.tree.map(jnp.array, policies.response.learned), TX)
     whole = ReinforceState(0, state, response, Best.create({}), {}, {})
     for _ in range(3):
         whole, metrics = update(whole, prompted, rollouts, (zeros, zeros), True)
