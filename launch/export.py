@@ -8,6 +8,7 @@ from pathlib import Path
 from absl import flags
 
 from ppg_jax.launching import main
+from ppg_jax.report import cards
 from ppg_jax.serve import export
 from ppg_jax.serve.flags import SYSTEM
 
@@ -21,7 +22,10 @@ _ADAPTERS = flags.DEFINE_bool(
 
 def program() -> None:
     config = export.Config(_OUTPUT.value, _SYSTEM.value, _ADAPTERS.value)
-    export.run(config, Path(_WORKDIR.value))
+    workdir = Path(_WORKDIR.value)
+    system = export.run(config, workdir)
+    if config.adapters:
+        cards.write(Path(config.output) / "README.md", workdir, system)
 
 
 if __name__ == "__main__":

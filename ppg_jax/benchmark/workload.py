@@ -29,7 +29,8 @@ from ppg_jax.errors import UserError
 from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
-from ppg_jax.training.train_state import OptimizerConfig, initial_params
+from ppg_jax.models.starts import initial_params
+from ppg_jax.training.train_state import OptimizerConfig
 
 # Width, layers, heads; the tokenizer decides the vocabulary.
 GPT2_SIZES = {

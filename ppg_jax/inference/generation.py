@@ -69,7 +69,8 @@ def generate(
         {"params": params}, prompt, prompt_mask, slots, method="prefill"
     )
     read = prompt, prompt_mask, logits, cache
-    return _complete(model, params, *read, rngs, decoding, end_id, pad_id, limit)
+    ends = decoding, end_id, pad_id, limit
+    return _complete(model, params, *read, rngs, *ends)
 
 
 def generate_branches(
@@ -102,7 +103,8 @@ def generate_branches(
     )
     begun = trunk[rows], cache.trunk.seen
     read = *splice([begun, (tail, tail_mask)]), logits, cache
-    return _complete(model, params, *read, rngs, decoding, end_id, pad_id, limit)
+    ends = decoding, end_id, pad_id, limit
+    return _complete(model, params, *read, rngs, *ends)
 
 
 def _check_room(model, prompt, decoding: Decoding) -> None:
@@ -115,19 +117,10 @@ def _check_room(model, prompt, decoding: Decoding) -> None:
 
 
 def _complete(
-    model,
-    params,
-    prompt,
-    prompt_mask,
-    logits,
-    cache,
-    rngs,
-    decoding,
-    end_id,
-    pad_id,
-    limit,
+    model, params, prompt, prompt_mask, logits, cache, rngs, *ends
 ) -> Rollout:
     """From the logits behind the prompts and their cache to the end of all rows."""
+    decoding, end_id, pad_id, limit = ends
     batch, width = prompt.shape[0], decoding.max_new_tokens
     most = width if limit is None else limit
     lengths = jnp.sum(prompt_mask, axis=1, dtype=jnp.int32)

@@ -5,11 +5,9 @@ Two sentences are one trait if the product of their vectors (`embedding`) is at 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.sentences import sentences
-from ppg_jax.files import read_jsonl, write_jsonl
 from ppg_jax.inference.embedding import Encoder
 from ppg_jax.metrics import traits
 
@@ -81,16 +79,3 @@ def _similarity(encoder: Encoder, ours: Sequence[str], theirs: Sequence[str]):
     if not ours or not theirs:
         return traits.exact(ours, theirs)  # empty, of the right shape
     return encoder(ours) @ encoder(theirs).T
-
-
-def write(folder: Path, asked: Sequence[Instance], encoder: Encoder) -> None:
-    """`traits/NAME.jsonl` for each `personas/NAME.jsonl` that is newer, or has none."""
-    for source in sorted((folder / "personas").glob("*.jsonl")):
-        path = folder / "traits" / source.name
-        if path.exists() and path.stat().st_mtime >= source.stat().st_mtime:
-            continue
-        personas = [record.get("persona") for _, record in read_jsonl(source)]
-        if len(personas) == len(asked) and None not in personas:
-            counts = score(asked, personas, encoder)
-            pairs = zip(asked, counts, strict=True)
-            write_jsonl(path, ({"id": i.id, **each} for i, each in pairs))

@@ -16,7 +16,6 @@ from ppg_jax.models.decoder import Decoder
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.models.llama import LlamaConfig
 from ppg_jax.models.quantize import table_of
-from ppg_jax.training.train_state import initial_params
 
 
 class Fresh(NamedTuple):
@@ -95,3 +94,20 @@ def adapted(params: dict, rank: int, seed: int, name: str) -> dict:
             f"rank {adapters.rank(params)}; give that rank."
         )
     return params
+
+
+def initial_params(model, seed: int) -> dict:
+    """float32 parameters of a model of tokens, on the device that computes.
+
+    They are drawn on the CPU where JAX has one: the same ones wherever training runs,
+    and sooner, for a program of many small draws takes long to compile for a GPU.
+    """
+    try:
+        device = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves it out
+        device = None
+    # A GPU's attention, which bfloat16 would ask for, is not one of the CPU.
+    init = jax.jit(model.clone(dtype=jnp.float32).init)
+    with jax.default_device(device):
+        params = init(jax.random.key(seed), jnp.zeros((1, 8), jnp.int32))["params"]
+    return jax.tree.map(jnp.asarray, jax.device_get(params))

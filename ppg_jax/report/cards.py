@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_json
+from ppg_jax.files import read_json, write_text
 from ppg_jax.report.columns import METRICS
 from ppg_jax.report.tables import interval, table
 from ppg_jax.run_dir import read_experiment
@@ -12,6 +12,12 @@ _SHOWN = {
     "responses": ("ppl_token", "ppl_word", "bleu", "rouge_parlai", "f1"),
     "personas": ("ppl_token", "bleu", "rouge_parlai"),
 }
+
+
+def write(path: Path, workdir: Path, system: str) -> None:
+    """`card`, as a file."""
+    write_text(path, card(workdir, system))
+    print(f"wrote {path}")
 
 
 def card(workdir: Path, system: str) -> str:

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.errors import UserError
-from ppg_jax.files import write_json, write_text
+from ppg_jax.files import write_json
 from ppg_jax.models import adapters, pretrained
-from ppg_jax.report.cards import card
 from ppg_jax.run_dir import EXPORTED, Found, find_models
 
 
@@ -22,9 +21,8 @@ from ppg_jax.run_dir import EXPORTED, Found, find_models
 class Config:
     """output: the folder to write. system: as in `PipelineConfig`.
 
-    adapters: adapters stay apart from their base, in half precision, without critic,
-    and with a model card made from the run's report: what the package carries. Else
-    they are merged into it.
+    adapters: adapters stay apart from their base, in half precision, without critic, as
+    the package carries them. Else they are merged into it.
     """
 
     output: str
@@ -32,19 +30,22 @@ class Config:
     adapters: bool = False
 
 
-def run(config: Config, workdir: Path) -> None:
-    """Writes the folder; what an earlier export left in it is replaced."""
+def run(config: Config, workdir: Path) -> str:
+    """Writes the folder; what an earlier export left in it is replaced.
+
+    Returns the system's name.
+    """
     found, output = find_models(workdir, config.system), Path(config.output)
     # It comes last: a folder without it is no pipeline, so none is ever half new.
     (output / EXPORTED).unlink(missing_ok=True)
     if config.adapters:
         _write_adapters(found, output)
-        write_text(output / "README.md", card(workdir, found.system))
     else:
         _write_models(found, output)
     prompts = dataclasses.asdict(found.prompts)
     write_json(output / EXPORTED, {"system": found.system, "prompts": prompts})
     print(f"wrote {output / EXPORTED} (system {found.system})")
+    return found.system
 
 
 def _write_models(found: Found, output: Path) -> None:

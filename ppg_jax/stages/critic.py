@@ -43,11 +43,11 @@ from ppg_jax.losses import token_log_probs
 from ppg_jax.metrics import clusters, overlap, significance
 from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
+from ppg_jax.models.starts import initial_params
 from ppg_jax.training import loop
 from ppg_jax.training.train_state import (
     OptimizerConfig,
     TrainState,
-    initial_params,
     make_optimizer,
     params_sha256,
 )

@@ -253,8 +253,21 @@ def write_traits(folder: Path, asked: Sequence[Instance]) -> None:
     except UserError as error:
         print(f"traits are not measured: {error}", file=sys.stderr, flush=True)
     else:
-        traits.write(folder, asked, encoder)
+        count_traits(folder, asked, encoder)
         _tell("traits", start)
+
+
+def count_traits(folder: Path, asked: Sequence[Instance], encoder: Encoder) -> None:
+    """`traits/NAME.jsonl` for each `personas/NAME.jsonl` that is newer, or has none."""
+    for source in sorted((folder / "personas").glob("*.jsonl")):
+        path = folder / "traits" / source.name
+        if path.exists() and path.stat().st_mtime >= source.stat().st_mtime:
+            continue
+        personas = [record.get("persona") for _, record in read_jsonl(source)]
+        if len(personas) == len(asked) and None not in personas:
+            counts = traits.score(asked, personas, encoder)
+            pairs = zip(asked, counts, strict=True)
+            write_jsonl(path, ({"id": i.id, **each} for i, each in pairs))
 
 
 def write_swapped(config: Config, folder: Path, asking: Asking, asked, systems) -> None:

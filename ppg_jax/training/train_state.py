@@ -89,23 +89,6 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam)
 
 
-def initial_params(model, seed: int) -> dict:
-    """float32 parameters of a model of tokens, on the device that computes.
-
-    They are drawn on the CPU where JAX has one: the same ones wherever training runs,
-    and sooner, for a program of many small draws takes long to compile for a GPU.
-    """
-    try:
-        device = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # JAX_PLATFORMS leaves it out
-        device = None
-    # A GPU's attention, which bfloat16 would ask for, is not one of the CPU.
-    init = jax.jit(model.clone(dtype=jnp.float32).init)
-    with jax.default_device(device):
-        params = init(jax.random.key(seed), jnp.zeros((1, 8), jnp.int32))["params"]
-    return jax.tree.map(jnp.asarray, jax.device_get(params))
-
-
 def params_sha256(params) -> str:
     """A name for these weights: SHA-256 over paths, types, shapes and bytes."""
     digest = hashlib.sha256()

@@ -92,7 +92,7 @@ def write_personas(folder, name, *personas):
 def test_rows_are_measured_once_and_again_when_they_change(tmp_path):
     path = write_personas(tmp_path, "mine", "i am a nurse.", "i fly.")
     write_personas(tmp_path, "short", "i am a nurse.")
-    traits.write(tmp_path, ASKED, bag)
+    evaluate.count_traits(tmp_path, ASKED, bag)
     made = tmp_path / "traits" / "mine.jsonl"
     records = [json.loads(line) for line in made.read_text("utf-8").splitlines()]
     scored = counts("i am a nurse.", "i fly.")
@@ -100,10 +100,10 @@ def test_rows_are_measured_once_and_again_when_they_change(tmp_path):
     assert [p.stem for p in made.parent.iterdir()] == ["mine"]
     os.utime(path, (1, 1))
     made.write_text("kept", encoding="utf-8")
-    traits.write(tmp_path, ASKED, bag)
+    evaluate.count_traits(tmp_path, ASKED, bag)
     assert made.read_text(encoding="utf-8") == "kept"
     os.utime(made, (0, 0))
-    traits.write(tmp_path, ASKED, bag)
+    evaluate.count_traits(tmp_path, ASKED, bag)
     assert made.read_text(encoding="utf-8") != "kept"
 
 

@@ -131,7 +131,7 @@ def test_a_stage_trains_adapters_alone_and_goes_on_after_a_kill(
             supervised.run(config(data, init), tmp_path / "cut")
     again = supervised.run(config(data, init), tmp_path / "cut")
     assert again["params_sha256"] == result["params_sha256"]
-    assert len(kept) == 3 and result["steps"] == 4
+    assert len(kept) == 3 and result["steps"] > 4
     assert result["trained_parameters"] < result["parameters"] / 2
     assert (init / "model.safetensors").read_bytes() == before
 
@@ -174,7 +174,7 @@ def test_a_stage_goes_on_from_adapters_of_its_rank_and_is_known_as_fresh(tmp_pat
 def test_adapters_need_something_to_adapt_and_branches_a_dialogue(stages):
     _, data = stages
     with pytest.raises(ValueError, match="adapter_rank=2 adapts what training starts"):
-        config(data, "", tokenizer="bpe:300", branches=0)
+        config(data, "folder", init="", tokenizer="bpe:300", branches=0)
     for wrong in ({"task": "response"}, {"batching": "instance"}):
         with pytest.raises(ValueError, match='branches=1 is for task="persona"'):
             config(data, "folder", **wrong)
@@ -250,16 +250,17 @@ def test_a_pipeline_and_an_evaluation_hold_the_base_once(reinforced, tmp_path):
     assert all(same(found[0], other) for other in found[1:])
 
 
-def test_an_exported_pipeline_of_adapters_stands_alone(stages, tmp_path):
+def test_an_exported_pipeline_has_its_adapters_merged_and_stands_alone(
+    stages, tmp_path
+):
     workdir, _ = stages
     run = shutil.copytree(workdir, tmp_path / "run")
     export.run(export.Config(str(tmp_path / "out"), "ours_supervised"), run)
-    before = pretrained.load(run / "persona" / "model")[1]
+    merged = adapters.merge(pretrained.load(run / "persona" / "model")[1])
     shutil.rmtree(run)
-    pipeline = Pipeline.load((tmp_path / "out").rename(tmp_path / "moved"))
-    trees = [pipeline.persona[1], pipeline.response[1]]
-    assert same(*(jax.tree.leaves(adapters.split(tree)[1]) for tree in trees))
-    assert equal(adapters.split(trees[0])[0], adapters.split(before)[0])
+    moved = (tmp_path / "out").rename(tmp_path / "moved")
+    Pipeline.load(moved)
+    assert equal(pretrained.load(moved / "persona")[1], merged)
 
 
 def test_the_same_adapters_on_two_bases_are_two_models(tmp_path):

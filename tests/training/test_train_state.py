@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppg_jax.models.starts import initial_params
 from ppg_jax.training.train_state import (
     OptimizerConfig,
     TrainState,
     accumulate,
-    initial_params,
     learning_rate_schedule,
     make_optimizer,
     params_sha256,
