@@ -7,6 +7,7 @@ import pytest
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.inference import traits
+from ppg_jax.stages import evaluate
 from tests import trait_threshold
 from tests.encoder_for_tests import bag
 

@@ -1,0 +1,68 @@
+"""A model card says what the run's report and config say, and nothing else."""
+
+import pytest
+
+from ppg_jax.errors import UserError
+from ppg_jax.files import write_json
+from ppg_jax.report import cards
+
+MODELS = {"persona": "persona/model", "response": "response/model"}
+MEASURED = {"value": 12.345, "low": 11.0, "high": 13.5}
+
+
+def row(label, **metrics):
+    return {"label": label, "metrics": metrics}
+
+
+def write_run(folder):
+    stage = {"init": "smollm2", "adapter_rank": 16, "optimizer.learning_rate": 0.002}
+    systems = [
+        {"name": "ours", "kind": "responses", "label": "Ours", "models": MODELS},
+        {
+            "name": "other",
+            "kind": "personas",
+            "label": "O",
+            "models": {"persona": "x/y"},
+        },
+        {
+            "name": "mine",
+            "kind": "personas",
+            "label": "Mine",
+            "models": {"persona": "persona/model"},
+        },
+    ]
+    write_json(
+        folder / "experiment.json",
+        {
+            "stages": [],
+            "systems": systems,
+            "config": {"persona": stage, "response": stage | {"seed": 7}},
+        },
+    )
+    numbers = {
+        "title": "A run",
+        "instances": 31,
+        "dialogues": 4,
+        "level": 0.95,
+        "responses": {"ours": row("Ours", ppl_token=MEASURED)},
+        "personas": {"mine": row("Mine", bleu=MEASURED), "other": row("O")},
+    }
+    write_json(folder / "report.json", numbers)
+
+
+def test_a_card_has_the_rows_numbers_and_what_the_stages_were_made_with(tmp_path):
+    write_run(tmp_path)
+    cards.write(tmp_path / "README.md", tmp_path, "ours")
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("# A run: Ours\n")
+    assert "31 instances of 4 dialogues" in text
+    assert "12.35 (11.00–13.50)" in text or "12.34 (11.00–13.50)" in text
+    assert "| Mine |" in text and "| O |" not in text
+    assert "adapter_rank 16" in text and "optimizer.learning_rate 0.002" in text
+    assert text.count("seed 7") == 1
+    assert "Apache-2.0" in text and "CC BY 4.0" in text
+
+
+def test_there_is_no_card_without_a_report(tmp_path):
+    with pytest.raises(UserError, match=r"report.json is missing.*launch.evaluate"):
+        cards.card(tmp_path, "ours")
