@@ -64,16 +64,16 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
     Raises:
       UserError: this machine has no fast products of that type.
     """
-    if is_ready(params):
-        return params
-    if weights == "float32":
-        return jax.jit(for_decoding, static_argnums=1)(params, jnp.dtype(dtype))
-    if jax.default_backend() != "cpu" or not product.available():
+    tiles = jax.default_backend() == "cpu" and product.available()
+    if weights != "float32" and not tiles:
         raise UserError(
             f"weights={weights!r} needs a CPU with AMX, where it is faster; "
             "use weights='float32', or 'bfloat16' on a GPU."
         )
-
+    if is_ready(params):
+        return params
+    if weights == "float32":
+        return jax.jit(for_decoding, static_argnums=1)(params, jnp.dtype(dtype))
     return jax.jit(_smaller, static_argnums=1)(params, weights)
 
 

@@ -276,5 +276,5 @@ def test_only_layers_with_adapters_are_told_to_peft(folder):
         mlp = {k: adapters.split(v)[1] or v for k, v in params[layer]["mlp"].items()}
         tree[layer] = tree[layer] | {"mlp": mlp}
     config = peft.config_of(tree, FAMILIES["gpt2"], 2, "base")
-    expected = [f"h.{layer}.attn.c_proj" for layer in range(2)]
+    expected = [f"transformer.h.{layer}.attn.c_proj" for layer in range(2)]
     assert config["target_modules"] == ["c_attn", *expected]

@@ -22,6 +22,7 @@ from ppg_jax.errors import UserError
 from ppg_jax.models import hub, pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
+from ppg_jax.models.llama import Llama, LlamaConfig
 from ppg_jax.models.weight_map import FAMILIES, weights
 from tests import models_for_tests as small
 
@@ -37,7 +38,16 @@ DISTILBERT_TINY = DistilBert(
         num_labels=3,
     )
 )
-TINY = {"gpt2": GPT2_TINY, "distilbert": DISTILBERT_TINY}
+LLAMA_TINY = Llama(LlamaConfig(300, 12, 12, 10, 2, 3, 1, rope_theta=500.0))
+UNTIED_TINY = Llama(
+    LlamaConfig(300, 12, 12, 10, 2, 3, 3, 1e-4, tie_word_embeddings=False)
+)
+TINY = {
+    "gpt2": GPT2_TINY,
+    "llama": LLAMA_TINY,
+    "untied": UNTIED_TINY,
+    "distilbert": DISTILBERT_TINY,
+}
 tokenizer = functools.cache(small.tokenizer)
 
 
@@ -104,7 +114,8 @@ def test_round_trip_is_exact_in_params_and_in_bytes(kind, folder, tmp_path):
 
 
 def test_file_without_prefix_is_the_same_model(kind, folder):
-    prefix = {"gpt2": "transformer.", "distilbert": "distilbert."}[kind]
+    prefixes = {"gpt2": "transformer.", "distilbert": "distilbert."}
+    prefix = prefixes.get(kind, "model.")
 
     def unprefixed(tensors):
         return {name.removeprefix(prefix): a for name, a in tensors.items()}
@@ -398,7 +409,7 @@ def test_config_that_is_no_json_object_is_refused(gpt2_folder, content):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"model_type": "llama"}, "\"model_type\" is 'llama', expected one of"),
+        ({"model_type": "bloom"}, "\"model_type\" is 'bloom', expected one of"),
         ({"model_type": None}, '"model_type" is None'),
         ({"model_type": ["gpt2"]}, '"model_type" is'),
         ({"n_embd": "8"}, "'n_embd' is '8', expected a positive integer"),
@@ -421,6 +432,87 @@ def test_config_that_is_no_json_object_is_refused(gpt2_folder, content):
 def test_config_of_another_model_is_refused(gpt2_folder, settings, words):
     reconfigure(gpt2_folder, **settings)
     assert words in complaint(gpt2_folder)
+
+
+@pytest.fixture
+def llama_folder(tmp_path) -> Path:
+    params = random_params(LLAMA_TINY)
+    return pretrained.export(LLAMA_TINY, params, tokenizer(), tmp_path / "llama")
+
+
+def without(folder: Path, *names: str) -> None:
+    """Leaves settings out of config.json."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    kept = {name: v for name, v in config.items() if name not in names}
+    path.write_text(json.dumps(kept))
+
+
+def test_rope_theta_is_read_where_either_transformers_has_it(llama_folder):
+    both = "rope_theta", "rope_parameters"
+    for settings, theta in [
+        ({"rope_theta": 70.0}, 70.0),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 80}}, 80),
+        ({"rope_parameters": {"rope_theta": 90.0}, "rope_theta": 1.0}, 90.0),
+        ({"rope_parameters": None, "rope_theta": 95.0, "rope_scaling": None}, 95.0),
+        ({}, 1e4),
+    ]:
+        without(llama_folder, *both)
+        reconfigure(llama_folder, **settings)
+        model, params, _ = pretrained.load(llama_folder)
+        assert model.config.rope_theta == theta
+        assert_same(params, random_params(LLAMA_TINY))
+
+
+def test_what_a_llamas_config_leaves_out_is_what_transformers_takes(tmp_path):
+    params = random_params(UNTIED_TINY)
+    folder = pretrained.export(UNTIED_TINY, params, tokenizer(), tmp_path / "llama")
+    without(folder, "num_key_value_heads", "tie_word_embeddings", "rms_norm_eps")
+    model, loaded, _ = pretrained.load(folder)
+    expected = dataclasses.replace(UNTIED_TINY.config, rms_norm_eps=1e-6)
+    assert model.config == expected
+    assert_same(loaded, params)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rope_parameters": {"rope_type": "llama3"}}, "'rope_type' is 'llama3'"),
+        ({"rope_parameters": 3}, '"rope_parameters" is 3, expected an object'),
+        ({"rope_scaling": {"type": "linear"}}, "'rope_scaling' is {'type': 'linear'}"),
+        ({"rope_parameters": {"rope_theta": 0}}, "'rope_theta' is 0, expected a numb"),
+        ({"rope_parameters": {"rope_theta": "9"}}, "'rope_theta' is '9'"),
+        ({"attention_bias": True}, "'attention_bias' is True"),
+        ({"mlp_bias": True}, "'mlp_bias' is True"),
+        ({"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
+        ({"head_dim": 8}, "'head_dim' is 8, this architecture has 4 only"),
+        ({"num_key_value_heads": 2}, "num_attention_heads=3 is not a multiple of"),
+        ({"num_attention_heads": 5}, "hidden_size=12 is not an even multiple of"),
+        ({"num_attention_heads": 4}, "hidden_size=12 is not an even multiple of"),
+        ({"tie_word_embeddings": "no"}, "'tie_word_embeddings' is 'no', expected true"),
+        ({"tie_word_embeddings": False}, "'lm_head.weight' is missing"),
+        ({"num_hidden_layers": 3}, "holds 2 layers, config.json says 3"),
+    ],
+)
+def test_a_llama_of_another_kind_is_refused(llama_folder, settings, words):
+    reconfigure(llama_folder, **settings)
+    assert words in complaint(llama_folder)
+
+
+def test_the_size_of_a_head_may_be_told(llama_folder):
+    reconfigure(llama_folder, head_dim=4)
+    assert pretrained.load(llama_folder)[0] == LLAMA_TINY
+
+
+def test_a_tied_llama_with_its_head_a_second_time_is_read(llama_folder):
+    def doubled(tensors):
+        head = tensors["model.embed_tokens.weight"].copy()
+        frequencies = np.ones(2, np.float32)  # of old files: nothing to learn
+        name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+        return tensors | {"lm_head.weight": head, name: frequencies}
+
+    rewrite(llama_folder, doubled)
+    assert_same(pretrained.load(llama_folder)[1], random_params(LLAMA_TINY))
 
 
 def test_size_left_out_of_the_config_is_named(kind, folder):

@@ -64,7 +64,7 @@ def write_stages(workdir, kind: str):
 
 
 def config(data, init, **changes) -> supervised.Config:
-    short = supervised.Config(
+    short = dict(
         name="persona",
         task="persona",
         data=data,
@@ -80,7 +80,7 @@ def config(data, init, **changes) -> supervised.Config:
         keep="last",
         checkpoint_every=2,
     )
-    return dataclasses.replace(short, **changes)
+    return supervised.Config(**short | changes)
 
 
 @pytest.fixture(scope="module", params=small.DECODERS)
@@ -114,8 +114,7 @@ def test_a_stage_trains_adapters_alone_and_goes_on_after_a_kill(
     kept, create, call = [], BestState.create.__func__, Batches.__call__
 
     def record(cls, params, *rest):
-        kept.append(set(map(str, jax.tree_util.tree_leaves_with_path(params))))
-        assert adapters.split(params)[1] == {}
+        kept.append(adapters.split(params))
         return create(cls, params, *rest)
 
     def stop(self, step):
@@ -131,7 +130,8 @@ def test_a_stage_trains_adapters_alone_and_goes_on_after_a_kill(
             supervised.run(config(data, init), tmp_path / "cut")
     again = supervised.run(config(data, init), tmp_path / "cut")
     assert again["params_sha256"] == result["params_sha256"]
-    assert len(kept) == 3 and result["steps"] > 4
+    assert all(params and not rest for params, rest in kept)
+    assert len(kept) == 3 and result["steps"] > 3
     assert result["trained_parameters"] < result["parameters"] / 2
     assert (init / "model.safetensors").read_bytes() == before
 
@@ -174,7 +174,7 @@ def test_a_stage_goes_on_from_adapters_of_its_rank_and_is_known_as_fresh(tmp_pat
 def test_adapters_need_something_to_adapt_and_branches_a_dialogue(stages):
     _, data = stages
     with pytest.raises(ValueError, match="adapter_rank=2 adapts what training starts"):
-        config(data, "folder", init="", tokenizer="bpe:300", branches=0)
+        config(data, "", tokenizer="bpe:300", branches=0)
     for wrong in ({"task": "response"}, {"batching": "instance"}):
         with pytest.raises(ValueError, match='branches=1 is for task="persona"'):
             config(data, "folder", **wrong)
