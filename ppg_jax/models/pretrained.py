@@ -183,7 +183,8 @@ def _fold(family: Family, kind: str, config, tensors, file: Path) -> bool:
         for name in family.tied:
             _drop_tied_head(tensors.pop(name, None), tensors.get(table))
         return False
-    return any(map(family.in_head, tensors))
+    # An encoder may come without its classifier, a decoder not without its head.
+    return bool(family.tied) or any(map(family.in_head, tensors))
 
 
 def _drop_tied_head(head: Tensor | None, table: Tensor | None) -> None:
