@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from ppg_jax.errors import UserError
 from ppg_jax.files import read_json, write_text
 from ppg_jax.report.columns import METRICS
 from ppg_jax.report.tables import interval, table
-from ppg_jax.run_dir import read_experiment
+from ppg_jax.run_dir import read_experiment, result_of
 
 _SHOWN = {
     "responses": ("ppl_token", "ppl_word", "bleu", "rouge_parlai", "f1"),
@@ -23,35 +22,42 @@ def write(path: Path, workdir: Path, system: str) -> None:
 def card(workdir: Path, system: str) -> str:
     """README.md of an export: what it is, what it was made of, how good it is.
 
-    Raises UserError for a run without a report.
+    Of a run that was not evaluated it says so, and what the validation split gave.
     """
-    path = Path(workdir) / "report.json"
-    if not path.exists():
-        raise UserError(
-            f"{path} is missing, and a model card is made from it; first run python -m "
-            f"launch.evaluate --workdir={workdir} with the run's --config."
-        )
-    numbers, experiment = read_json(path), read_experiment(workdir)
+    experiment, path = read_experiment(workdir), Path(workdir) / "report.json"
     rows = {row["name"]: row for row in experiment["systems"]}
     models = rows[system]["models"]
-    return (
-        "\n\n".join(
-            [
-                f"# {numbers['title']}: {rows[system]['label']}",
-                _about(models),
-                "## Made with",
-                _made(experiment, models),
-                f"## On the test split: {numbers['instances']} instances of "
-                f"{numbers['dialogues']} dialogues",
-                _metrics(numbers, "responses", system),
-                _metrics(numbers, "personas", _persona_row(rows, models)),
-                f"Intervals: {100 * numbers['level']:g} %, over base personas.",
-                "## Limits",
-                _LIMITS,
-            ]
-        )
-        + "\n"
-    )
+    numbers = read_json(path) if path.exists() else None
+    title = numbers["title"] if numbers else experiment["config"]["evaluate"]["title"]
+    parts = [
+        f"# {title}: {rows[system]['label']}",
+        _about(models),
+        "## Made with",
+        _made(experiment, models),
+        *(_tested(numbers, rows, system) if numbers else _validated(workdir, models)),
+        "## Limits",
+        _LIMITS,
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _tested(numbers: dict, rows: dict, system: str) -> list[str]:
+    return [
+        f"## On the test split: {numbers['instances']} instances of "
+        f"{numbers['dialogues']} dialogues",
+        _metrics(numbers, "responses", system),
+        _metrics(numbers, "personas", _persona_row(rows, rows[system]["models"])),
+        f"Intervals: {100 * numbers['level']:g} %, over base personas.",
+    ]
+
+
+def _validated(workdir: Path, models: dict) -> list[str]:
+    stages = dict.fromkeys(m.partition("/")[0] for m in models.values())
+    told = [
+        f"- `{stage}`: perplexity {result_of(Path(workdir) / stage)['valid_ppl']:.2f}"
+        for stage in stages
+    ]
+    return ["## On the validation split; not yet on the test split", "\n".join(told)]
 
 
 def _about(models: dict) -> str:

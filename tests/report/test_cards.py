@@ -1,8 +1,5 @@
 """A model card says what the run's report and config say, and nothing else."""
 
-import pytest
-
-from ppg_jax.errors import UserError
 from ppg_jax.files import write_json
 from ppg_jax.report import cards
 
@@ -36,7 +33,11 @@ def write_run(folder):
         {
             "stages": [],
             "systems": systems,
-            "config": {"persona": stage, "response": stage | {"seed": 7}},
+            "config": {
+                "evaluate": {"title": "A run"},
+                "persona": stage,
+                "response": stage | {"seed": 7},
+            },
         },
     )
     numbers = {
@@ -63,6 +64,12 @@ def test_a_card_has_the_rows_numbers_and_what_the_stages_were_made_with(tmp_path
     assert "Apache-2.0" in text and "CC BY 4.0" in text
 
 
-def test_there_is_no_card_without_a_report(tmp_path):
-    with pytest.raises(UserError, match=r"report.json is missing.*launch.evaluate"):
-        cards.card(tmp_path, "ours")
+def test_without_a_report_the_card_says_so_and_what_validation_gave(tmp_path):
+    write_run(tmp_path)
+    (tmp_path / "report.json").unlink()
+    for stage, ppl in [("persona", 9.5), ("response", 13.7)]:
+        write_json(tmp_path / stage / "result.json", {"valid_ppl": ppl})
+    text = cards.card(tmp_path, "ours")
+    assert "not yet on the test split" in text and "| Mine |" not in text
+    assert "`persona`: perplexity 9.50" in text
+    assert "`response`: perplexity 13.70" in text
