@@ -174,7 +174,8 @@ def _fold(family: Family, kind: str, config, tensors, file: Path) -> bool:
         for name in family.tied:
             _drop_tied_head(tensors.pop(name, None), tensors.get(table))
         return False
-    return any(map(family.in_head, tensors))
+    # A language model is none without its head; a classifier's may be made anew.
+    return bool(family.tied) or any(map(family.in_head, tensors))
 
 
 def _drop_tied_head(head: Tensor | None, table: Tensor | None) -> None:
