@@ -73,7 +73,7 @@ def test_shared_prefixes_change_no_gradient(task, decoder):
     together, apart = map(gradient, packed_and_single(task, prompts))
     largest = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(apart))
     for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5 * largest)
+        np.testing.assert_allclose(a, b, atol=2e-5 * largest)
 
 
 def test_rows_of_strangers_change_no_score(decoder):
