@@ -183,7 +183,7 @@ def _fold(family: Family, kind: str, config, tensors, file: Path) -> bool:
         for name in family.tied:
             _drop_tied_head(tensors.pop(name, None), tensors.get(table))
         return False
-    # An encoder may come without its classifier, a decoder not without its head.
+    # A language model is none without its head; a classifier's may be made anew.
     return bool(family.tied) or any(map(family.in_head, tensors))
 
 

@@ -221,11 +221,12 @@ def test_a_decoder_trains_where_products_may_round(
 ):
     monkeypatch.setattr(product, "has_bfloat16", lambda: has)
     # A vocabulary of its own: what is compiled here must not serve another test.
-    model, params = decoder(83, n_layer=1, n_positions=64)
+    size = 83 + has
+    model, params = decoder(size, n_layer=1, n_positions=64)
     params = jax.tree.map(lambda p: p * 0.4 if p.ndim == 2 else p, params)
     params = adapters.add(params, rank, 0) if rank else params
     learned, base = adapters.split(params)
-    tokens = np.random.default_rng(0).integers(83, size=(2, 16))
+    tokens = np.random.default_rng(0).integers(size, size=(2, 16))
 
     def update(precision):
         with jax.default_matmul_precision(precision):

@@ -134,7 +134,9 @@ def test_log_probs_are_nearly_those_of_float32(weights, decoder):
     # together; of int8 steps of 1/127 of the largest, some 3 standard deviations: 0.7 %
     # of each factor, 1 % together. Of nine products in a row that is three times as
     # much; twice that is allowed, and 5 times for the worst of 15,520.
-    noise = {"bfloat16": 0.009, "int8": 0.03}[weights] * exact.std()
+    # SwiGLU multiplies two rounded products: half as much again.
+    factor = 1.5 if decoder is small.llama else 1.0
+    noise = {"bfloat16": 0.009, "int8": 0.03}[weights] * factor * exact.std()
     off = np.abs(ours - exact)
     assert off.mean() < 2 * noise and off.max() < 10 * noise
 

@@ -152,8 +152,8 @@ def test_a_stage_trains_adapters_alone_and_goes_on_after_a_kill(
 
 def test_a_stage_goes_on_from_adapters_of_its_rank_and_is_known_as_fresh(tmp_path):
     data = write_stages(tmp_path, "llama")
-    again = {"tokenizer": str(tmp_path / "given"), "init_stage": "persona"}
-    small.tokenizer().save_pretrained(str(tmp_path / "given"))
+    tokenizer = str(tmp_path / "dialogue" / "model")
+    again = {"tokenizer": tokenizer, "init_stage": "persona"}
     asked = config(data, "", name="second", epochs=1 / 3, **again)
     with pytest.raises(UserError, match=r"adapter_rank=3, but .* of rank 2"):
         supervised.run(dataclasses.replace(asked, adapter_rank=3), tmp_path)
