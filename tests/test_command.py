@@ -143,8 +143,8 @@ def test_an_unknown_config_lists_those_there_are(ppg_jax):
     assert failed.returncode == 2
     assert failed.stderr == (
         "ppg-jax train: no config 'quickstrt' (did you mean quickstart?); there are "
-        "paper, personachat_scratch, quickstart, or give the path of a file with "
-        "get_config().\n"
+        "paper, personachat_scratch, personachat_smollm2, quickstart, or give the path "
+        "of a file with get_config().\n"
     )
 
 
@@ -209,7 +209,12 @@ def test_the_version_is_that_of_the_package(monkeypatch, capsys):
 def test_the_presets_are_listed(monkeypatch, capsys):
     assert call(monkeypatch, "configs") == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == ["paper", "personachat_scratch", "quickstart"]
+    assert names == [
+        "paper",
+        "personachat_scratch",
+        "personachat_smollm2",
+        "quickstart",
+    ]
 
 
 @pytest.mark.parametrize("name", ["quickstart", "tests/end_to_end/tiny.py"])

@@ -47,7 +47,7 @@ def swapped_by_turn(numbers: Mapping) -> Figure | None:
         return None
     most = max(map(len, tables.values()))
     figure = Figure(figsize=(6.5 * len(tables), 4.8 + 0.22 * most))
-    figure.get_layout_engine().set(h_pad=0.12)  # inches, for the legends below
+    figure.set_layout_engine("constrained", h_pad=0.12)  # for the legends below
     panels = figure.subplots(1, len(tables), squeeze=False)[0]
     for axes, (kind, table) in zip(panels, tables.items(), strict=True):
         gains = {
