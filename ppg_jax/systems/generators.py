@@ -203,7 +203,7 @@ class _Personas:
             examples = [self.loaded.prompts.persona_example(i) for i in asked]
             return _scores(self.asking, self.loaded, examples)
 
-        key = ("persona scores", self.loaded.sha256, _names(asked))
+        key = ("persona scores", self.loaded.name, _names(asked))
         scores = self.asking.once(key, score)
         return [scores[instance.id] for instance in asked]
 
