@@ -37,3 +37,10 @@ def once(said: Sequence[str], ended: bool = True) -> list[int]:
     if cut and len(kept) > 1 and kept[-1] == len(said) - 1:
         kept.pop()
     return kept
+
+
+def text_once(text: str) -> str:
+    """A text, each of its sentences once; one that repeats nothing stays as it is."""
+    said = sentences(text)
+    kept = once(said)
+    return text if len(kept) == len(said) else " ".join(said[n] for n in kept)

@@ -12,7 +12,7 @@ from ppg_jax.config import from_config_dict, require_one_of, require_positive
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.normalization import normalized, normalized_persona
 from ppg_jax.data.prompts import PromptConfig, Prompts
-from ppg_jax.data.sentences import sentences
+from ppg_jax.data.sentences import sentences, text_once
 from ppg_jax.data.told import told_persona
 from ppg_jax.errors import UserError
 from ppg_jax.inference.generator import Completion, Generator
@@ -77,7 +77,10 @@ class PartnerPersona:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """A generated response, and the persona that it was told; prints as its text."""
+    """A generated response, and the persona that it was told; prints as its text.
+
+    The text has each sentence once; the tokens are all that was generated.
+    """
 
     text: str
     partner_persona: PartnerPersona
@@ -252,7 +255,7 @@ class Pipeline:
         _, limit = self._limits
         completions = self._response(params, prompts, self.config.seed, ids, limit)
         return [
-            Reply(self.prompts.text(completion.tokens), partner, *completion)
+            Reply(text_once(self.prompts.text(completion.tokens)), partner, *completion)
             for completion, partner in zip(completions, partners, strict=True)
         ]
 

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ppg_jax.data.prompts import PromptConfig, Prompts
-from ppg_jax.data.sentences import once, sentences
+from ppg_jax.data.sentences import once, sentences, text_once
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.data.told import told_persona
 from tests import models_for_tests as small
@@ -109,3 +109,9 @@ def test_where_a_token_spans_a_border_what_stays_is_written_anew():
 def test_sentences_are_the_same_whatever_their_case_spaces_and_marks():
     said = sentences("i love tea . I love, tea! i love teas.")
     assert once(said) == [0, 2]
+
+
+def test_a_reply_says_each_sentence_once_and_is_else_untouched():
+    assert text_once("i am sorry . oh ! i am sorry .") == "i am sorry . oh !"
+    assert text_once("i am sorry .  oh ! ") == "i am sorry .  oh ! "
+    assert text_once("") == ""
