@@ -23,6 +23,7 @@ def get_config():
     persona = supervised.Config(
         name="persona",
         task="persona",
+        persona_order="said_first",
         data=data,
         prompts=prompts,
         tokenizer="",
@@ -41,7 +42,11 @@ def get_config():
         checkpoint_every=50,
     )
     response = dataclasses.replace(
-        persona, name="response", task="response", branches=0
+        persona,
+        name="response",
+        task="response",
+        persona_order="as_given",
+        branches=0,
     )
     judge = critic.Config(
         name="critic",

@@ -21,6 +21,8 @@ for seed in "${seeds[@]:-0}"; do
     case $kind:$stage in
       quick:persona | quick:response | quick:response_without)
         flags+=("--config.$stage.epochs=0.2685" "--config.$stage.evaluate_every=200") ;;
+      quick:response_top3)
+        flags+=("--config.$stage.epochs=0.0403" "--config.$stage.evaluate_every=80") ;;
     esac
   done
   run=runs/personachat_smollm2_${kind}_$seed

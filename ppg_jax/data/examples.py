@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import Example, Prompts
 from ppg_jax.data.retrieval import told_sentences
+from ppg_jax.data.said import ORDERS
 
 TASKS = ("persona", "response", "dialogue")
 BATCHINGS = ("dialogue", "instance")
@@ -15,19 +16,22 @@ def examples(
     dialogues: Sequence[Dialogue],
     task: str,
     batching: str,
-    partner_persona: str,
+    partner_persona: str = "none",
+    persona_order: str = "as_given",
 ) -> list[Example]:
     """One example per dialogue or instance, after `batching`.
 
-    task: of `TASKS`; partner_persona: what a response generator is told, of `TOLD`.
+    task: of `TASKS`; partner_persona: what a response generator is told, of `TOLD`;
+    persona_order: of what a persona generator writes, of `said.ORDERS`.
     """
+    order = ORDERS[persona_order]
     prompts.prime(dialogues)
     if task == "persona":  # an empty profile is nothing to learn
         dialogues = [d for d in dialogues if d.partner_persona]
     if task == "persona" and batching == "dialogue":
-        return [e for d in dialogues for e in prompts.persona_dialogue(d)]
+        return [e for d in dialogues for e in prompts.persona_dialogue(d, order)]
     if task == "persona":
-        return [prompts.persona_example(i) for i in instances(dialogues)]
+        return [prompts.persona_example(order(i)) for i in instances(dialogues)]
     whole = task == "dialogue" or batching == "dialogue"
     sources = dialogues if whole else instances(dialogues)
     partners = [partner_tokens(prompts, partner_persona, s) for s in sources]

@@ -20,13 +20,14 @@ Axes: T tokens.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from ppg_jax.config import require_one_of, require_positive
 from ppg_jax.data.dialogue import Dialogue, Instance, profile_text
 from ppg_jax.data.normalization import FORMS
+from ppg_jax.data.said import as_given
 from ppg_jax.errors import UserError
 
 CUES = {
@@ -200,26 +201,25 @@ class Prompts:
         prompt = self.response_prompt(instance, partner, len(target))
         return example([(prompt, 0), (target, 1)], [], (instance.id,))
 
-    def persona_dialogue(self, dialogue: Dialogue) -> list[Example]:
-        """All instances of a dialogue for the persona generator, prefixes shared."""
-        target = self.persona_target(dialogue.partner_persona)
-        instances = list(dialogue.instances())
+    def persona_dialogue(
+        self, dialogue: Dialogue, order: Callable[[Instance], Instance] = as_given
+    ) -> list[Example]:
+        """Those of a persona generator, in one of `said.ORDERS`, prefixes shared."""
+        instances = [order(instance) for instance in dialogue.instances()]
         if not instances:
             return []
-        room = max(len(target), self.config.max_persona_tokens)
-        fixed = self._self_segment(dialogue)
-        tail = self._partner_cue
+        targets = [self.persona_target(i.partner_persona) for i in instances]
+        room = max(self.config.max_persona_tokens, *map(len, targets))
+        fixed, tail = self._self_segment(dialogue), self._partner_cue
         if not self._fits(dialogue, len(fixed) + room + len(tail)):
-            return [self.persona_example(instance) for instance in instances]
-        if self.config.order == "context_first":
-            trunk, tail = [], fixed + tail
-        else:
-            trunk = [(fixed, 0)]
+            return [self.persona_example(i) for i in instances]
+        first = self.config.order == "context_first"
+        trunk, tail = ([], fixed + tail) if first else ([(fixed, 0)], tail)
         turns = [(self._turn(u), 0) for u in instances[-1].context]
         ends = np.cumsum([sum(len(p) for p, _ in trunk), *(len(t) for t, _ in turns)])
         branches = [
-            (int(ends[len(instance.context)]), [(tail, 0), (target, n)])
-            for n, instance in enumerate(instances, 1)
+            (int(ends[len(i.context)]), [(tail, 0), (target, n)])
+            for n, (i, target) in enumerate(zip(instances, targets, strict=True), 1)
         ]
         return [example(trunk + turns, branches, tuple(i.id for i in instances))]
 

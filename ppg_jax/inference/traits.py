@@ -7,6 +7,7 @@ Two sentences are one trait if the product of their vectors (`embedding`) is at 
 from collections.abc import Sequence
 
 from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.said import is_said
 from ppg_jax.data.sentences import sentences
 from ppg_jax.inference.embedding import Encoder
 from ppg_jax.metrics import traits
@@ -23,7 +24,7 @@ def score(
     """The counts of each inferred persona, one text each, against the gold one.
 
     inferred, said, unsaid: sentences of the inferred persona, and of the gold one those
-    that the partner has and has not said so far (`traits.is_said`). right: matched
+    that the partner has and has not said so far (`is_said`). right: matched
     one to one; right_said, right_unsaid: of them by the gold sentence. exact: matched
     by their very words. repeated: sentences that the persona has said before. copied:
     sentences of the self persona, word by word. of_self: sentences like one of the self
@@ -55,7 +56,7 @@ def totals(records: Sequence[dict]) -> dict[str, float]:
 def _counts(instance: Instance, inferred, encoder: Encoder, threshold: float) -> dict:
     gold, own = instance.partner_persona, instance.self_persona
     heard = instance.context[::-2]  # the partner spoke last
-    said = [traits.is_said(trait, heard) for trait in gold]
+    said = [is_said(trait, heard) for trait in gold]
     found = traits.matched(_similarity(encoder, inferred, gold), threshold)
     right_said = sum(said[g] for _, g in found)
     free = [s for p, s in enumerate(inferred) if p not in {p for p, _ in found}]

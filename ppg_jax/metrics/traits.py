@@ -7,7 +7,6 @@ a sentence that is said three times is right once.
 Axes: P inferred sentences, G gold sentences.
 """
 
-import functools
 import re
 from collections.abc import Sequence
 
@@ -15,19 +14,6 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 _WORDS = re.compile(r"\w+")
-# A sentence has them whatever it is about. Verbs like "love" and "work" are none.
-_FUNCTION_WORDS = frozenset(
-    _WORDS.findall("""
-    a about after again all also always am an and any are as at be because been
-    before being but by can could d did do does doing don down each even ever every
-    few for from get got had has have having he her here hers him his how i if in
-    into is it its just ll lot lots m many me more most much my myself no not now of
-    off often on one only or other our out over own quite re really s same she so
-    some such t than that the their them then there these they this those through to
-    too until up us ve very was we were what when where which while who whom why
-    will with would you your yours
-    """)
-)
 
 
 def plain(sentence: str) -> str:
@@ -64,39 +50,3 @@ def exact(inferred: Sequence[str], gold: Sequence[str]) -> np.ndarray:
 def repeated(sentences: Sequence[str]) -> int:
     """How many sentences say again what an earlier one said, plainly equal."""
     return len(sentences) - len({plain(sentence) for sentence in sentences})
-
-
-def is_said(trait: str, heard: Sequence[str]) -> bool:
-    """Whether the speaker has said a trait in its own words.
-
-    At least half of the stems of its content words occur in what was heard (ANCHORS,
-    1.4); of a trait of function words alone, of all its words.
-    """
-    stems = content_stems(trait)
-    return 2 * len(stems & _stems(" ".join(heard))) >= len(stems) > 0
-
-
-def content_stems(text: str) -> frozenset[str]:
-    """Porter stems of the words that a sentence is about; of all, if there are none."""
-    words = _WORDS.findall(text.lower())
-    return frozenset(
-        _stem(word) for word in words if word not in _FUNCTION_WORDS
-    ) or frozenset(map(_stem, words))
-
-
-@functools.lru_cache(maxsize=2**15)
-def _stems(text: str) -> frozenset[str]:
-    return frozenset(map(_stem, _WORDS.findall(text.lower())))
-
-
-@functools.cache
-def _stem(word: str) -> str:
-    return _stemmer().stem(word)
-
-
-@functools.cache
-def _stemmer():
-    # nltk takes a second to import.
-    from nltk.stem.porter import PorterStemmer
-
-    return PorterStemmer()

@@ -2,11 +2,8 @@
 
 The persona generator learns P(partner persona | self persona, context), the response
 generator P(response | self persona, partner persona, context); the loss counts the
-target and its end token only.
-
-Differs from the paper: by default one pass over a dialogue serves all its instances
-(`batching="dialogue"`: the same losses, several times fewer tokens); the `paper` preset
-takes instances one by one.
+target and its end token only. Differs from the paper: by default one pass over a
+dialogue serves all its instances (the same losses, several times fewer tokens).
 """
 
 import dataclasses
@@ -28,6 +25,7 @@ from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.data.examples import BATCHINGS, TASKS, examples
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts
 from ppg_jax.data.retrieval import TOLD
+from ppg_jax.data.said import ORDERS
 from ppg_jax.errors import UserError
 from ppg_jax.inference.scoring import Scorer, mean_nll, target_log_probs
 from ppg_jax.models import adapters, pretrained, starts
@@ -50,9 +48,10 @@ class Config:
     """One generator.
 
     name: its folder in the run directory. task: what it writes; a dialogue is written
-    with its personas before it. partner_persona: what a response generator is told: all
-    gold sentences, the three that BM25 finds for the context, or nothing. tokenizer:
-    "bpe:SIZE" or a folder; empty takes that of `init`.
+    with its personas before it. partner_persona: what a response generator is told, all
+    gold sentences, the three that BM25 finds for the context, or nothing.
+    persona_order: how a persona generator learns these, as given or those said so far
+    first. tokenizer: "bpe:SIZE" or a folder; empty takes that of `init`.
     init: a folder or hub id to start from; empty starts from scratch with `model`.
     init_stage: instead, a stage of the same run directory to start from.
     adapter_rank: of low-rank adapters, which are trained in place of the weights that
@@ -71,6 +70,7 @@ class Config:
     prompts: PromptConfig = PromptConfig()
     tokenizer: str = "bpe:8192"
     partner_persona: str = "gold"
+    persona_order: str = "as_given"
     init: str = ""
     init_stage: str = ""
     model: GPT2Config | LlamaConfig = GPT2Config()
@@ -102,6 +102,7 @@ class Config:
             self,
             task=TASKS,
             partner_persona=TOLD,
+            persona_order=ORDERS,
             batching=BATCHINGS,
             dtype=DTYPES,
             keep=KEPT,
@@ -126,6 +127,10 @@ class Config:
             raise ValueError(
                 f"adapter_rank={self.adapter_rank} adapts what training starts from; "
                 "give init or init_stage."
+            )
+        if self.persona_order != "as_given" and self.task != "persona":
+            raise ValueError(
+                'persona_order is for task="persona"; leave it "as_given".'
             )
         if self.branches and (self.task, self.batching) != ("persona", "dialogue"):
             raise ValueError(
@@ -297,6 +302,7 @@ def checked_examples(config: Config, prompts: Prompts, splits, split: str):
         config.task,
         config.batching,
         config.partner_persona,
+        config.persona_order,
     )
     if not made:
         raise UserError(

@@ -4,7 +4,7 @@ Of the paper's tables: E2E three times, GPT-2, ours with and without RL, and Tab
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from ppg_jax import run_dir
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.retrieval import TOLD, told_sentences
+from ppg_jax.data.said import ORDERS
 from ppg_jax.data.told import told_persona
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
@@ -74,7 +75,7 @@ class Generators:
             asking,
             _load(asking, self.response),
             _load(asking, self.persona) if self.persona else None,
-            told or _as_trained(asking, self.response),
+            told or _learned(asking, self.response, "response")["partner_persona"],
         )
 
 
@@ -103,7 +104,10 @@ class PersonaGenerator:
 
     def load(self, asking: Asking) -> "_Personas":
         """Raises UserError for a stage that has not finished."""
-        return _Personas(asking, _load(asking, self.persona))
+        learned = _learned(asking, self.persona, "persona")
+        # What is older than this setting learned them as the data has them.
+        order = ORDERS[learned.get("persona_order", "as_given")]
+        return _Personas(asking, _load(asking, self.persona), order)
 
 
 def _stages(*models: str) -> tuple[str, ...]:
@@ -145,12 +149,12 @@ def _load(asking: Asking, source: str) -> _Loaded:
     return asking.once(("model", source), load)
 
 
-def _as_trained(asking: Asking, source: str) -> str:
-    """The partner persona that a response generator learned with."""
+def _learned(asking: Asking, source: str, kind: str) -> dict:
+    """The settings of the supervised stage of a generator of that kind."""
     settings = run_dir.settings_of(asking.workdir / source.partition("/")[0])
-    if "partner_persona" not in settings:  # REINFORCE goes on from another stage
-        return _as_trained(asking, settings["response"])
-    return settings["partner_persona"]
+    if "task" not in settings:  # REINFORCE goes on from another stage
+        return _learned(asking, settings[kind], kind)
+    return settings
 
 
 def _generator(asking: Asking, loaded: _Loaded, limit: int) -> Generator:
@@ -193,17 +197,22 @@ def _names(asked: Sequence[Instance]) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class _Personas:
-    """A persona generator, loaded (`Answers`)."""
+    """A persona generator, loaded (`Answers`).
+
+    order: that of the gold sentences which it learned, and which are scored.
+    """
 
     asking: Asking
     loaded: _Loaded
+    order: Callable[[Instance], Instance]
 
     def score(self, asked: Sequence[Instance]) -> list[Score]:
         def score() -> dict[str, Score]:
-            examples = [self.loaded.prompts.persona_example(i) for i in asked]
+            make = self.loaded.prompts.persona_example
+            examples = [make(self.order(i)) for i in asked]
             return _scores(self.asking, self.loaded, examples)
 
-        key = ("persona scores", self.loaded.name, _names(asked))
+        key = ("persona scores", self.loaded.name, self.order, _names(asked))
         scores = self.asking.once(key, score)
         return [scores[instance.id] for instance in asked]
 
