@@ -1,0 +1,83 @@
+"""Said is said in own words, and what was said first is learned first."""
+
+import numpy as np
+import pytest
+
+from ppg_jax.data import personachat
+from ppg_jax.data.dialogue import Dialogue, instances
+from ppg_jax.data.examples import examples
+from ppg_jax.data.said import first_said, is_said
+from tests import models_for_tests as small
+
+
+@pytest.mark.parametrize(
+    ("trait", "heard", "said"),
+    [
+        ("i love gardening.", ["my gardens are what i loved"], True),  # by its stems
+        ("i own two red cars.", ["a red one"], False),  # one stem of four
+        ("i own two red cars.", ["a red one", "and two"], True),  # half of them
+        ("i am a nurse.", ["i am a teacher", "are you ?"], False),
+        ("i am who i am.", ["who am i"], True),  # of function words alone: all of them
+        ("i am a nurse.", [], False),
+        ("...", ["..."], False),
+    ],
+)
+def test_a_trait_is_said_if_half_of_its_content_stems_were_heard(trait, heard, said):
+    assert is_said(trait, heard) is said
+
+
+def test_how_much_partners_say_is_what_was_measured_before(shared):
+    """ANCHORS, 1.4: percent of traits said after so many exchanges, test split."""
+    file = shared / "data/personachat/test_both_original_no_cands.txt"
+    asked = instances(personachat.read(file))
+    for exchanges, percent in [(1, 5), (3, 29), (5, 48), (7, 57)]:
+        said = [
+            is_said(trait, instance.context[::-2])
+            for instance in asked
+            if len(instance.context[::-2]) == exchanges
+            for trait in instance.partner_persona
+        ]
+        assert abs(100 * np.mean(said) - percent) < 1.5
+
+
+def test_a_trait_is_said_by_the_utterance_that_completes_half_of_it():
+    persona = ["i own two red cars.", "i sing.", "i am tall."]
+    heard = ["a red one", "and two", "i sing about cars"]
+    assert first_said(persona, heard) == [1, 2, 3]
+    assert first_said(persona, []) == [0, 0, 0]
+
+
+DIALOGUE = Dialogue(
+    "told",
+    self_persona=("i run.",),
+    partner_persona=("i am tall.", "i own two red cars.", "i love to sing."),
+    utterances=(
+        "hi ! i sing a lot .",
+        "i run .",
+        "i drive my two cars .",
+        "nice .",
+        "my height is fine .",
+        "are you tall ?",
+    ),
+)
+
+
+@pytest.mark.parametrize("batching", ["dialogue", "instance"])
+def test_what_the_partner_has_said_so_far_is_learned_first(batching):
+    prompts = small.prompts()
+    learn = (prompts, [DIALOGUE], "persona", batching)
+    tall, cars, sing = DIALOGUE.partner_persona
+    given = targets(prompts, examples(*learn))
+    assert given == [f"{tall} {cars} {sing}"] * 3
+    ordered = targets(prompts, examples(*learn, persona_order="said_first"))
+    # What was said first stands first; unsaid traits stay as given.
+    assert ordered == [f"{sing} {tall} {cars}"] + [f"{sing} {cars} {tall}"] * 2
+
+
+def targets(prompts, made) -> list[str]:
+    """The text of each target, by instance."""
+    return [
+        prompts.text(e.tokens[e.target_of == n + 1])
+        for e in made
+        for n in range(len(e.ids))
+    ]
