@@ -22,8 +22,9 @@ def get_config():
     prompts = PromptConfig(
         style="tokens",
         text="personachat",
-        max_length=256,
-        max_persona_tokens=48,
+        max_length=200,  # and five turns: longer talk than the corpus has
+        max_turns=5,  # reaches positions that nothing has learned
+        max_persona_tokens=36,
         max_response_tokens=32,
     )
     dialogue = supervised.Config(
