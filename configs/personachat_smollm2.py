@@ -80,6 +80,7 @@ def get_config():
                     partner_persona="top3",
                     batching="instance",
                     batch_size=16,
+                    micro_batches=4,
                     epochs=0.15,
                     evaluate_every=100,
                 ),
@@ -96,7 +97,7 @@ def get_config():
                     checkpoint_every=10,
                 ),
             ),
-            systems=paper_rows(top3="response_top3"),
+            systems=paper_rows(top3="response_top3", contrast=1.0),
             evaluate=evaluate.Config(
                 title="The method on SmolLM2-135M and PersonaChat, two CPU cores",
                 data=data,

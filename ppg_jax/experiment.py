@@ -1,6 +1,7 @@
 """Stages and rows of one run directory, as one config: what configs/ builds."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -134,13 +135,14 @@ def table_7(stage: reinforce.Config) -> tuple[reinforce.Config, reinforce.Config
 
 
 def paper_rows(
-    top3: str = "", reinforced: Sequence[str] = ("reinforce",)
+    top3: str = "", reinforced: Sequence[str] = ("reinforce",), contrast: float = 0.0
 ) -> dict[str, System]:
     """The paper's rows, of stages with the names that the presets have.
 
     E2E three times, ours without and with RL (Table 1), the generators (Table 4). top3:
     a stage that learned from BM25's three sentences, which then is the third row, as in
     the paper. reinforced: the first one's row is "ours"; those of `table_7` may follow.
+    contrast: of every inferred persona; the supervised rows are there without it, too.
     """
     gold = Generators("E2E, gold partner personas", "response", against=("without",))
     full = top3 or "response"
@@ -156,33 +158,53 @@ def paper_rows(
     }
     if top3:
         rows["full_all"] = gold
-    rows["ours_supervised"] = Generators(
-        "Ours without RL",
-        "response",
-        persona="persona",
-        against=("without", "training_only", BEST_CONTROL),
+    supervised = Generators("Ours without RL", "response", "persona", contrast)
+    if contrast:
+        rows["ours_plain"] = dataclasses.replace(
+            supervised, label="Ours without RL, without contrast", contrast=0.0
+        )
+    rows["ours_supervised"] = dataclasses.replace(
+        supervised,
+        against=("without", "training_only", BEST_CONTROL, *_plain("ours", contrast)),
     )
+    with_rl = functools.partial(_with_rl, contrast=contrast)
     ours, *others = reinforced
     for stage in others:
         policy = stage.rpartition("_")[2]
-        rows[f"ours_{policy}"] = _with_rl(
+        rows[f"ours_{policy}"] = with_rl(
             f"Ours with RL of the {policy} generator alone", stage, "model"
         )
-    rows["ours_last"] = _with_rl("Ours with RL, after the last update", ours, "last")
-    rows["ours"] = _with_rl("Ours with RL", ours, "model")
+    rows["ours_last"] = with_rl("Ours with RL, after the last update", ours, "last")
+    rows["ours"] = with_rl("Ours with RL", ours, "model")
+    return rows | _persona_rows(ours, contrast)
+
+
+def _persona_rows(ours: str, contrast: float) -> dict[str, System]:
+    rows: dict[str, System] = {}
+    if contrast:
+        rows["supervised_plain"] = PersonaGenerator(
+            "Generator without RL, without contrast", "persona"
+        )
     rows["supervised"] = PersonaGenerator(
-        "Generator without RL", "persona", against=(BEST_CONTROL,)
+        "Generator without RL",
+        "persona",
+        contrast,
+        against=(BEST_CONTROL, *_plain("supervised", contrast)),
     )
     for name, label, made in [
         ("reinforced", "Generator with RL", "model"),
         ("reinforced_last", "Generator with RL, after the last update", "last"),
     ]:
         rows[name] = PersonaGenerator(
-            label, f"{ours}/{made}_persona", against=("supervised",)
+            label, f"{ours}/{made}_persona", contrast, against=("supervised",)
         )
     return rows
 
 
-def _with_rl(label: str, stage: str, made: str) -> Generators:
+def _plain(row: str, contrast: float) -> tuple[str, ...]:
+    return (f"{row}_plain",) if contrast else ()
+
+
+def _with_rl(label: str, stage: str, made: str, contrast: float) -> Generators:
     response, persona = (f"{stage}/{made}_{of}" for of in ("response", "persona"))
-    return Generators(label, response, persona, against=("ours_supervised",))
+    return Generators(label, response, persona, contrast, against=("ours_supervised",))

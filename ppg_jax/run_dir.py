@@ -253,6 +253,7 @@ class Found(NamedTuple):
     persona: Path
     response: Path
     critic: Path | None
+    contrast: float  # of inferred personas, see `PipelineConfig`
 
 
 def find_models(workdir="", system: str = "") -> Found:
@@ -275,7 +276,8 @@ def find_models(workdir="", system: str = "") -> Found:
     made = [workdir / model_folder(c) for c in critics if finished(workdir, c)]
     config = experiment.get("config", {})
     prompts = _trained_prompts(workdir, config, *row["models"].values())
-    return Found(row["name"], prompts, *models, made[0] if made else None)
+    critic, contrast = made[0] if made else None, row.get("contrast", 0.0)
+    return Found(row["name"], prompts, *models, critic, contrast)
 
 
 def _chosen(workdir: Path, systems: Sequence[dict], name: str) -> dict:
@@ -303,7 +305,8 @@ def _find_exported(folder: Path, system: str) -> Found:
     prompts = from_config_dict(PromptConfig, values.get("prompts", {}))
     critic = folder / "critic"
     models = folder / "persona", folder / "response"
-    return Found(name, prompts, *models, critic if critic.is_dir() else None)
+    contrast = values.get("contrast", 0.0)
+    return Found(name, prompts, *models, critic if critic.is_dir() else None, contrast)
 
 
 def _trained_prompts(workdir: Path, config: Mapping, *models: str) -> PromptConfig:

@@ -4,11 +4,18 @@ On token ids, for a persona passes from one generator to the other as those: its
 could tokenize differently.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
+from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.sentences import once, sentences
+
+
+def unheard(instance: Instance) -> Instance:
+    """Before anything was said: what a persona generator's contrast is with."""
+    return dataclasses.replace(instance, context=())
 
 
 def told_persona(

@@ -61,6 +61,8 @@ def generate(
     int [B, P], bool [B, P], keys [B] -> `Rollout`. Stops early when all rows have
     ended. limit: int32 scalar, fewer new tokens than the decoding has room for. Pure;
     jit it with the model, the decoding and the ids closed over.
+
+    With a contrast, B more prompts follow: without the context, one for each.
     """
     _check_room(model, prompt, decoding)
     params = for_decoding(params, model.dtype)
@@ -87,7 +89,8 @@ def generate_branches(
 ) -> Rollout:
     """As `generate`, for prompts that begin as `trunk` does, which is read only once.
 
-    trunk: left-padded int [F, P], bool [F, P]; B branches and keys [B] -> `Rollout`.
+    trunk: left-padded int [F, P], bool [F, P]; B branches and keys [B] -> `Rollout`;
+    2 B branches with a contrast.
     """
     _check_room(model, trunk, decoding)
     params = for_decoding(params, model.dtype)
@@ -121,12 +124,15 @@ def _complete(
 ) -> Rollout:
     """From the logits behind the prompts and their cache to the end of all rows."""
     decoding, end_id, pad_id, limit = ends
-    batch, width = prompt.shape[0], decoding.max_new_tokens
+    batch, width = rngs.shape[0], decoding.max_new_tokens
     most = width if limit is None else limit
     lengths = jnp.sum(prompt_mask, axis=1, dtype=jnp.int32)
     variables = {"params": params}
 
     def emit(loop: _Loop, logits) -> _Loop:
+        if decoding.contrast:
+            both = logits[:batch], logits[batch:]
+            logits = sampling.contrasted(*both, decoding.contrast)
         logits = sampling.filter_logits(logits, decoding)
         token = _choose(logits, rngs, loop.step, decoding)
         log_prob = token_log_probs(logits, token)
@@ -148,8 +154,9 @@ def _complete(
 
     def advance(loop: _Loop) -> _Loop:
         positions = lengths + loop.step - 1
+        last = jnp.tile(loop.last, len(lengths) // batch)
         logits, cache = model.apply(
-            variables, loop.cache, loop.last, positions, method="decode_step"
+            variables, loop.cache, last, positions, method="decode_step"
         )
         return emit(loop._replace(cache=cache), logits)
 
@@ -164,8 +171,8 @@ def _complete(
     )
     loop = jax.lax.while_loop(unfinished, advance, emit(loop, logits))
     return Rollout(
-        prompt=prompt,
-        prompt_mask=prompt_mask,
+        prompt=prompt[:batch],
+        prompt_mask=prompt_mask[:batch],
         completion=loop.completion,
         completion_mask=loop.completion_mask,
         log_probs=loop.log_probs,

@@ -20,6 +20,7 @@ from ppg_jax.inference.prefixes import (
     families,
     pad_left,
     power_of_two,
+    shared_with,
 )
 from ppg_jax.inference.sampling import Decoding
 
@@ -76,12 +77,16 @@ class Generator:
         seed: int = 0,
         ids: Sequence[int] | None = None,
         limit: int = 0,
+        without: Sequence[Sequence[int]] = (),
     ) -> list[Completion]:
         """Completions in the order of the prompts.
 
         ids: a number per prompt that its randomness derives from, its index if absent.
         limit: of new tokens, where it is less than that of the decoding; 0 is that one.
+        without: for a contrast, each prompt without its context.
         """
+        if bool(self.decoding.contrast) != bool(without) and len(prompts):
+            raise ValueError("A contrast needs prompts without context, and they it.")
         limit = np.int32(limit or self.decoding.max_new_tokens)
         room = min(self._room, self._longest - limit) if self._longest else self._room
         ids = np.arange(len(prompts)) if ids is None else np.asarray(ids)
@@ -90,10 +95,10 @@ class Generator:
         def dispatch(part: list[Family]) -> Rollout:
             rows = _rows(part)
             fill = power_of_two(len(rows)) - len(rows)
-            keys = row_keys(seed, np.concatenate([ids[rows], ids[rows[:1] * fill]]))
-            pays = self._pays(prompts, part, room)
+            keys = row_keys(seed, ids[rows + rows[:1] * fill])
+            pays = self._pays(prompts, part, room, without)
             read = self._branched if pays else self._whole
-            return read(params, prompts, part, fill, room, keys, limit)
+            return read(params, prompts, without, part, fill, room, keys, limit)
 
         parts = list(self._batches(prompts))
         for part, rollout in zip(parts, _fetch_each(dispatch, parts), strict=True):
@@ -118,34 +123,37 @@ class Generator:
         if batch:
             yield batch
 
-    def _pays(self, prompts, part: list[Family], room: int) -> bool:
+    def _pays(self, prompts, part: list[Family], room: int, without=()) -> bool:
         """Whether trunks and tails are much less to read than the whole prompts."""
         longest = max(len(prompts[family.trunk]) for family in part)
-        rows = power_of_two(sum(len(family.members) for family in part))
+        times = 2 if without else 1
+        rows = times * power_of_two(sum(len(family.members) for family in part))
         tokens = _trunks(len(part)) * longest + rows * TAIL
         if tokens >= 0.7 * rows * longest or longest + TAIL > room:
             return False
+        beside = _members(without, prompts, part) if without else []
+        if any(len(tail) > TAIL for *_, tail in beside):
+            return False
         # All trunks have room for as many branches as the largest.
-        largest = max(len(family.members) for family in part)
+        largest = times * max(len(family.members) for family in part)
         return _trunks(len(part)) * power_of_two(largest) <= 4 * rows
 
-    def _whole(self, params, prompts, part, fill, room, keys, limit) -> Rollout:
-        rows = [prompts[i] for i in _rows(part)]
+    def _whole(self, params, prompts, without, part, fill, room, keys, limit):
+        rows = _rows(part)
         rows += rows[:1] * fill
-        padded = self._padded(rows, room)
+        read = [asked[i] for asked in (prompts, without) if asked for i in rows]
+        padded = self._padded(read, room)
         return self._generate(params, *padded, keys, limit=limit)
 
-    def _branched(self, params, prompts, part, fill, room, keys, limit) -> Rollout:
+    def _branched(self, params, prompts, without, part, fill, room, keys, limit):
         trunks = [prompts[family.trunk] for family in part]
         trunks += trunks[:1] * (_trunks(len(trunks)) - len(trunks))
-        members = [
-            (number, shared, prompts[i][shared:])
-            for number, family in enumerate(part)
-            for i, shared in family.members
-        ]
-        # One more of each, for many more of one would need many places of all.
-        members += members[:fill]
-        rows, shared, tails = zip(*members, strict=True)
+        branches = []
+        for asked in filter(len, (prompts, without)):
+            members = _members(asked, prompts, part)
+            # One more of each, for many more of one would need many places of all.
+            branches += members + members[:fill]
+        rows, shared, tails = zip(*branches, strict=True)
         branches = branches_of(rows, shared, tails, len(trunks), TAIL, self.end_id)
         trunk = self._padded(trunks, room - TAIL)
         return self._branch(params, *trunk, branches, keys, limit=limit)
@@ -193,6 +201,19 @@ def _fetch_each(dispatch: Callable, batches: Iterable) -> Iterator:
 def _rows(part: Sequence[Family]) -> list[int]:
     """The prompts of a batch."""
     return [i for family in part for i, _ in family.members]
+
+
+def _members(asked, prompts, part: Sequence[Family]) -> list[tuple[int, int, list]]:
+    """The prompts of a batch, or what is asked beside them: the number of the trunk,
+    how many tokens each shares with it, and the others.
+    """
+    found = []
+    for number, family in enumerate(part):
+        for i, shared in family.members:
+            if asked is not prompts:
+                shared = shared_with(prompts[family.trunk], asked[i])
+            found.append((number, shared, asked[i][shared:]))
+    return found
 
 
 def _trunks(number: int) -> int:

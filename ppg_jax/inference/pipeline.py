@@ -13,7 +13,7 @@ from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.normalization import normalized, normalized_persona
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.sentences import sentences, text_once
-from ppg_jax.data.told import told_persona
+from ppg_jax.data.told import told_persona, unheard
 from ppg_jax.errors import UserError
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
@@ -29,7 +29,9 @@ class PipelineConfig:
 
     system: a row of the run's config that infers the partner; "" is the last one of
     which all stages have finished. temperature 0 is greedy; top_k 0 and top_p 1 are
-    off. batch_size: contexts at once; on a CPU two such batches are at work at a time.
+    off. contrast: how much more an inferred persona heeds the conversation than what is
+    likely of anybody (`sampling.contrasted`); None: as the system does, 0 is off.
+    batch_size: contexts at once; on a CPU two such batches are at work at a time.
     weights: the type of the generators' linear layers; less than float32 needs a CPU
     with AMX, or a GPU for bfloat16, which then is the type of activations, too.
     as_typed: requests stay as they are; else they are brought into the form of the data
@@ -40,6 +42,7 @@ class PipelineConfig:
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    contrast: float | None = None
     seed: int = 0
     batch_size: int = 32
     bucket: int = 128
@@ -49,14 +52,16 @@ class PipelineConfig:
     def __post_init__(self):
         require_one_of(self, weights=WEIGHTS)
         require_positive(self, "batch_size", "bucket")
-        self.decoding(max_new_tokens=1)  # says what is wrong with the others
+        # It says what is wrong with the others.
+        self.decoding(max_new_tokens=1, contrast=self.contrast or 0.0)
 
-    def decoding(self, max_new_tokens: int) -> Decoding:
+    def decoding(self, max_new_tokens: int, contrast: float = 0.0) -> Decoding:
         return Decoding(
             max_new_tokens,
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
+            contrast=contrast,
         )
 
 
@@ -162,6 +167,7 @@ class Pipeline:
             for_inference(*generator, config.weights)
             for generator in (persona, response)
         )
+        self._contrast = config.contrast or 0.0
         form = prompts.config
         self._limits = form.max_persona_tokens, form.max_response_tokens
         self._persona, self._response = self._one_or_two()
@@ -172,14 +178,15 @@ class Pipeline:
         """
         models, most = (self.persona[0], self.response[0]), max(self._limits)
         room = models[0].config.n_positions - self.prompts.config.max_length
-        if models[0] == models[1] and room >= most:
+        if models[0] == models[1] and room >= most and not self._contrast:
             return (self._generator(models[0], most),) * 2
-        return tuple(map(self._generator, models, self._limits))
+        limits, contrasts = self._limits, (self._contrast, 0.0)
+        return tuple(map(self._generator, models, limits, contrasts))
 
-    def _generator(self, model, max_new_tokens: int) -> Generator:
+    def _generator(self, model, max_new_tokens: int, contrast=0.0) -> Generator:
         return Generator(
             model,
-            self.config.decoding(max_new_tokens),
+            self.config.decoding(max_new_tokens, contrast),
             self.prompts.end_id,
             batch_size=self.config.batch_size,
             bucket=self.config.bucket,
@@ -197,6 +204,8 @@ class Pipeline:
         values = {"system": system, **options}
         config = from_config_dict(PipelineConfig, values)
         found = find_models(run_dir, config.system)
+        if config.contrast is None:
+            config = dataclasses.replace(config, contrast=found.contrast)
         shared = {"bases": {}, "prepare": lambda base: ready(base, config.weights)}
         persona, tokenizer = _load(found.persona, found.prompts, shared)
         response, same = _load(found.response, found.prompts, shared)
@@ -230,13 +239,16 @@ class Pipeline:
 
         numbers: what the randomness of each request derives from, its index if absent.
         """
-        prompts = [
-            self.prompts.persona_prompt(r.instance(self._form)) for r in requests
-        ]
+        asked = [request.instance(self._form) for request in requests]
+        prompts = [self.prompts.persona_prompt(i) for i in asked]
+        others = map(unheard, asked if self._contrast else ())
+        without = [self.prompts.persona_prompt(i) for i in others]
         _, params = self.persona
         ids = [2 * number for number in _numbers(requests, numbers)]
         limit, _ = self._limits
-        completions = self._persona(params, prompts, self.config.seed, ids, limit)
+        completions = self._persona(
+            params, prompts, self.config.seed, ids, limit, without
+        )
         return [self._inferred(completion) for completion in completions]
 
     def replies(

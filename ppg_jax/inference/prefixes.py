@@ -70,10 +70,9 @@ def families(prompts: Sequence[Sequence[int]]) -> list[Family]:
         least = (len(mine) - TAIL) // TAIL * TAIL
         like = begun.get(mine[:least].tobytes(), []) if least > 0 else []
         for family in like:
-            same = arrays[family.trunk][: len(mine)] == mine
-            shared = len(mine) if same.all() else int(same.argmin())
+            shared = shared_with(arrays[family.trunk], mine)
             if len(mine) - shared <= TAIL:
-                family.members.append((i, min(shared, len(mine) - 1)))
+                family.members.append((i, shared))
                 break
         else:
             family = Family(i, [(i, max(len(mine) - 1, 0))])
@@ -81,6 +80,13 @@ def families(prompts: Sequence[Sequence[int]]) -> list[Family]:
             for end in range(TAIL, len(mine), TAIL):
                 begun.setdefault(mine[:end].tobytes(), []).append(family)
     return found
+
+
+def shared_with(trunk: Sequence[int], prompt: Sequence[int]) -> int:
+    """How many tokens of a prompt, the last one not counted, are those of a trunk."""
+    before = min(len(trunk), len(prompt) - 1)
+    same = np.asarray(trunk[:before]) == np.asarray(prompt[:before])
+    return before if same.all() else int(same.argmin())
 
 
 def pad_left(

@@ -7,24 +7,28 @@ Axes: B rows, V vocabulary; leading axes are free.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 
 EXCLUDED = jnp.finfo(jnp.float32).min
+PLAUSIBLE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
     """How a completion is drawn.  temperature 0 is greedy; top_k 0 and top_p 1 are off.
 
-    Filters apply in this order: temperature, top_k, top_p.
+    Filters apply in this order: temperature, top_k, top_p. contrast: before them, the
+    weight of `contrasted`; 0 is off.
     """
 
     max_new_tokens: int
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    contrast: float = 0.0
 
     def __post_init__(self):
         for name, ok, want in [
@@ -32,6 +36,7 @@ class Decoding:
             ("temperature", self.temperature >= 0, ">= 0; 0 is greedy"),
             ("top_k", self.top_k >= 0, ">= 0; 0 is off"),
             ("top_p", 0 < self.top_p <= 1, "in (0, 1]; 1 is off"),
+            ("contrast", 0 <= self.contrast < math.inf, ">= 0; 0 is off"),
         ]:
             if not ok:
                 raise ValueError(f"{name}={getattr(self, name)} must be {want}.")
@@ -39,6 +44,19 @@ class Decoding:
     @property
     def greedy(self) -> bool:
         return self.temperature == 0
+
+
+def contrasted(logits: jax.Array, prior: jax.Array, weight: float) -> jax.Array:
+    """The logits, and more of what they have beyond those without the context.
+
+    float32 [..., V] twice -> [..., V]. Context-aware decoding (Shi et al., 2023,
+    https://arxiv.org/abs/2305.14739): (1 + weight) log p - weight log prior, of the
+    tokens that are at least `PLAUSIBLE` times as likely as the likeliest (Li et al.,
+    2023, https://arxiv.org/abs/2210.15097).
+    """
+    own, prior = jax.nn.log_softmax(logits), jax.nn.log_softmax(prior)
+    plausible = own >= jnp.max(own, -1, keepdims=True) + math.log(PLAUSIBLE)
+    return jnp.where(plausible, (1 + weight) * own - weight * prior, EXCLUDED)
 
 
 def keep_top_k(logits: jax.Array, k: int) -> jax.Array:

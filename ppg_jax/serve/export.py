@@ -42,8 +42,9 @@ def run(config: Config, workdir: Path) -> str:
         _write_adapters(found, output)
     else:
         _write_models(found, output)
+    kept = {"system": found.system, "contrast": found.contrast}
     prompts = dataclasses.asdict(found.prompts)
-    write_json(output / EXPORTED, {"system": found.system, "prompts": prompts})
+    write_json(output / EXPORTED, kept | {"prompts": prompts})
     print(f"wrote {output / EXPORTED} (system {found.system})")
     return found.system
 

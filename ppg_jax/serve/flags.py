@@ -24,6 +24,13 @@ def define(bucket: int = 0) -> None:
     flags.DEFINE_float("temperature", default.temperature, "0 is greedy.", 0)
     flags.DEFINE_integer("top_k", default.top_k, "Likeliest tokens; 0 is off.", 0)
     flags.DEFINE_float("top_p", default.top_p, "Likeliest mass; 1 is off.", 0, 1)
+    flags.DEFINE_float(
+        "contrast",
+        default.contrast,
+        "Weight of what only the conversation tells of the partner; 0 is off, empty as "
+        "the system has it.",
+        0,
+    )
     flags.DEFINE_integer("seed", default.seed, "Of the sampling.", 0, 2**31 - 1)
     flags.DEFINE_integer(
         "batch_size",

@@ -15,7 +15,7 @@ from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.retrieval import TOLD, told_sentences
 from ppg_jax.data.said import ORDERS
-from ppg_jax.data.told import told_persona
+from ppg_jax.data.told import told_persona, unheard
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Score, Scorer
@@ -32,12 +32,14 @@ class Generators:
     response: a stage of the run, or "STAGE/FOLDER" of one that has several models.
     persona: the same, of a generator whose persona the response generator is told.
     told: instead, "gold", "top3" or "none"; "" is what the response generator was
-    trained with. against: rows that it is compared with.
+    trained with. contrast: of the persona (`sampling.contrasted`). against: rows that
+    it is compared with.
     """
 
     label: str
     response: str
     persona: str = ""
+    contrast: float = 0.0
     told: str = ""
     against: tuple[str, ...] = ()
     kind: ClassVar[str] = "responses"
@@ -60,13 +62,13 @@ class Generators:
     def description(self) -> dict:
         models = {"response": self.response, "persona": self.persona}
         folders = {k: run_dir.model_folder(m) if m else None for k, m in models.items()}
-        return _description(self) | {"models": folders}
+        return _description(self) | {"models": folders, "contrast": self.contrast}
 
     @property
     def given_gold(self) -> "Generators":
         if not self.persona:
             return self
-        return dataclasses.replace(self, persona="", told="gold")
+        return dataclasses.replace(self, persona="", contrast=0.0, told="gold")
 
     def load(self, asking: Asking) -> "_Responses":
         """Raises UserError for a stage that has not finished."""
@@ -76,15 +78,17 @@ class Generators:
             _load(asking, self.response),
             _load(asking, self.persona) if self.persona else None,
             told or _learned(asking, self.response, "response")["partner_persona"],
+            self.contrast,
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class PersonaGenerator:
-    """A row of personas; `persona` and `against` as `Generators` has them."""
+    """A row of personas; the other fields are those of `Generators`."""
 
     label: str
     persona: str
+    contrast: float = 0.0
     against: tuple[str, ...] = ()
     kind: ClassVar[str] = "personas"
     control: ClassVar[bool] = False
@@ -95,8 +99,8 @@ class PersonaGenerator:
 
     @property
     def description(self) -> dict:
-        folder = run_dir.model_folder(self.persona)
-        return _description(self) | {"models": {"persona": folder}}
+        models = {"persona": run_dir.model_folder(self.persona)}
+        return _description(self) | {"models": models, "contrast": self.contrast}
 
     @property
     def given_gold(self) -> "PersonaGenerator":
@@ -107,7 +111,7 @@ class PersonaGenerator:
         learned = _learned(asking, self.persona, "persona")
         # What is older than this setting learned them as the data has them.
         order = ORDERS[learned.get("persona_order", "as_given")]
-        return _Personas(asking, _load(asking, self.persona), order)
+        return _Personas(asking, _load(asking, self.persona), order, self.contrast)
 
 
 def _stages(*models: str) -> tuple[str, ...]:
@@ -157,19 +161,23 @@ def _learned(asking: Asking, source: str, kind: str) -> dict:
     return settings
 
 
-def _generator(asking: Asking, loaded: _Loaded, limit: int) -> Generator:
+def _generator(
+    asking: Asking, loaded: _Loaded, limit: int, contrast: float = 0.0
+) -> Generator:
     """Rows with models of one form share their compiled programs."""
 
     def make() -> Generator:
+        filters = asking.temperature, 0, asking.top_p
         return Generator(
             loaded.model,
-            Decoding(limit, temperature=asking.temperature, top_p=asking.top_p),
+            Decoding(limit, *filters, contrast),
             loaded.prompts.end_id,
             batch_size=asking.batch_size,
             bucket=128,
         )
 
-    return asking.once(("generator", loaded.model, limit, loaded.prompts.end_id), make)
+    kind = loaded.model, limit, contrast, loaded.prompts.end_id
+    return asking.once(("generator", *kind), make)
 
 
 def _scores(asking: Asking, loaded: _Loaded, examples) -> dict[str, Score]:
@@ -179,16 +187,19 @@ def _scores(asking: Asking, loaded: _Loaded, examples) -> dict[str, Score]:
 
 
 def _infer(
-    asking: Asking, loaded: _Loaded, asked: Sequence[Instance]
+    asking: Asking, loaded: _Loaded, asked: Sequence[Instance], contrast: float
 ) -> list[Completion]:
     """Partner personas; models with the same weights are asked once."""
 
     def infer() -> list[Completion]:
-        generator = _generator(asking, loaded, asking.prompts.max_persona_tokens)
-        rows = [loaded.prompts.persona_prompt(i) for i in asked]
-        return generator(loaded.params, rows, asking.seed, 2 * np.arange(len(rows)))
+        limit, ids = asking.prompts.max_persona_tokens, 2 * np.arange(len(asked))
+        generator = _generator(asking, loaded, limit, contrast)
+        prompt = loaded.prompts.persona_prompt
+        rows = [prompt(i) for i in asked]
+        without = [prompt(unheard(i)) for i in asked] if contrast else ()
+        return generator(loaded.params, rows, asking.seed, ids, without=without)
 
-    return asking.once(("personas", loaded.name, _names(asked)), infer)
+    return asking.once(("personas", loaded.name, contrast, _names(asked)), infer)
 
 
 def _names(asked: Sequence[Instance]) -> tuple[str, ...]:
@@ -205,6 +216,7 @@ class _Personas:
     asking: Asking
     loaded: _Loaded
     order: Callable[[Instance], Instance]
+    contrast: float
 
     def score(self, asked: Sequence[Instance]) -> list[Score]:
         def score() -> dict[str, Score]:
@@ -217,7 +229,7 @@ class _Personas:
         return [scores[instance.id] for instance in asked]
 
     def respond(self, asked: Sequence[Instance]) -> list[Answer]:
-        inferred = _infer(self.asking, self.loaded, asked)
+        inferred = _infer(self.asking, self.loaded, asked, self.contrast)
         prompts = self.loaded.prompts
         told = [told_persona(prompts, p.tokens, p.ended) for p in inferred]
         return [
@@ -234,6 +246,7 @@ class _Responses:
     response: _Loaded
     persona: _Loaded | None
     told: str
+    contrast: float
 
     def score(self, asked: Sequence[Instance]) -> list[Score]:
         def score() -> dict[str, Score]:
@@ -252,7 +265,8 @@ class _Responses:
 
     def _key(self, asked: Sequence[Instance]) -> tuple:
         persona = self.persona and self.persona.name
-        return self.response.name, persona, self.told, _names(asked)
+        given = persona, self.contrast, self.told
+        return self.response.name, *given, _names(asked)
 
     def _respond(self, asked: Sequence[Instance]) -> list[Answer]:
         prompts, partners = self.response.prompts, self._partners(asked)
@@ -273,7 +287,7 @@ class _Responses:
         """The partner persona that each is told, as tokens; None for none."""
         prompts = self.response.prompts
         if self.persona:
-            inferred = _infer(self.asking, self.persona, asked)
+            inferred = _infer(self.asking, self.persona, asked, self.contrast)
             return [told_persona(prompts, p.tokens, p.ended) for p in inferred]
         sentences = [told_sentences(self.told, instance) for instance in asked]
         return [prompts.persona_target(s) if s else None for s in sentences]

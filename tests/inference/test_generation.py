@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ppg_jax.data.dialogue import instances
+from ppg_jax.inference import sampling
 from ppg_jax.inference.generation import generate, generate_branches, row_keys, splice
 from ppg_jax.inference.generator import Generator, _fetch_each
 from ppg_jax.inference.prefixes import branches_of, families, pad_left
@@ -251,6 +252,52 @@ def test_a_family_has_all_but_the_tails_in_common():
     assert sorted(i for family in (first, *others) for i, _ in family.members) == [
         *range(5)
     ]
+
+
+def contrasted_by_hand(model, params, prompt, without, weight, steps):
+    """Greedy tokens and their log-prob, by a whole pass for each token."""
+    tokens, log_prob = [], 0.0
+    for _ in range(steps):
+        rows = [prompt + tokens, without + tokens]
+        both = [
+            model.apply({"params": params}, jnp.array([row]))[:, -1] for row in rows
+        ]
+        scores = jax.nn.log_softmax(sampling.contrasted(*both, weight)[0])
+        tokens.append(int(jnp.argmax(scores)))
+        log_prob += float(jnp.max(scores))
+        if tokens[-1] == END:
+            break
+    return tokens, log_prob
+
+
+@pytest.mark.parametrize("nested", [True, False], ids=["branched", "whole"])
+def test_a_contrast_is_with_the_prompt_without_its_context(decoder, nested):
+    model, params = decoder(40, n_positions=256)
+    params = jax.tree.map(lambda p: p * 3 if p.ndim == 2 else p, params)
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(1, 40, 60).tolist() for _ in range(5)]
+    if nested:
+        rows = [rows[0][:length] + [39] for length in (59, 50, 40, 30, 20)]
+    without = [row[:10] + [39] for row in rows]
+    generator = Generator(
+        model, Decoding(6, contrast=1.0), END, batch_size=4, bucket=16
+    )
+    ours = generator(params, rows, without=without)
+    compiled = generator._branch if nested else generator._generate
+    assert compiled._cache_size() > 0
+    plain = Generator(model, Decoding(6), END, batch_size=4, bucket=16)(params, rows)
+    assert [c.tokens for c in ours] != [c.tokens for c in plain]
+    for prompt, prior, completion in zip(rows, without, ours, strict=True):
+        tokens, log_prob = contrasted_by_hand(model, params, prompt, prior, 1.0, 6)
+        assert list(completion.tokens) == [t for t in tokens if t != END]
+        np.testing.assert_allclose(completion.log_prob, log_prob, atol=1e-3)
+
+
+def test_a_contrast_without_anything_to_contrast_with_is_refused():
+    model, params = small.gpt2(40, n_layer=1)
+    for decoding, without in [(Decoding(2, contrast=1.0), ()), (Decoding(2), [[1]])]:
+        with pytest.raises(ValueError, match="A contrast needs prompts"):
+            Generator(model, decoding, END)(params, [[1, 2]], without=without)
 
 
 def test_other_seeds_and_other_rows_say_something_else():

@@ -202,3 +202,22 @@ def test_a_place_without_mass_is_never_drawn_whatever_its_sum_rounds_to(at, plac
     # The second sum is beyond 0.5, the last place has none, and no sum is beyond 0.9.
     sums, mass = jnp.array([[0.3, 0.6, 0.7, 0.7]]), jnp.array([[0.3, 0.0, 0.4, 0.0]])
     assert int(sampling._first_beyond(jnp.array([[at]]), sums, mass)[0, 0]) == place
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0, 3.0])
+def test_a_contrast_asks_for_what_the_context_adds(weight):
+    with_context = jnp.log(jnp.array([[0.5, 0.3, 0.16, 0.04]]))
+    without = jnp.log(jnp.array([[0.7, 0.1, 0.16, 0.04]])) + 2.0  # logits, no log-probs
+    ours = sampling.contrasted(with_context + 5.0, without, weight)
+    # p (p / q)^w: what the context makes likelier gains, what it makes rarer loses; a
+    # token of less than a tenth of the likeliest one's probability is no choice.
+    wanted = [0.5 * (5 / 7) ** weight, 0.3 * 3**weight, 0.16]
+    np.testing.assert_allclose(np.exp(ours[0, :3]), wanted, rtol=1e-5)
+    assert ours[0, 3] == EXCLUDED
+    assert jnp.argmax(ours) == 1
+
+
+def test_a_contrast_is_a_number_from_zero_on():
+    for contrast in (-0.1, np.inf, np.nan):
+        with pytest.raises(ValueError, match="must be >= 0; 0 is off"):
+            Decoding(4, contrast=contrast)
