@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from ppg_jax.benchmark import suites, workload
+from ppg_jax.benchmark import models, suites
 from ppg_jax.benchmark.measure import SWEPT, Benchmark, Settings, rows
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.launching import main
@@ -25,13 +25,18 @@ PEER = flags.DEFINE_multi_enum(
     "peer", ["torch_eager"], [*suites.PEERS, "none"], "Against whom."
 )
 flags.DEFINE_enum(
-    "model", "small", list(workload.GPT2_SIZES), "Size of the generator and critic."
+    "model", "small", list(models.SIZES), "The generator: GPT-2 of a size, or SmolLM2."
+)
+flags.DEFINE_integer(
+    "adapter_rank", 0, "Of adapters, which alone are trained then; 0 trains all.", 0
 )
 flags.DEFINE_string("source", "persona_world", "Of the dialogues.")
 flags.DEFINE_string("split", "valid", "Which of the source.")
-GPT2_TOKENIZER = flags.DEFINE_string("gpt2_tokenizer", "gpt2", "A folder or hub id.")
+GPT2_TOKENIZER = flags.DEFINE_string(
+    "gpt2_tokenizer", "gpt2", "A folder or hub id; SmolLM2 has its own."
+)
 BERT_TOKENIZER = flags.DEFINE_string(
-    "bert_tokenizer", "distilbert-base-uncased", "A folder or hub id."
+    "bert_tokenizer", "distilbert-base-uncased", "A folder or hub id; likewise."
 )
 flags.DEFINE_integer("instances", 64, "Of one lap; 0 is all.", 0)
 flags.DEFINE_integer(

@@ -16,7 +16,23 @@ from ppg_jax.benchmark.race import Result, Work, largest_difference, race
 from ppg_jax.benchmark.workload import Job
 from ppg_jax.errors import UserError
 
-PEERS = ("torch_eager", "torch_compile", "ctranslate2_float32", "ctranslate2_int8")
+PEERS = (
+    "torch_eager",
+    "torch_compile",
+    "ctranslate2_float32",
+    "ctranslate2_int8",
+    "llama_cpp_float32",
+    "llama_cpp_float16",
+    "llama_cpp_q8_0",
+)
+# Contestants that may answer otherwise than we do, whatever ours computes in.
+ROUNDED = ("int8", "float16", "q8_0")
+# Where PyTorch's classes are, if not in `pytorch`.
+TORCH = {
+    "Reinforce": "pytorch_reinforce",
+    "CriticScore": "pytorch_critic",
+    "CriticTrain": "pytorch_critic",
+}
 OURS = "ppg_jax"
 LIKE_FOR_LIKE, USERS_WORK = "like for like", "user's work"
 FORMS = {LIKE_FOR_LIKE: "dialogue", USERS_WORK: "instance"}
@@ -78,6 +94,8 @@ def contestants(
     made = {OURS: functools.partial(_ours, row.work, job)}
     for peer in peers:
         kind, _, setting = peer.partition("_")
+        if kind == "llama":
+            setting = setting.removeprefix("cpp_")
         if kind == "torch":
             if job.weights == "int8":
                 raise UserError(f"{peer} has no --weights=int8; ctranslate2_int8 has.")
@@ -85,12 +103,14 @@ def contestants(
                 made[f"{peer}, {form}"] = functools.partial(
                     _torch, row.work, job, FORMS[form], setting == "compile", threads
                 )
-        elif row.work == "Generate":
+        elif row.work == "Generate" and not (kind == "llama" and job.top_p):
+            engine = _ctranslate2 if kind == "ctranslate2" else _llama_cpp
             made[f"{peer}, {USERS_WORK}"] = functools.partial(
-                _ctranslate2, job, setting, threads
+                engine, job, setting, threads
             )
     if peers and len(made) == 1:
-        raise UserError(f"--peer={peers[0]} has no {row.name}; it can generate.")
+        does = "answer greedily" if peers[0].startswith("llama") else "generate"
+        raise UserError(f"--peer={peers[0]} has no {row.name}; it can {does}.")
     return made
 
 
@@ -99,7 +119,7 @@ def is_exact(job: Job, contestant: str) -> bool:
     weights are smaller. Then records have by how much they differ.
     """
     exact = flops.products(job.dtype, job.weights) == "float32"
-    return exact and "int8" not in contestant
+    return exact and not any(kind in contestant for kind in ROUNDED)
 
 
 def too_far_apart(ours: Result, theirs: Result) -> dict[str, float]:
@@ -127,12 +147,16 @@ def _ours(work: str, job: Job) -> Work:
 
 
 def _torch(work: str, job: Job, form: str, compiled: bool, threads: int) -> Work:
-    module = _peer("pytorch", "torch")
-    return getattr(module, work)(job, module.Setting(form, compiled, threads))
+    setting = _peer("pytorch", "torch").Setting(form, compiled, threads)
+    return getattr(_peer(TORCH.get(work, "pytorch"), "torch"), work)(job, setting)
 
 
 def _ctranslate2(job: Job, compute_type: str, threads: int) -> Work:
     return _peer("ctranslate2", "ctranslate2").Generate(job, compute_type, threads)
+
+
+def _llama_cpp(job: Job, weights: str, threads: int) -> Work:
+    return _peer("llama_cpp", "llama_cpp").Generate(job, weights, threads)
 
 
 def _peer(module: str, package: str):

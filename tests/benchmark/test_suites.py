@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ppg_jax.benchmark import ours, pytorch, race, results, suites, workload
+from ppg_jax.benchmark import models, ours, pytorch, race, results, suites, workload
 from ppg_jax.benchmark.race import Lap, Result, largest_difference
 from ppg_jax.data import tokenization
 from ppg_jax.data.prompts import PromptConfig
@@ -36,8 +36,8 @@ def job(folder) -> workload.Job:
     tokenization.train_wordpiece(texts, 100).save_pretrained(folder / "bert")
     return workload.Job(
         suite="train",
-        generator=workload.write_generator("tiny", folder / "gpt2", folder / "g"),
-        critic=workload.write_critic("tiny", folder / "bert", folder / "c"),
+        generator=models.write_generator("tiny", folder / "gpt2", folder / "g"),
+        critic=models.write_critic("tiny", folder / "bert", folder / "c"),
         source="persona_world",
         split="valid",
         instances=8,
@@ -208,7 +208,7 @@ def test_models_of_another_tokenizer_are_told(job, folder, tmp_path):
     tokenizer.add_tokens(["<another>"])
     tokenizer.save_pretrained(tmp_path / "other")
     with pytest.raises(UserError, match="another tokenizer; give --models=ANOTHER"):
-        workload.write_generator("tiny", tmp_path / "other", folder / "g")
+        models.write_generator("tiny", tmp_path / "other", folder / "g")
 
 
 def launch(*flags) -> subprocess.CompletedProcess:
