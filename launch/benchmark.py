@@ -17,7 +17,6 @@ from ppg_jax.benchmark import models, suites
 from ppg_jax.benchmark.measure import SWEPT, Benchmark, Settings, rows
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.launching import main
-from ppg_jax.models import quantize
 
 SUITE = flags.DEFINE_enum("suite", "train", [*suites.SUITES, "all"], "Which races.")
 ROW = flags.DEFINE_multi_string("row", [], "Only the rows of these names.")
@@ -50,7 +49,7 @@ flags.DEFINE_enum(
     "dtype", "float32", ["float32", "bfloat16"], "Compute type; on CPU, of products."
 )
 flags.DEFINE_enum(
-    "weights", "float32", quantize.WEIGHTS, "Of the generate suite's models."
+    "weights", "float32", models.WEIGHTS, "Of the generate suite's models."
 )
 flags.DEFINE_integer(
     "max_length", PromptConfig.max_length, "Tokens of prompt and completion.", 1

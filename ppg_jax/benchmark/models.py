@@ -12,7 +12,7 @@ from pathlib import Path
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.errors import UserError
-from ppg_jax.models import peft, pretrained, starts
+from ppg_jax.models import peft, pretrained, quantize, starts
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
 from ppg_jax.run_dir import RELEASED
@@ -30,6 +30,7 @@ DISTILBERT_SIZES = {
     "small": (768, 6, 12),
     "medium": (768, 6, 12),
 }
+WEIGHTS = quantize.WEIGHTS  # types of those that answer
 SMOLLM2 = "smollm2"
 SIZES = (*GPT2_SIZES, SMOLLM2)
 BACKBONES = {"generator": SMOLLM2, "critic": "minilm"}  # names of `pretrained.load`
