@@ -23,6 +23,9 @@ ROW = flags.DEFINE_multi_string("row", [], "Only the rows of these names.")
 PEER = flags.DEFINE_multi_enum(
     "peer", ["torch_eager"], [*suites.PEERS, "none"], "Against whom."
 )
+FORM = flags.DEFINE_multi_enum(
+    "form", list(suites.FORMS), list(suites.FORMS), "PyTorch's, where it has two."
+)
 flags.DEFINE_enum(
     "model", "small", list(models.SIZES), "The generator: GPT-2 of a size, or SmolLM2."
 )
@@ -74,7 +77,7 @@ def program():
     names = [field.name for field in dataclasses.fields(Settings)]
     output = Path(OUTPUT.value)
     benchmark = Benchmark(
-        rows=rows(SUITE.value, ROW.value),
+        rows=rows(SUITE.value, ROW.value, FORM.value),
         peers=[peer for peer in PEER.value if peer != "none"],
         settings=Settings(**{name: flags.FLAGS[name].value for name in names}),
         gpt2_tokenizer=GPT2_TOKENIZER.value,

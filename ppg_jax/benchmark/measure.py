@@ -157,10 +157,13 @@ class Benchmark:
         return dataclasses.replace(job, **row.changes)
 
 
-def rows(suite: str, names: Sequence[str]) -> list[Row]:
-    """Those of these names, in their order, or all of the suite ("all": of any).
+def rows(
+    suite: str, names: Sequence[str], forms: Sequence[str] = tuple(suites.FORMS)
+) -> list[Row]:
+    """Those of these names, in their order, or all of the suite ("all": of any), with
+    these forms of PyTorch's, of `suites.FORMS`.
 
-    Raises UserError for a name that it does not have.
+    Raises UserError for a name that it does not have, and a row without such a form.
     """
     known = {row.name: row for row in suites.ROWS if suite in (row.suite, "all")}
     for name in names:
@@ -168,7 +171,13 @@ def rows(suite: str, names: Sequence[str]) -> list[Row]:
             raise UserError(
                 f"--row={name!r} is not in that suite; the rows: {', '.join(known)}"
             )
-    return [known[name] for name in names or known]
+    made = []
+    for row in (known[name] for name in names or known):
+        kept = [form for form in row.forms if form in forms]
+        if not kept:
+            raise UserError(f"--form: {row.name} has {row.forms[0]!r} only.")
+        made.append(row._replace(forms=kept))
+    return made
 
 
 def swept(sweep: str) -> tuple[str, list]:

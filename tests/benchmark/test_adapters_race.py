@@ -177,3 +177,10 @@ def test_frozen_weights_have_no_gradient_to_compute(folder):
     assert whole.tokens == less.tokens
     for form, count in less.flops.items():
         assert 2 / 3 * whole.flops[form] < count < whole.flops[form]
+
+
+def test_one_form_of_two_can_be_raced_alone():
+    (row,) = rows("train", ["train persona"], [suites.USERS_WORK])
+    assert list(row.forms) == [suites.USERS_WORK]
+    with pytest.raises(UserError, match='reinforce has "user\'s work" only'):
+        rows("all", ["reinforce"], [suites.LIKE_FOR_LIKE])
