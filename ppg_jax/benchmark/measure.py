@@ -153,6 +153,7 @@ class Benchmark:
             dropout=settings.dropout,
             weights=settings.weights,
             prompts=models.prompts(size, settings.max_length),
+            tolerance=models.tolerance(size),
         )
         return dataclasses.replace(job, **row.changes)
 

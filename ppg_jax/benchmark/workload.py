@@ -40,7 +40,8 @@ class Job:
     generator, critic: model folders, of adapters in PEFT's form where these alone are
     trained. pair: those of the persona and the response generator that `generate` asks
     and `reinforce` trains; () is `generator` for both. adapters: the same pair as
-    adapters of one base. source: of `DataConfig`. instances: how many of
+    adapters of one base. tolerance: how far numbers may be apart, relative to the
+    largest, in float32. source: of `DataConfig`. instances: how many of
     the split: the first ones to answer; the first updates of training on the whole
     split, where dialogues are trained or scored, and of reinforce; of critic drawn by
     the seed. batch_size: dialogues, contexts or pairs computed at once. micro_batch:
@@ -67,6 +68,7 @@ class Job:
     seed: int = 0
     pair: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
+    tolerance: float = 1e-6
 
     @property
     def answering(self) -> tuple[str, str]:

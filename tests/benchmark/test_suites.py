@@ -138,7 +138,7 @@ def test_a_race_between_different_results_is_refused():
         for name, value in [("a", 1.0), ("b", 1.01)]
     )
     with pytest.raises(UserError, match=r"nll of b is 0\.0099 away"):
-        suites._check_equal(suites.ROWS[0], a, b)
+        suites._check_equal(suites.ROWS[0], a, b, 1e-6)
 
 
 @pytest.mark.skipif(not product.available(), reason="this CPU has no AMX")
