@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 import pytest
 
+from ppg_jax import benchmark
 from ppg_jax.benchmark import llama_cpp_gguf, workload
 from ppg_jax.benchmark.race import Lap, Result, largest_difference
 from ppg_jax.data.prompts import PromptConfig
@@ -27,6 +28,7 @@ def peer(monkeypatch):
     fake.read.clear()
     yield made
     del sys.modules["ppg_jax.benchmark.llama_cpp"]
+    del benchmark.llama_cpp  # or the next `import` would find this one
 
 
 def dialogues(count: int, seed: int = 0) -> list[list[int]]:
