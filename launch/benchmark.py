@@ -13,25 +13,32 @@ from pathlib import Path
 
 from absl import flags
 
-from ppg_jax.benchmark import suites, workload
+from ppg_jax.benchmark import models, suites
 from ppg_jax.benchmark.measure import SWEPT, Benchmark, Settings, rows
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.launching import main
-from ppg_jax.models import quantize
 
 SUITE = flags.DEFINE_enum("suite", "train", [*suites.SUITES, "all"], "Which races.")
 ROW = flags.DEFINE_multi_string("row", [], "Only the rows of these names.")
 PEER = flags.DEFINE_multi_enum(
     "peer", ["torch_eager"], [*suites.PEERS, "none"], "Against whom."
 )
+FORM = flags.DEFINE_multi_enum(
+    "form", list(suites.FORMS), list(suites.FORMS), "PyTorch's, where it has two."
+)
 flags.DEFINE_enum(
-    "model", "small", list(workload.GPT2_SIZES), "Size of the generator and critic."
+    "model", "small", list(models.SIZES), "The generator: GPT-2 of a size, or SmolLM2."
+)
+flags.DEFINE_integer(
+    "adapter_rank", 0, "Of adapters, which alone are trained then; 0 trains all.", 0
 )
 flags.DEFINE_string("source", "persona_world", "Of the dialogues.")
 flags.DEFINE_string("split", "valid", "Which of the source.")
-GPT2_TOKENIZER = flags.DEFINE_string("gpt2_tokenizer", "gpt2", "A folder or hub id.")
+GPT2_TOKENIZER = flags.DEFINE_string(
+    "gpt2_tokenizer", "gpt2", "A folder or hub id; SmolLM2 has its own."
+)
 BERT_TOKENIZER = flags.DEFINE_string(
-    "bert_tokenizer", "distilbert-base-uncased", "A folder or hub id."
+    "bert_tokenizer", "distilbert-base-uncased", "A folder or hub id; likewise."
 )
 flags.DEFINE_integer("instances", 64, "Of one lap; 0 is all.", 0)
 flags.DEFINE_integer(
@@ -45,7 +52,7 @@ flags.DEFINE_enum(
     "dtype", "float32", ["float32", "bfloat16"], "Compute type; on CPU, of products."
 )
 flags.DEFINE_enum(
-    "weights", "float32", quantize.WEIGHTS, "Of the generate suite's models."
+    "weights", "float32", models.WEIGHTS, "Of the generate suite's models."
 )
 flags.DEFINE_integer(
     "max_length", PromptConfig.max_length, "Tokens of prompt and completion.", 1
@@ -70,7 +77,7 @@ def program():
     names = [field.name for field in dataclasses.fields(Settings)]
     output = Path(OUTPUT.value)
     benchmark = Benchmark(
-        rows=rows(SUITE.value, ROW.value),
+        rows=rows(SUITE.value, ROW.value, FORM.value),
         peers=[peer for peer in PEER.value if peer != "none"],
         settings=Settings(**{name: flags.FLAGS[name].value for name in names}),
         gpt2_tokenizer=GPT2_TOKENIZER.value,

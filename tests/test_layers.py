@@ -43,11 +43,13 @@ PLACES = (
 # module knows.
 ADDRESSES = {
     "flax.linen": ("ppg_jax.models.",),
-    "gguf": ("ppg_jax.models.gguf",),
+    "gguf": ("ppg_jax.models.gguf", "ppg_jax.benchmark.llama_cpp_gguf"),
     "orbax": ("ppg_jax.training.checkpoint",),
     "transformers": ("ppg_jax.data.tokenization", "ppg_jax.benchmark.pytorch"),
     "torch": ("ppg_jax.benchmark.pytorch", "ppg_jax.benchmark.products"),
+    "peft": ("ppg_jax.benchmark.pytorch",),
     "ctranslate2": ("ppg_jax.benchmark.ctranslate2",),
+    "llama_cpp": ("ppg_jax.benchmark.llama_cpp",),
     "absl.flags": (
         "launch.",
         "ppg_jax.launching",
@@ -75,7 +77,6 @@ NAMES = {
 # Lines. These lists may only shrink.
 LONGEST_FUNCTION, LONGEST_FILE = 60, 350
 LONG_FILES = {
-    "ppg_jax.benchmark.pytorch": 475,  # the peer
     "ppg_jax.data.persona_world": 484,
     "ppg_jax.data.persona_world_traits": 1262,  # data
     "ppg_jax.data.prompts": 356,

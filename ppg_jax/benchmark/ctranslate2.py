@@ -4,13 +4,14 @@ A `ppg_jax.benchmark.race.Work`. The model folder is converted once, into a fold
 beside it; that is not timed.
 """
 
+import functools
 import os
 from pathlib import Path
 
 import ctranslate2
 import numpy as np
 
-from ppg_jax.benchmark.workload import Job, Workload, padded
+from ppg_jax.benchmark.workload import Job, Workload, as_checks, replies
 
 
 class Generate:
@@ -22,48 +23,34 @@ class Generate:
 
     def __init__(self, job: Job, compute_type: str, threads: int):
         self.job, self.work = job, Workload(job)
-        folder = convert(Path(job.generator), compute_type)
-        self.generator = ctranslate2.Generator(
-            str(folder),
-            device="cpu",
-            compute_type=compute_type,
-            inter_threads=threads or len(os.sched_getaffinity(0)),
-            intra_threads=1,
-        )
+        made = {  # one for both, where they are one
+            folder: ctranslate2.Generator(
+                str(convert(Path(folder), compute_type)),
+                device="cpu",
+                compute_type=compute_type,
+                inter_threads=threads or len(os.sched_getaffinity(0)),
+                intra_threads=1,
+            )
+            for folder in job.answering
+        }
+        self.generators = [made[folder] for folder in job.answering]
         self.sampling = {"sampling_topk": 1}
         if job.top_p:
             self.sampling = {"sampling_topk": 0, "sampling_topp": job.top_p}
 
     def check(self):
-        personas, responses = self._replies({"sampling_topk": 1})
-        limits = self.work.prompts.config
-        return {
-            "persona": padded(personas, limits.max_persona_tokens),
-            "response": padded(responses, limits.max_response_tokens),
-        }
+        return as_checks(self.work, *self._replies({"sampling_topk": 1}))
 
     def run(self):
         self._replies(self.sampling)
 
     def _replies(self, sampling):
-        prompts, limits = self.work.prompts, self.work.prompts.config
-        chosen = self.work.first_instances()
-        rows = [prompts.persona_prompt(i) for i in chosen]
-        made = self._complete(rows, limits.max_persona_tokens, sampling)
-        personas = [prompts.generated_persona(tokens) for tokens in made]
-        rows = [
-            prompts.response_prompt(i, persona)
-            for i, persona in zip(chosen, personas, strict=True)
-        ]
-        responses = self._complete(rows, limits.max_response_tokens, sampling)
-        for tokens in made + responses:
-            prompts.text(tokens)
-        return personas, responses
+        return replies(self.work, functools.partial(self._complete, sampling))
 
-    def _complete(self, rows, new_tokens: int, sampling) -> list[list[int]]:
+    def _complete(self, sampling, which: int, rows, new_tokens: int) -> list[list[int]]:
         words = self.work.prompts.tokenizer.convert_ids_to_tokens
         end = words([self.work.prompts.end_id])[0]
-        results = self.generator.generate_batch(
+        results = self.generators[which].generate_batch(
             [words(row) for row in rows],
             max_batch_size=self.job.micro_batch,
             max_length=new_tokens,

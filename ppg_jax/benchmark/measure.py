@@ -6,12 +6,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ppg_jax.benchmark import flops, parity, results, suites, workload
+from ppg_jax.benchmark import flops, models, parity, results, suites, workload
 from ppg_jax.benchmark.suites import Row
-from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.models import product
 
+JUDGED = ("reinforce", "critic")  # suites with a critic
+ADAPTED = {"train", "reinforce"}  # suites that may train adapters alone
 SWEPT = ("instances", "batch_size", "max_length", "model")
 
 
@@ -19,7 +20,8 @@ SWEPT = ("instances", "batch_size", "max_length", "model")
 class Settings:
     """What a row is measured at; its record tells all of it.
 
-    model: of `workload.GPT2_SIZES`. rounds: timed laps of each contestant; 0 compares
+    model: of `models.SIZES`. adapter_rank: of low-rank adapters, which then alone are
+    trained; 0 is none. rounds: timed laps of each contestant; 0 compares
     results and times nothing. threads: cores for each; 0 is all. max_length: tokens of
     prompt and completion. The others are those of `workload.Job`.
     """
@@ -37,13 +39,14 @@ class Settings:
     threads: int
     weights: str
     max_length: int
+    adapter_rank: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
     """Races of `rows` against `peers`, written to the folder `output`.
 
-    models: where models of random weights are made. label: added to the name of each
+    models: where models are made. label: added to the name of each
     record; empty: its types, if rounded.
     """
 
@@ -66,6 +69,11 @@ class Benchmark:
         generates = {row.suite for row in self.rows} == {"generate"}
         if self.settings.weights != "float32" and not generates:
             raise UserError("--weights belongs to --suite=generate; leave it out.")
+        if self.settings.adapter_rank and not {r.suite for r in self.rows} <= ADAPTED:
+            raise UserError(
+                "--adapter_rank belongs to --suite=train and --suite=reinforce; leave "
+                "it out."
+            )
 
     def run(self, sweep: str) -> None:
         """Measures every row, and prints a table, or without rounds what differs.
@@ -124,12 +132,17 @@ class Benchmark:
         return made
 
     def _job(self, row: Row, settings: Settings) -> workload.Job:
-        size, models = settings.model, self.models
-        generator, critic = models / f"generator_{size}", models / f"critic_{size}"
+        size, folder = settings.model, self.models
+        generator, critic = folder / f"generator_{size}", ""
+        if row.suite in JUDGED:
+            critic = folder / f"critic_{size}"
+            critic = models.write_critic(size, self.bert_tokenizer, critic)
         job = workload.Job(
             suite=row.suite,
-            generator=workload.write_generator(size, self.gpt2_tokenizer, generator),
-            critic=workload.write_critic(size, self.bert_tokenizer, critic),
+            **models.generators(
+                row.suite, size, settings.adapter_rank, self.gpt2_tokenizer, generator
+            ),
+            critic=critic,
             source=settings.source,
             split=settings.split,
             instances=settings.instances,
@@ -139,21 +152,19 @@ class Benchmark:
             dtype=settings.dtype,
             dropout=settings.dropout,
             weights=settings.weights,
-            # Random weights never end, so these are the lengths of all completions;
-            # those of PersonaChat have 37 and 14 tokens on average.
-            prompts=PromptConfig(
-                max_length=settings.max_length,
-                max_persona_tokens=48,
-                max_response_tokens=16,
-            ),
+            prompts=models.prompts(size, settings.max_length),
+            tolerance=models.tolerance(size),
         )
         return dataclasses.replace(job, **row.changes)
 
 
-def rows(suite: str, names: Sequence[str]) -> list[Row]:
-    """Those of these names, in their order, or all of the suite ("all": of any).
+def rows(
+    suite: str, names: Sequence[str], forms: Sequence[str] = tuple(suites.FORMS)
+) -> list[Row]:
+    """Those of these names, in their order, or all of the suite ("all": of any), with
+    these forms of PyTorch's, of `suites.FORMS`.
 
-    Raises UserError for a name that it does not have.
+    Raises UserError for a name that it does not have, and a row without such a form.
     """
     known = {row.name: row for row in suites.ROWS if suite in (row.suite, "all")}
     for name in names:
@@ -161,7 +172,13 @@ def rows(suite: str, names: Sequence[str]) -> list[Row]:
             raise UserError(
                 f"--row={name!r} is not in that suite; the rows: {', '.join(known)}"
             )
-    return [known[name] for name in names or known]
+    made = []
+    for row in (known[name] for name in names or known):
+        kept = [form for form in row.forms if form in forms]
+        if not kept:
+            raise UserError(f"--form: {row.name} has {row.forms[0]!r} only.")
+        made.append(row._replace(forms=kept))
+    return made
 
 
 def swept(sweep: str) -> tuple[str, list]:
@@ -173,7 +190,7 @@ def swept(sweep: str) -> tuple[str, list]:
         raise UserError(f"--sweep={sweep!r}; write for example instances=64,256.")
     values = listed.split(",")
     if field == "model":
-        unknown = [v for v in values if v not in workload.GPT2_SIZES]
+        unknown = [v for v in values if v not in models.SIZES]
     else:
         unknown = [v for v in values if not v.isdigit() or int(v) < 1]
         values = values if unknown else [int(v) for v in values]

@@ -4,17 +4,19 @@ Each class is a `ppg_jax.benchmark.race.Work`.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax.benchmark.workload import OPTIMIZER, Job, Workload, in_order, padded
+from ppg_jax.benchmark.workload import OPTIMIZER, Job, Workload, as_checks, in_order
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.generation import row_keys
 from ppg_jax.inference.pipeline import Pipeline, PipelineConfig, Request
 from ppg_jax.inference.scoring import Scorer
-from ppg_jax.models import pretrained
+from ppg_jax.models import adapters, pretrained
+from ppg_jax.models.quantize import quantize, ready
 from ppg_jax.rl.rewards import advantages_of
 from ppg_jax.rl.rollouts import make_sampler, prompts_of
 from ppg_jax.rl.update import Policies, Policy, make_update
@@ -60,17 +62,21 @@ class Train(_Learner):
     def __init__(self, job: Job):
         work = Workload(job)
         model, params = _load(job.generator, job)
+        learned, base = adapters.split(params)
+        del params
+        # As `stages.supervised.train` keeps it.
+        base = quantize(base, "float32", model.dtype) if base else base
         tx = make_optimizer(OPTIMIZER, 1)
         step = supervised.make_train_step(model, tx, job.parts, job.seed, job.dropout)
         batches = [part.batch for (part,) in work.updates("dialogue")]
-        super().__init__(
-            job, TrainState.create(params, tx), lambda s, b: step(s, b, {}), batches
-        )
-        self._examples = work.dialogue_examples()
+        state = TrainState.create(learned, tx)
+        super().__init__(job, state, lambda s, b: step(s, b, base), batches)
+        self._base, self._examples = base, work.dialogue_examples()
         self._scorer = Scorer(model, batch_size=job.batch_size)
 
     def check(self):
-        return {"nll": in_order(self._scorer(self._state.params, self._examples))}
+        params = adapters.join(self._state.params, self._base)
+        return {"nll": in_order(self._scorer(params, self._examples))}
 
 
 class Generate:
@@ -78,13 +84,15 @@ class Generate:
 
     def __init__(self, job: Job):
         work = Workload(job)
-        generator = _load(job.generator, job)
+        # As `Pipeline.load` opens them: adapters share their base.
+        folders = job.adapters or job.answering
+        generators = _pair(folders, job, lambda base: ready(base, job.weights))
 
         def pipeline(**options):
             config = PipelineConfig(
                 batch_size=job.batch_size, weights=job.weights, **options
             )
-            return Pipeline(work.prompts, generator, generator, config)
+            return Pipeline(work.prompts, *generators, config)
 
         self._requests = [
             Request(i.self_persona, i.context) for i in work.first_instances()
@@ -93,17 +101,12 @@ class Generate:
         self._pipeline = pipeline()
         if job.top_p:
             self._pipeline = pipeline(temperature=1.0, top_p=job.top_p)
-        self._limits = work.prompts.config
+        self._work = work
 
     def check(self):
         replies = self._make().replies(self._requests)
-        # As the persona generator wrote it: without an end token if it found no end.
         personas = [r.partner_persona.tokens for r in replies]
-        limits = self._limits
-        return {
-            "persona": padded(personas, limits.max_persona_tokens),
-            "response": padded([r.tokens for r in replies], limits.max_response_tokens),
-        }
+        return as_checks(self._work, personas, [r.tokens for r in replies])
 
     def run(self):
         self._pipeline.replies(self._requests)
@@ -121,9 +124,10 @@ class Reinforce:
             micro_batches=job.parts,
             optimizer=OPTIMIZER,
         )
-        model, params = _load(job.generator, job)
         self._critic = Critic(*pretrained.load(job.critic)[:2], work.pair_encoder())
-        self._policies = Policies(*[Policy(model, params, {})] * 2)
+        pair = _pair(job.answering, job)
+        self._policies = Policies(*(Policy(m, *adapters.split(p)) for m, p in pair))
+        del pair
         self._tx = make_optimizer(OPTIMIZER, 1)
         self._state = initial_state(self._policies, self._tx)
         self._sample, self._update = self._programs(self._config)
@@ -161,10 +165,9 @@ class Reinforce:
         chosen = self._instances[start : start + size]
         prompted = prompts_of(self._prompts, chosen)
         keys = row_keys(config.seed, start + np.arange(size))
-        state = self._state
-        rollouts = jax.device_get(
-            sample(state.persona.params, state.response.params, prompted, keys)
-        )
+        persona = self._policies.persona.params(self._state.persona.params)
+        response = self._policies.response.params(self._state.response.params)
+        rollouts = jax.device_get(sample(persona, response, prompted, keys))
         judged = advantages_of(
             config.payment, self._critic, self._prompts, rollouts, chosen
         )
@@ -203,7 +206,17 @@ class CriticTrain(_Learner):
         return {"critic_score": judge.score(*self._texts)}
 
 
-def _load(folder: str, job: Job):
+def _pair(folders: Sequence[str], job: Job, prepare=lambda base: base) -> list[tuple]:
+    """(model, params) of two folders; once, if they are one, and a base once, too.
+
+    prepare: as in `pretrained.load`.
+    """
+    known = {"bases": {}, "prepare": prepare}
+    made = {folder: _load(folder, job, **known) for folder in dict.fromkeys(folders)}
+    return [made[folder] for folder in folders]
+
+
+def _load(folder: str, job: Job, **known):
     """(model, params) of a model folder, of the job's compute type.
 
     bfloat16 on a CPU is what pays there: activations stay float32, and products round
@@ -213,4 +226,4 @@ def _load(folder: str, job: Job):
     if dtype == "bfloat16" and jax.default_backend() == "cpu":
         jax.config.update("jax_default_matmul_precision", "bfloat16")
         dtype = "float32"
-    return pretrained.load(folder, dtype=jnp.dtype(dtype))[:2]
+    return pretrained.load(folder, dtype=jnp.dtype(dtype), **known)[:2]

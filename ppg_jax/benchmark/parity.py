@@ -20,7 +20,7 @@ def compare(row: suites.Row, job: Job, peers: Sequence[str]) -> dict[str, dict]:
     return {
         name: {
             "differences": largest_difference(ours, result),
-            "equal": not suites.too_far_apart(ours, result)
+            "equal": not suites.too_far_apart(ours, result, job.tolerance)
             if suites.is_exact(job, name)
             else None,
         }

@@ -1,4 +1,5 @@
-"""The peer: transformers on PyTorch, eager or compiled, at the best setting we found.
+"""The peer: transformers on PyTorch, eager or compiled, at the best setting we found;
+low-rank adapters by peft.
 
 Scaled dot-product attention (`sdpa`), the fused Adam, instances of like lengths side by
 side, padded no wider than the longest of them, logits at the targets alone, inference
@@ -12,19 +13,27 @@ Each class is a `ppg_jax.benchmark.race.Work`.
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import transformers
 
-from ppg_jax.benchmark.workload import OPTIMIZER, Job, Part, Workload, in_order, padded
+from ppg_jax.benchmark.workload import (
+    OPTIMIZER,
+    Job,
+    Part,
+    Workload,
+    as_checks,
+    in_order,
+    replies,
+)
 from ppg_jax.data.batching import Batch
-from ppg_jax.data.pairs import RELATED, UNRELATED, PairBatch, collate
 from ppg_jax.data.prompts import BRANCHES
-from ppg_jax.inference.critic import SCORED_AT_ONCE
 from ppg_jax.inference.scoring import Score as NLL
-from ppg_jax.rl import rewards
+from ppg_jax.models import pretrained
+from ppg_jax.models.peft import is_adapter
 
 
 class Setting(NamedTuple):
@@ -35,7 +44,7 @@ class Setting(NamedTuple):
     threads: int = 0
 
 
-class _Base:
+class Base:
     """The device, the models and how they are compiled."""
 
     def __init__(self, job: Job, setting: Setting):
@@ -46,6 +55,18 @@ class _Base:
         self.job, self.setting = job, setting
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.work = Workload(job)
+
+    def generator(self, folder: str):
+        """A whole model, or one with the adapters of a folder, which alone learn."""
+        kind = transformers.AutoModelForCausalLM
+        if not is_adapter(Path(folder)):
+            return self.load(kind, folder)
+        from peft import PeftModel
+
+        base = self.load(kind, pretrained.base_of(folder))
+        # It puts them into the base's layers: the base is the model that learns.
+        PeftModel.from_pretrained(base, folder, is_trainable=True)
+        return base.train(self.job.dropout)
 
     def load(self, kind, folder: str):
         model = kind.from_pretrained(folder, attn_implementation="sdpa")
@@ -77,17 +98,16 @@ class _Base:
         return None if self.job.dropout else torch.stack(losses).double().cpu().numpy()
 
     def optimizer(self, model):
-        return torch.optim.Adam(
-            model.parameters(), lr=OPTIMIZER.learning_rate, fused=True
-        )
+        learned = [p for p in model.parameters() if p.requires_grad]
+        return torch.optim.Adam(learned, lr=OPTIMIZER.learning_rate, fused=True)
 
 
-class Score(_Base):
+class Score(Base):
     """The log-likelihood of every target."""
 
     def __init__(self, job: Job, setting: Setting):
         super().__init__(job, setting)
-        self.model = self.load(transformers.GPT2LMHeadModel, job.generator)
+        self.model = self.generator(job.generator)
         self.nll = self.compile(functools.partial(target_nll, self.model))
         self.parts = self.work.parts(setting.form)
 
@@ -162,7 +182,7 @@ def by_instance(part: Part, nll: np.ndarray) -> dict[str, NLL]:
 
 def target_nll(model, tokens, positions, index, targets, counted, mask):
     """Nats of each target [B, M], 0 where it does not count; logits only there."""
-    hidden = model.transformer(
+    hidden = model.base_model(
         input_ids=tokens, position_ids=positions, attention_mask=mask
     ).last_hidden_state
     hidden = hidden.gather(1, index[..., None].expand(-1, -1, hidden.shape[-1]))
@@ -191,15 +211,16 @@ def trimmed(batch: Batch) -> Batch:
     return Batch(**kept, **{name: getattr(batch, name)[:, :count] for name in narrow})
 
 
-class Generate(_Base):
+class Generate(Base):
     """Context -> partner persona -> response, by `model.generate`."""
 
     def __init__(self, job: Job, setting: Setting):
         super().__init__(job, setting)
-        self.model = self.load(transformers.GPT2LMHeadModel, job.generator).eval()
+        made = {folder: self.generator(folder).eval() for folder in job.answering}
         # Its int8 on CPU is for `nn.Linear`, which GPT-2's layers are not.
         if job.weights == "bfloat16":
-            self.model = self.model.to(torch.bfloat16)
+            made = {folder: model.to(torch.bfloat16) for folder, model in made.items()}
+        self.models = [made[folder] for folder in job.answering]
         self.options = {"do_sample": False}
         if setting.compiled:
             # transformers compiles the decode step of a cache that does not grow.
@@ -214,52 +235,30 @@ class Generate(_Base):
             }
 
     def check(self):
-        personas, responses = self._replies(self.options)
-        limits = self.work.prompts.config
-        return {
-            "persona": padded(personas, limits.max_persona_tokens),
-            "response": padded(responses, limits.max_response_tokens),
-        }
+        return as_checks(self.work, *self._replies(self.options))
 
     def run(self):
         self._replies(self.sampling)
 
     def _replies(self, options):
-        prompts, limits = self.work.prompts, self.work.prompts.config
-        chosen = self.work.first_instances()
-        made = self._complete(
-            [prompts.persona_prompt(i) for i in chosen],
-            limits.max_persona_tokens,
-            options,
-        )
-        personas = [prompts.generated_persona(tokens) for tokens in made]
-        pairs = zip(chosen, personas, strict=True)
-        responses = self._complete(
-            [prompts.response_prompt(i, persona) for i, persona in pairs],
-            limits.max_response_tokens,
-            options,
-        )
-        for tokens in made + responses:
-            prompts.text(tokens)
-        return personas, responses
+        return replies(self.work, functools.partial(self._complete, options))
 
-    def _complete(self, rows, new_tokens: int, options) -> list[list[int]]:
+    def _complete(self, options, which: int, rows, new_tokens: int) -> list[list[int]]:
         """The completions of prompts, in their order, without end tokens."""
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         completions: list[list[int]] = [[]] * len(rows)
         size = self.job.batch_size
         for start in range(0, len(order), size):
             chunk = order[start : start + size]
-            made = complete(
-                self, self.model, [rows[i] for i in chunk], new_tokens, options
-            )
+            picked = [rows[i] for i in chunk]
+            made = complete(self, self.models[which], picked, new_tokens, options)
             for i, row in zip(chunk, made.tolist(), strict=True):
                 completions[i] = until(row, self.work.prompts.end_id)
         return completions
 
 
 @torch.inference_mode()
-def complete(base: _Base, model, rows, new_tokens: int, options) -> torch.Tensor:
+def complete(base: Base, model, rows, new_tokens: int, options) -> torch.Tensor:
     """Left-padded prompts in, new tokens [B, new] out."""
     end_id, width = base.work.prompts.end_id, max(map(len, rows))
     tokens = np.full((len(rows), width), end_id, np.int64)
@@ -282,194 +281,3 @@ def until(row: Sequence[int], end_id: int) -> list[int]:
     """The tokens before the first end token."""
     row = list(row)
     return row[: row.index(end_id)] if end_id in row else row
-
-
-class Reinforce(_Base):
-    """The same algorithm: sample both, judge, one Adam step each."""
-
-    def __init__(self, job: Job, setting: Setting):
-        super().__init__(job, setting)
-        self.models = [
-            self.load(transformers.GPT2LMHeadModel, job.generator).eval()
-            for _ in range(2)
-        ]
-        self.adams = [self.optimizer(model) for model in self.models]
-        self.nlls = [
-            self.compile(functools.partial(target_nll, model)) for model in self.models
-        ]
-        critic = self.load(
-            transformers.DistilBertForSequenceClassification, job.critic
-        ).eval()
-        self.judge = self.compile(functools.partial(pair_logits, critic))
-        self.chosen = self.work.reinforced_instances()
-        self.encode = self.work.pair_encoder()
-
-    def check(self):
-        chosen = self.chosen[: self.job.batch_size]
-        prompts, made, score = self._judged(chosen, {"do_sample": False})
-        end_id, limits = self.work.prompts.end_id, self.work.prompts.config
-        widths = (limits.max_persona_tokens, limits.max_response_tokens)
-        tables, log_probs, lengths = [], [], []
-        for i in range(2):
-            rows = [c + [end_id] for c in made[i]]
-            rows = [row[: widths[i]] for row in rows]
-            table = padded(rows, widths[i])
-            tables.append(np.where(table < 0, end_id, table))
-            with torch.no_grad():
-                log_probs.append(self._log_prob(i, prompts[i], rows).cpu().numpy())
-            lengths.append([len(row) for row in rows])
-        return {
-            "persona": tables[0].astype(np.int32),
-            "response": tables[1].astype(np.int32),
-            "log_prob": np.stack(log_probs),
-            "lengths": np.array(lengths, np.int32),
-            "critic_score": score,
-        }
-
-    def run(self):
-        size = self.job.batch_size
-        end_id, limits = self.work.prompts.end_id, self.work.prompts.config
-        widths = (limits.max_persona_tokens, limits.max_response_tokens)
-        sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-        for start in range(0, len(self.chosen), size):
-            chosen = self.chosen[start : start + size]
-            prompts, made, score = self._judged(chosen, sampling)
-            reward = rewards.sign(rewards.Judged(score, (), (), ()))
-            for i, adam in enumerate(self.adams):
-                rows = [(c + [end_id])[: widths[i]] for c in made[i]]
-                adam.zero_grad(set_to_none=True)
-                self._backward(i, prompts[i], rows, reward)
-                adam.step()
-        self.wait()
-
-    def _backward(self, i: int, prompts, rows, reward):
-        """Sums the gradient of policy i over micro-batches of like lengths."""
-        lengths = [len(p) + len(r) for p, r in zip(prompts, rows, strict=True)]
-        order, size = np.argsort(lengths, kind="stable"), self.job.micro_batch
-        for start in range(0, len(order), size):
-            part = order[start : start + size]
-            log_prob = self._log_prob(
-                i, [prompts[j] for j in part], [rows[j] for j in part]
-            )
-            loss = -(self.tensor(reward[part]) * log_prob).sum() / len(order)
-            loss.backward()
-
-    def _judged(self, chosen, options):
-        """Prompts, completions (without end tokens) and critic scores of a batch."""
-        prompts, limits = self.work.prompts, self.work.prompts.config
-        first = [prompts.persona_prompt(i) for i in chosen]
-        end_id = prompts.end_id
-        made = complete(
-            self, self.models[0], first, limits.max_persona_tokens, options
-        ).tolist()
-        personas = [until(row, end_id) for row in made]
-        pairs = zip(chosen, personas, strict=True)
-        second = [
-            prompts.response_prompt(i, prompts.generated_persona(p)) for i, p in pairs
-        ]
-        made = complete(
-            self, self.models[1], second, limits.max_response_tokens, options
-        ).tolist()
-        responses = [until(row, end_id) for row in made]
-        rows = self.encode(
-            [prompts.text(p) for p in personas], [prompts.text(r) for r in responses]
-        )
-        score = probabilities(self, self.judge, rows)
-        return (first, second), (personas, responses), score
-
-    def _log_prob(self, i: int, prompts, completions) -> torch.Tensor:
-        """log P of each completion under policy i, [B], with its graph."""
-        width = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
-        count = max(map(len, completions))
-        height = len(prompts)
-        tokens = np.zeros((height, width), np.int64)
-        index = np.zeros((height, count), np.int64)
-        targets = np.zeros((height, count), np.int64)
-        counted = np.zeros((height, count), bool)
-        for row, (prompt, made) in enumerate(zip(prompts, completions, strict=True)):
-            tokens[row, : len(prompt) + len(made)] = [*prompt, *made]
-            index[row, : len(made)] = len(prompt) - 1 + np.arange(len(made))
-            targets[row, : len(made)] = made
-            counted[row, : len(made)] = True
-        arrays = map(self.tensor, (index, targets, counted))
-        with self.autocast():
-            nll = self.nlls[i](self.tensor(tokens), None, *arrays, None)
-        return -nll.sum(1)
-
-
-class CriticScore(_Base):
-    """P(related) of pairs, from text."""
-
-    def __init__(self, job: Job, setting: Setting):
-        super().__init__(job, setting)
-        self.model = self.load(
-            transformers.DistilBertForSequenceClassification, job.critic
-        ).eval()
-        self.logits = self.compile(functools.partial(pair_logits, self.model))
-        self.encode = self.work.pair_encoder()
-        self.texts = self.work.pair_texts()
-
-    def check(self):
-        return {"critic_score": self._scores()}
-
-    def run(self):
-        self._scores()
-
-    def _scores(self):
-        self.model.eval()
-        rows, ordered = self.encode(*self.texts), self.setting.form == "dialogue"
-        return probabilities(self, self.logits, rows, ordered)
-
-
-class CriticTrain(CriticScore):
-    """Updates of the critic: on our batches, or (form: instance) in any order."""
-
-    def __init__(self, job: Job, setting: Setting):
-        super().__init__(job, setting)
-        self.adam = self.optimizer(self.model)
-        self.batches = self.work.pair_batches(mixed=setting.form == "instance")
-
-    def run(self):
-        self.model.train(self.job.dropout)
-        losses = []
-        for batch in self.batches:
-            self.adam.zero_grad(set_to_none=True)
-            with self.autocast():
-                logits = self.logits(*pair_arguments(self, batch))
-            labels = self.tensor(batch.labels)
-            loss = torch.nn.functional.cross_entropy(logits.float(), labels)
-            loss.backward()
-            self.adam.step()
-            losses.append(loss.detach())
-        losses = self.fetched(losses)
-        return losses if self.setting.form == "dialogue" else None
-
-
-@torch.inference_mode()
-def probabilities(base: _Base, logits, rows, ordered: bool = True) -> np.ndarray:
-    """P(related) of token rows; ordered: like lengths side by side.
-
-    logits: `pair_logits` of a model.
-    """
-    order = np.arange(len(rows))
-    if ordered:
-        order = np.argsort([len(row) for row in rows], kind="stable")
-    scores = np.zeros(len(rows), np.float32)
-    for start in range(0, len(order), SCORED_AT_ONCE):
-        chunk = order[start : start + SCORED_AT_ONCE]
-        picked = [rows[i] for i in chunk]
-        batch = collate(picked, [UNRELATED] * len(picked), len(picked))
-        with base.autocast():
-            found = logits(*pair_arguments(base, batch))
-        scores[chunk] = found.float().softmax(-1)[:, RELATED].cpu().numpy()
-    return scores
-
-
-def pair_arguments(base: _Base, batch: PairBatch):
-    width = int(batch.lengths.max())
-    mask = np.arange(width)[None] < batch.lengths[:, None]
-    return base.tensor(batch.tokens[:, :width]), base.tensor(mask)
-
-
-def pair_logits(model, tokens, mask):
-    return model(input_ids=tokens, attention_mask=mask).logits

@@ -20,7 +20,17 @@ from ppg_jax.benchmark.race import Result, largest_difference, ratio
 from ppg_jax.benchmark.suites import FORMS, LIKE_FOR_LIKE, OURS
 from ppg_jax.files import write_json
 
-PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "ctranslate2", "numpy")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "torch",
+    "transformers",
+    "peft",
+    "ctranslate2",
+    "llama_cpp_python",
+    "numpy",
+)
 
 
 def record(

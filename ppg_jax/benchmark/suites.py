@@ -16,14 +16,27 @@ from ppg_jax.benchmark.race import Result, Work, largest_difference, race
 from ppg_jax.benchmark.workload import Job
 from ppg_jax.errors import UserError
 
-PEERS = ("torch_eager", "torch_compile", "ctranslate2_float32", "ctranslate2_int8")
+PEERS = (
+    "torch_eager",
+    "torch_compile",
+    "ctranslate2_float32",
+    "ctranslate2_int8",
+    "llama_cpp_float32",
+    "llama_cpp_float16",
+    "llama_cpp_q8_0",
+)
+# Contestants that may answer otherwise than we do, whatever ours computes in.
+ROUNDED = ("int8", "float16", "q8_0")
+# Where PyTorch's classes are, if not in `pytorch`.
+TORCH = {
+    "Reinforce": "pytorch_reinforce",
+    "CriticScore": "pytorch_critic",
+    "CriticTrain": "pytorch_critic",
+}
 OURS = "ppg_jax"
 LIKE_FOR_LIKE, USERS_WORK = "like for like", "user's work"
 FORMS = {LIKE_FOR_LIKE: "dialogue", USERS_WORK: "instance"}
 
-# Relative to the largest; float32 sums in another order, over hundreds of tokens. With
-# 124 M parameters it is 3e-8 to 4e-7 (docs/results/performance_cpu/float32).
-TOLERANCE = 1e-6
 # Greedy tokens may part where two logits are equal but for rounding.
 ROWS_THAT_MAY_DIFFER = 0.02
 
@@ -64,7 +77,7 @@ def run_row(
     results = race(contestants(row, job, peers, threads), rounds, threads)
     for name, result in results.items():
         if name != OURS and is_exact(job, name):
-            _check_equal(row, results[OURS], result)
+            _check_equal(row, results[OURS], result, job.tolerance)
     return results
 
 
@@ -78,6 +91,8 @@ def contestants(
     made = {OURS: functools.partial(_ours, row.work, job)}
     for peer in peers:
         kind, _, setting = peer.partition("_")
+        if kind == "llama":
+            setting = setting.removeprefix("cpp_")
         if kind == "torch":
             if job.weights == "int8":
                 raise UserError(f"{peer} has no --weights=int8; ctranslate2_int8 has.")
@@ -85,12 +100,14 @@ def contestants(
                 made[f"{peer}, {form}"] = functools.partial(
                     _torch, row.work, job, FORMS[form], setting == "compile", threads
                 )
-        elif row.work == "Generate":
+        elif row.work == "Generate" and not (kind == "llama" and job.top_p):
+            engine = _ctranslate2 if kind == "ctranslate2" else _llama_cpp
             made[f"{peer}, {USERS_WORK}"] = functools.partial(
-                _ctranslate2, job, setting, threads
+                engine, job, setting, threads
             )
     if peers and len(made) == 1:
-        raise UserError(f"--peer={peers[0]} has no {row.name}; it can generate.")
+        does = "answer greedily" if peers[0].startswith("llama") else "generate"
+        raise UserError(f"--peer={peers[0]} has no {row.name}; it can {does}.")
     return made
 
 
@@ -99,21 +116,21 @@ def is_exact(job: Job, contestant: str) -> bool:
     weights are smaller. Then records have by how much they differ.
     """
     exact = flops.products(job.dtype, job.weights) == "float32"
-    return exact and "int8" not in contestant
+    return exact and not any(kind in contestant for kind in ROUNDED)
 
 
-def too_far_apart(ours: Result, theirs: Result) -> dict[str, float]:
+def too_far_apart(ours: Result, theirs: Result, tolerance: float) -> dict[str, float]:
     """The results that differ by more than float32 explains, and by how much."""
     found = {}
     for name, difference in largest_difference(ours, theirs).items():
         tokens = name in ours.checks and ours.checks[name].dtype.kind == "i"
-        if not difference <= (ROWS_THAT_MAY_DIFFER if tokens else TOLERANCE):
+        if not difference <= (ROWS_THAT_MAY_DIFFER if tokens else tolerance):
             found[name] = difference
     return found
 
 
-def _check_equal(row: Row, ours: Result, theirs: Result) -> None:
-    for name, difference in too_far_apart(ours, theirs).items():
+def _check_equal(row: Row, ours: Result, theirs: Result, tolerance: float) -> None:
+    for name, difference in too_far_apart(ours, theirs, tolerance).items():
         raise UserError(
             f"{row.name}: {name} of {theirs.name} is {difference:.2g} away from "
             "ours; a race between different results says nothing."
@@ -127,12 +144,16 @@ def _ours(work: str, job: Job) -> Work:
 
 
 def _torch(work: str, job: Job, form: str, compiled: bool, threads: int) -> Work:
-    module = _peer("pytorch", "torch")
-    return getattr(module, work)(job, module.Setting(form, compiled, threads))
+    setting = _peer("pytorch", "torch").Setting(form, compiled, threads)
+    return getattr(_peer(TORCH.get(work, "pytorch"), "torch"), work)(job, setting)
 
 
 def _ctranslate2(job: Job, compute_type: str, threads: int) -> Work:
     return _peer("ctranslate2", "ctranslate2").Generate(job, compute_type, threads)
+
+
+def _llama_cpp(job: Job, weights: str, threads: int) -> Work:
+    return _peer("llama_cpp", "llama_cpp").Generate(job, weights, threads)
 
 
 def _peer(module: str, package: str):

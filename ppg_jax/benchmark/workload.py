@@ -1,14 +1,12 @@
-"""What the contestants are given: one model folder, one list of real dialogues.
+"""What the contestants are given: the same model folders, one list of real dialogues.
 
 A `Job` travels to every contestant's process, where `Workload` reads it: the same
 weights, the same tokens, in the same order.
 """
 
 import dataclasses
-import fcntl
 import functools
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,26 +23,10 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import Example, PromptConfig, Prompts
 from ppg_jax.data.tokenization import load_tokenizer
+from ppg_jax.data.told import told_persona
 from ppg_jax.errors import UserError
-from ppg_jax.models import pretrained
-from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
-from ppg_jax.models.gpt2 import GPT2, GPT2Config
-from ppg_jax.models.starts import initial_params
 from ppg_jax.training.train_state import OptimizerConfig
 
-# Width, layers, heads; the tokenizer decides the vocabulary.
-GPT2_SIZES = {
-    "tiny": (64, 2, 2),
-    "mini": (256, 4, 4),
-    "small": (768, 12, 12),
-    "medium": (1024, 24, 16),
-}
-DISTILBERT_SIZES = {
-    "tiny": (64, 2, 2),
-    "mini": (256, 3, 4),
-    "small": (768, 6, 12),
-    "medium": (768, 6, 12),
-}
 PAIR_LENGTH = 128
 # So small that the work of later laps is that of the first.
 OPTIMIZER = OptimizerConfig(learning_rate=1e-5)
@@ -55,7 +37,11 @@ WIDTHS = 8  # as `ppg_jax.stages.supervised.Config` has it
 class Job:
     """One race.
 
-    generator, critic: model folders. source: of `DataConfig`. instances: how many of
+    generator, critic: model folders, of adapters in PEFT's form where these alone are
+    trained. pair: those of the persona and the response generator that `generate` asks
+    and `reinforce` trains; () is `generator` for both. adapters: the same pair as
+    adapters of one base. tolerance: how far numbers may be apart, relative to the
+    largest, in float32. source: of `DataConfig`. instances: how many of
     the split: the first ones to answer; the first updates of training on the whole
     split, where dialogues are trained or scored, and of reinforce; of critic drawn by
     the seed. batch_size: dialogues, contexts or pairs computed at once. micro_batch:
@@ -80,6 +66,14 @@ class Job:
     weights: str = "float32"
     prompts: PromptConfig = PromptConfig()
     seed: int = 0
+    pair: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
+    tolerance: float = 1e-6
+
+    @property
+    def answering(self) -> tuple[str, str]:
+        """The folders of the persona and of the response generator."""
+        return self.pair or (self.generator, self.generator)
 
 
 class Part(NamedTuple):
@@ -95,7 +89,7 @@ class Workload:
     def __init__(self, job: Job):
         self.job = job
         self._all = corpus.load_splits(DataConfig(source=job.source))[job.split]
-        self.prompts = Prompts(load_tokenizer(job.generator), job.prompts)
+        self.prompts = Prompts(load_tokenizer(job.answering[0]), job.prompts)
         self._known = {i.id: i for i in instances(self._all)}
 
     def first_instances(self) -> list[Instance]:
@@ -201,6 +195,35 @@ class Workload:
         return self.prompts.persona_target(persona) if persona else None
 
 
+def replies(
+    work: Workload, complete: Callable[[int, list[list[int]], int], list[list[int]]]
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Personas as they are told to the response generator, and responses: tokens.
+
+    complete: (0 or 1 for the generator, prompts, new tokens at most) -> completions
+    without end tokens, in the order of the prompts.
+    """
+    prompts, limits = work.prompts, work.prompts.config
+    chosen, longest = work.first_instances(), limits.max_persona_tokens
+    made = complete(0, [prompts.persona_prompt(i) for i in chosen], longest)
+    personas = [told_persona(prompts, said, len(said) < longest) for said in made]
+    pairs = zip(chosen, personas, strict=True)
+    rows = [prompts.response_prompt(i, persona) for i, persona in pairs]
+    responses = complete(1, rows, limits.max_response_tokens)
+    for tokens in made + responses:
+        prompts.text(tokens)
+    return personas, responses
+
+
+def as_checks(work: Workload, personas, responses) -> dict[str, np.ndarray]:
+    """What `replies` made, as the results of a contestant."""
+    limits = work.prompts.config
+    return {
+        "persona": padded(personas, limits.max_persona_tokens),
+        "response": padded(responses, limits.max_response_tokens),
+    }
+
+
 def _part(examples: Sequence[Example], height: int = 0, widths=None) -> Part:
     return Part(collate(examples, height, widths=widths), [e.ids for e in examples])
 
@@ -227,40 +250,3 @@ def count(job: Job) -> int:
         return work.trained_instances()
     learned = job.suite == "reinforce"
     return len(work.reinforced_instances() if learned else work.first_instances())
-
-
-def write_generator(size: str, tokenizer_source: str, folder: Path) -> str:
-    """A GPT-2 with random weights and a real vocabulary, as a model folder."""
-    width, layers, heads = GPT2_SIZES[size]
-    tokenizer = pretrained.load_tokenizer(tokenizer_source)
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_embd=width, n_layer=layers, n_head=heads
-    )
-    return _write(GPT2(config), tokenizer, folder)
-
-
-def write_critic(size: str, tokenizer_source: str, folder: Path) -> str:
-    """A DistilBERT classifier with random weights and a real vocabulary."""
-    width, layers, heads = DISTILBERT_SIZES[size]
-    tokenizer = pretrained.load_tokenizer(tokenizer_source)
-    config = DistilBertConfig(
-        vocab_size=len(tokenizer),
-        dim=width,
-        hidden_dim=4 * width,
-        n_layers=layers,
-        n_heads=heads,
-    )
-    tokenizer.model_max_length = config.max_position_embeddings
-    return _write(DistilBert(config), tokenizer, folder)
-
-
-def _write(model, tokenizer, folder: Path) -> str:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Several benchmarks may begin at the same time; one of them writes.
-    with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "config.json").exists():
-            pretrained.export(model, initial_params(model, 0), tokenizer, folder)
-    if load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
-        raise UserError(f"{folder} has another tokenizer; give --models=ANOTHER.")
-    return str(folder)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ppg_jax.benchmark import flops, workload
+from ppg_jax.benchmark import flops, models, workload
 from ppg_jax.benchmark.race import Lap, Result
 from ppg_jax.benchmark.results import record, table
 from ppg_jax.benchmark.suites import OURS
@@ -96,7 +96,7 @@ def job(tmp_path_factory) -> workload.Job:
     small.tokenizer().save_pretrained(folder / "gpt2")
     return workload.Job(
         suite="score",
-        generator=workload.write_generator("tiny", folder / "gpt2", folder / "g"),
+        generator=models.write_generator("tiny", folder / "gpt2", folder / "g"),
         critic="",
         source="persona_world",
         split="valid",

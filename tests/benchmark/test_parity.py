@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppg_jax.benchmark import parity, suites, workload
+from ppg_jax.benchmark import models, parity, suites, workload
 from tests import models_for_tests as small
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def job(folder) -> workload.Job:
-    generator = workload.write_generator("tiny", folder / "tokenizer", folder / "g")
+    generator = models.write_generator("tiny", folder / "tokenizer", folder / "g")
     return workload.Job("score", generator, "", "persona_world", "valid", 4, 2, 4)
 
 

@@ -1,6 +1,7 @@
 """The contestants do the same work: what is raced is equal before it is timed."""
 
 import dataclasses
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ppg_jax.benchmark import ours, pytorch, race, results, suites, workload
+from ppg_jax.benchmark import models, ours, pytorch, race, results, suites, workload
 from ppg_jax.benchmark.race import Lap, Result, largest_difference
 from ppg_jax.data import tokenization
 from ppg_jax.data.prompts import PromptConfig
@@ -36,8 +37,8 @@ def job(folder) -> workload.Job:
     tokenization.train_wordpiece(texts, 100).save_pretrained(folder / "bert")
     return workload.Job(
         suite="train",
-        generator=workload.write_generator("tiny", folder / "gpt2", folder / "g"),
-        critic=workload.write_critic("tiny", folder / "bert", folder / "c"),
+        generator=models.write_generator("tiny", folder / "gpt2", folder / "g"),
+        critic=models.write_critic("tiny", folder / "bert", folder / "c"),
         source="persona_world",
         split="valid",
         instances=8,
@@ -55,6 +56,12 @@ def of_row(job: workload.Job, name: str):
     return row, job
 
 
+def of_torch(work: str):
+    """PyTorch's class of that name."""
+    module = suites.TORCH.get(work, "pytorch")
+    return getattr(importlib.import_module(f"ppg_jax.benchmark.{module}"), work)
+
+
 def as_result(work, name="x"):
     lap = Lap(1.0, 1.0)
     return Result(name, 0.0, lap, (lap,), 1, work.check())
@@ -68,7 +75,7 @@ def test_pytorch_does_the_same_work(job, name):
     assert found.checks
     for form in row.forms:
         setting = pytorch.Setting(suites.FORMS[form])
-        theirs = getattr(pytorch, row.work)(job, setting)
+        theirs = of_torch(row.work)(job, setting)
         differences = largest_difference(found, as_result(theirs))
         assert differences.keys() == found.checks.keys()
         assert max(differences.values()) < 1e-6
@@ -81,7 +88,7 @@ def test_losses_show_that_all_take_the_same_updates(job, name):
     row, job = of_row(job, name)
     losses = {}
     for form in row.forms:
-        work = getattr(pytorch, row.work)(job, pytorch.Setting(suites.FORMS[form]))
+        work = of_torch(row.work)(job, pytorch.Setting(suites.FORMS[form]))
         losses[form] = race.joined([work.run(), work.run()])
     work = getattr(ours, row.work)(job)
     mine = race.joined([work.run(), work.run()])
@@ -131,7 +138,7 @@ def test_a_race_between_different_results_is_refused():
         for name, value in [("a", 1.0), ("b", 1.01)]
     )
     with pytest.raises(UserError, match=r"nll of b is 0\.0099 away"):
-        suites._check_equal(suites.ROWS[0], a, b)
+        suites._check_equal(suites.ROWS[0], a, b, 1e-6)
 
 
 @pytest.mark.skipif(not product.available(), reason="this CPU has no AMX")
@@ -143,7 +150,7 @@ def test_smaller_weights_are_raced_though_results_differ(job, monkeypatch):
     def raced(made, rounds, threads):
         works = {name: make() for name, make in made.items()}
         assert works[suites.OURS]._pipeline.config.weights == "bfloat16"
-        assert works["torch_eager, user's work"].model.dtype == torch.bfloat16
+        assert works["torch_eager, user's work"].models[0].dtype == torch.bfloat16
         found.update({n: as_result(work, n) for n, work in works.items()})
         # As far apart as rounding may make them.
         found[suites.OURS].checks["persona"][:] = -1
@@ -165,6 +172,19 @@ def test_a_peer_that_cannot_do_the_work_is_told(job):
         suites.contestants(row, job, ["ctranslate2_int8"], 0)
     made = suites.contestants(row, job, ["ctranslate2_int8", "torch_eager"], 0)
     assert len(made) == 3
+    row, job = of_row(job, "generate, nucleus")
+    with pytest.raises(UserError, match="q8_0 has no generate, nucleus; it can answer"):
+        suites.contestants(row, job, ["llama_cpp_q8_0"], 0)
+
+
+@pytest.mark.parametrize("peer", suites.PEERS)
+def test_every_peer_answers_greedily(job, peer):
+    row, job = of_row(job, "generate, greedy")
+    name = f"{peer}, {suites.USERS_WORK}"
+    made = suites.contestants(row, job, [peer], 1)
+    assert list(made) == [suites.OURS, name]
+    rounded = ("int8", "float16", "q8_0")
+    assert suites.is_exact(job, name) == (not peer.endswith(rounded))
 
 
 def record(name: str, seconds: float) -> dict:
@@ -208,7 +228,7 @@ def test_models_of_another_tokenizer_are_told(job, folder, tmp_path):
     tokenizer.add_tokens(["<another>"])
     tokenizer.save_pretrained(tmp_path / "other")
     with pytest.raises(UserError, match="another tokenizer; give --models=ANOTHER"):
-        workload.write_generator("tiny", tmp_path / "other", folder / "g")
+        models.write_generator("tiny", tmp_path / "other", folder / "g")
 
 
 def launch(*flags) -> subprocess.CompletedProcess:
