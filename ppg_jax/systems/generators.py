@@ -22,7 +22,6 @@ from ppg_jax.inference.scoring import Score, Scorer
 from ppg_jax.models import adapters, pretrained
 from ppg_jax.models.quantize import quantize
 from ppg_jax.systems.system import Answer, Asking
-from ppg_jax.training.train_state import params_sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +142,7 @@ def _load(asking: Asking, source: str) -> _Loaded:
             prepare=lambda base: quantize(base, "float32", dtype),
         )
         prompts = Prompts(tokenizer, asking.prompts)
-        name = params_sha256(adapters.split(params)[0]) + pretrained.base_of(folder)
+        name = adapters.sha256(params) + pretrained.base_of(folder)
         return _Loaded(model, params, prompts, name)
 
     return asking.once(("model", source), load)

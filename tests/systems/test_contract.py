@@ -11,6 +11,7 @@ from ppg_jax.data.dialogue import instances
 from ppg_jax.data.retrieval import told_sentences
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import paper_rows
+from ppg_jax.files import write_json
 from ppg_jax.inference import generator
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.scoring import Scorer
@@ -158,7 +159,7 @@ def test_rows_with_the_same_weights_are_asked_once(tmp_path, monkeypatch):
         runs.export_generator(
             tmp_path / name / "model", seed={"copy": 1, "other": 9}[name]
         )
-        (tmp_path / name / "result.json").write_text("{}")
+        write_json(tmp_path / name / "result.json", runs.FINISHED)
     asked = []
     generate = Generator.__call__
 
@@ -185,7 +186,7 @@ def test_a_row_is_told_what_its_generator_was_trained_with(tmp_path):
     folder = tmp_path / "tuned"
     runs.export_generator(folder / "model_response", seed=1)
     (folder / "fingerprint.json").write_text('{"response": "response"}')
-    (folder / "result.json").write_text("{}")
+    write_json(folder / "result.json", runs.FINISHED)
     tuned = Generators("", "tuned/model_response").load(asking(tmp_path))
     assert tuned.told == "gold"
 
