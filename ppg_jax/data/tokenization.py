@@ -177,9 +177,10 @@ def load_or_train(
     if special:
         made_from["special_tokens"] = list(special)
     # Stages that are started together in a new run directory: one makes it.
-    with files.one_at_a_time(folder.with_name(f".{folder.name}.lock")):
-        if not (folder / MADE_FROM).exists():
-            _make(spec, folder, texts, made_from, special, load)
+    if not (folder / MADE_FROM).exists():
+        with files.one_at_a_time(folder.with_name(f".{folder.name}.lock")):
+            if not (folder / MADE_FROM).exists():
+                _make(spec, folder, texts, made_from, special, load)
     theirs = files.read_json(folder / MADE_FROM, _again(folder))
     recorded = theirs.pop("sha256", None)  # older ones do not say
     if theirs != made_from:

@@ -122,11 +122,9 @@ def _due(done: int, every: int, last: int) -> bool:
 def _signals():
     """A list that receives the number of the first SIGINT, SIGTERM or SIGHUP."""
     received: list[int] = []
-    numbers = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN  # as nohup has it
-    ]
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(n, lambda n, _: received.append(n)) for n in numbers]
     try:
         yield received

@@ -112,6 +112,8 @@ def test_resuming_at_a_step_equals_never_having_stopped(step, whole, tmp_path):
 def test_a_signal_saves_a_checkpoint_and_sets_the_exit_code(
     number, code, tmp_path, capsys
 ):
+    if signal.getsignal(number) is signal.SIG_IGN:  # these tests were started so
+        signal.signal(number, signal.SIG_DFL)
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as stop:
         regress(tmp_path, raises_at(number, 4))
@@ -207,8 +209,8 @@ def test_the_reason_to_finish_is_asked_after_each_validation(tmp_path, capsys):
 
 def test_a_torn_checkpoint_is_not_restored(whole, tmp_path):
     """orbax writes under another name, and renames when all is written."""
-    folder = tmp_path / "checkpoints"
     tmp_path = tmp_path / whole[0].name
+    folder = tmp_path / "checkpoints"
     shutil.copytree(whole[0], tmp_path)
     newest, before = sorted((int(p.name) for p in folder.iterdir()), reverse=True)
     assert newest == STEPS
@@ -457,8 +459,8 @@ def test_a_stage_made_of_other_data_or_settings_is_refused(tmp_path):
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path):
     hold = (
-        "import sys, pathlib; from ppg_jax import run_dir; "
-        "run_dir._lock(pathlib.Path(sys.argv[1])); print('held', flush=True); "
+        "import sys, pathlib; from ppg_jax import files; "
+        "files.hold_folder(pathlib.Path(sys.argv[1])); print('held', flush=True); "
         "sys.stdin.read()"
     )
     other = subprocess.Popen(
