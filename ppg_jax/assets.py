@@ -53,7 +53,7 @@ _ALWAYS_ALLOWED_BYTES = 1 << 24
 _MOST_MEMBERS = 10_000
 _MOST_SECONDS = 300  # to unpack; PersonaChat takes 3
 # Less than this over a minute is no download, but a server that keeps us waiting.
-_SLOWEST_BYTES_PER_SECOND = 1000
+_SLOWEST_BYTES_PER_SECOND, _SLOW_AFTER_SECONDS = 1000, 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +222,7 @@ def _fetch_rest(file, part, progress) -> None:
             progress(done, file.bytes)
             seconds = time.monotonic() - began
             slow = done - first < _SLOWEST_BYTES_PER_SECOND * seconds
-            if slow and seconds > _TIMEOUT_SECONDS:
+            if slow and seconds > _SLOW_AFTER_SECONDS:
                 raise UserError(
                     f"{file.url} sent {done - first:,} bytes in {seconds:.0f} s; run "
                     "the same command to go on from there, or put the file at "

@@ -189,7 +189,7 @@ def test_downloads_at_once_bring_the_file_once(server, tmp_path):
 
 
 def test_a_server_that_hardly_sends_anything_is_given_up(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(assets, "_TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr(assets, "_SLOW_AFTER_SECONDS", 0.0)
     monkeypatch.setattr(assets, "_SLOWEST_BYTES_PER_SECOND", 1e12)
     with pytest.raises(UserError, match=r"sent [\d,]+ bytes in \d+ s; run the same"):
         assets.download(entry(server.url), tmp_path)

@@ -4,7 +4,9 @@ The only file that imports orbax. Saving is asynchronous and atomic: a checkpoin
 a kill cut short is never restored.
 """
 
+import errno
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -80,8 +82,7 @@ class Checkpoints:
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                with _quietly():
-                    restored = self._read(step, state)
+                restored = self._read(step, state)
             # orbax and tensorstore have an exception for every way to be damaged.
             except Exception as error:
                 if isinstance(error, MemoryError) or "RESOURCE_EXH" in str(error):
@@ -139,15 +140,16 @@ def _as_fresh(leaf: jax.Array) -> jax.Array:
 
 def _reason(error: Exception) -> str:
     """One line of whatever a library says."""
-    told = getattr(error, "strerror", None) or str(error).strip()
+    told = str(getattr(error, "strerror", None) or error).strip()
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+        if os.strerror(number) in told:
+            return os.strerror(number)
     return (told.split("\n")[0] or type(error).__name__)[:200].rstrip(".")
 
 
-@contextmanager
-def _quietly():
-    """Without what orbax and tensorstore log of a checkpoint that is damaged."""
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+# What goes wrong in it is raised, too, and told in one line in place of hundreds.
+logging.getLogger("absl").addFilter(_not_of_orbax)
