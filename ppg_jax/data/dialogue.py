@@ -166,15 +166,15 @@ def _is_texts(value) -> bool:
     return isinstance(value, list | tuple) and all(map(_is_text, value))
 
 
-def _is_said(value) -> bool:
+def _is_profile(value) -> bool:
     return _is_texts(value) and all(text.strip() for text in value)
 
 
 _FIELDS = {
     "id": (_is_text, "a string"),
-    "self_persona": (_is_said, "a list of strings, none of them empty"),
-    "partner_persona": (_is_said, "a list of strings, none of them empty"),
-    "utterances": (_is_said, "a list of strings, none of them empty"),
+    "self_persona": (_is_profile, "a list of strings, none of them empty"),
+    "partner_persona": (_is_profile, "a list of strings, none of them empty"),
+    "utterances": (_is_texts, "a list of strings"),  # an empty one is a turn, too
     "self_speaks_first": (lambda value: isinstance(value, bool), "true or false"),
     "candidates": (
         lambda value: isinstance(value, list | tuple) and all(map(_is_texts, value)),
