@@ -125,6 +125,17 @@ def settings_of(folder: Path) -> dict:
     )
 
 
+def started_from(folder: Path, kind: str) -> str:
+    """The stage that was the "persona" or "response" generator that one went on from."""
+    started = settings_of(folder).get(kind)
+    if not isinstance(started, str):
+        raise UserError(
+            f"{folder / FINGERPRINT} names neither a task nor a {kind} generator; "
+            f"delete {folder} and train the stage again."
+        )
+    return started
+
+
 def _sum_of(name: str) -> str:
     return f"sha256 of the {name}"
 
@@ -280,7 +291,12 @@ def require_sound(folder: Path, sha256: Callable[[], str]) -> None:
 def write_experiment(workdir: Path, values: dict) -> None:
     """Keeps what the config says of stages and rows (`read_experiment`)."""
     path = workdir / EXPERIMENT
-    if not path.exists() or read_json(path) != json.loads(json.dumps(values)):
+    values = json.loads(json.dumps(values))
+    try:
+        known = read_json(path)
+    except UserError:  # none yet, or a damaged one
+        known = {}
+    if known != values:
         write_json(path, values)
 
 
@@ -289,10 +305,14 @@ def read_experiment(workdir: Path) -> dict:
 
     Raises UserError where nothing was trained.
     """
-    return read_json(
+    values = read_json(
         workdir / EXPERIMENT,
         f"train with python -m launch.train --config=CONFIG --workdir={workdir} first.",
     )
+    with reading(workdir):
+        for part in (*values["stages"], *values["systems"]):
+            str.strip(part["name"])
+    return values
 
 
 def read_exported(folder: Path) -> dict:

@@ -150,10 +150,12 @@ def _load(asking: Asking, source: str) -> _Loaded:
 
 def _learned(asking: Asking, source: str, kind: str) -> dict:
     """The settings of the supervised stage of a generator of that kind."""
-    settings = run_dir.settings_of(asking.workdir / source.partition("/")[0])
-    if "task" not in settings:  # REINFORCE goes on from another stage
-        return _learned(asking, settings[kind], kind)
-    return settings
+    stage = asking.workdir / source.partition("/")[0]
+    settings = run_dir.settings_of(stage)
+    if "task" in settings:
+        return settings
+    # REINFORCE goes on from another stage.
+    return _learned(asking, run_dir.started_from(stage, kind), kind)
 
 
 def _generator(asking: Asking, loaded: _Loaded, limit: int) -> Generator:
