@@ -126,7 +126,7 @@ def settings_of(folder: Path) -> dict:
 
 
 def started_from(folder: Path, kind: str) -> str:
-    """The stage that was the "persona" or "response" generator that one went on from."""
+    """The stage that one went on from for its "persona" or "response" generator."""
     started = settings_of(folder).get(kind)
     if not isinstance(started, str):
         raise UserError(
