@@ -150,7 +150,7 @@ def _load(asking: Asking, source: str) -> _Loaded:
 
 def _learned(asking: Asking, source: str, kind: str) -> dict:
     """The settings of the supervised stage of a generator of that kind."""
-    stage = asking.workdir / source.partition("/")[0]
+    stage = run_dir.finished_stage(asking.workdir, source.partition("/")[0])
     settings = run_dir.settings_of(stage)
     if "task" in settings:
         return settings

@@ -179,7 +179,7 @@ def test_a_row_is_told_what_its_generator_was_trained_with(tmp_path):
     runs.write_run(tmp_path)
     fingerprint = tmp_path / "response" / "fingerprint.json"
     for told in ("none", "gold"):
-        fingerprint.write_text(f'{{"partner_persona": "{told}"}}')
+        write_json(fingerprint, {"task": "response", "partner_persona": told})
         plain = Generators("", "response").load(asking(tmp_path))
         named = Generators("", "response", told=told).load(asking(tmp_path))
         assert plain.respond(ASKED) == named.respond(ASKED)
