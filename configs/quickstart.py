@@ -22,8 +22,9 @@ def get_config():
     prompts = PromptConfig(
         style="tokens",
         text="personachat",
-        max_length=256,
-        max_persona_tokens=48,
+        max_length=200,  # and five turns: longer talk than the corpus has
+        max_turns=5,  # reaches positions that nothing has learned
+        max_persona_tokens=36,
         max_response_tokens=32,
     )
     dialogue = supervised.Config(
@@ -44,17 +45,26 @@ def get_config():
         evaluate_every=1000,
         checkpoint_every=500,
     )
-    persona = dataclasses.replace(
+    response = dataclasses.replace(
         dialogue,
-        name="persona",
-        task="persona",
+        name="response",
+        task="response",
         init_stage="dialogue",
         epochs=0.4,
         optimizer=dataclasses.replace(dialogue.optimizer, learning_rate=1e-3),
         evaluate_every=400,
         checkpoint_every=200,
     )
-    response = dataclasses.replace(persona, name="response", task="response")
+    persona = dataclasses.replace(
+        response,
+        name="persona",
+        task="persona",
+        persona_order="said_first",
+        epochs=3.0,  # what is said is found from the second one on
+        optimizer=dataclasses.replace(dialogue.optimizer, learning_rate=2e-3),
+        evaluate_every=2000,
+        checkpoint_every=500,
+    )
     judge = critic.Config(
         name="critic",
         data=data,

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from ppg_jax.config import require_one_of, require_positive
+from ppg_jax.config import require_count, require_one_of, require_positive
 from ppg_jax.data import tokenization
 from ppg_jax.data.dialogue import Dialogue, Instance, profile_text
 from ppg_jax.data.normalization import FORMS
@@ -49,9 +49,9 @@ class PromptConfig:
     persona are text, or special tokens. joint: between the sentences of a persona.
     text: the form of what the model learned from, into which is brought what people
     type (`normalization`), not the data.
-    Prompt and completion together have at most `max_length` tokens: the oldest turns go
-    first, then the beginning of the newest, personas never; room is kept for
-    completions of the two maximal lengths.
+    Prompt and completion together have at most `max_length` tokens, and `max_turns` of
+    the context: the oldest turns go first, then the beginning of the newest, personas
+    never; room is kept for completions of the two maximal lengths.
     """
 
     order: str = "persona_first"
@@ -59,14 +59,15 @@ class PromptConfig:
     joint: str = "space"
     text: str = "personachat"
     max_length: int = 448  # tokens
+    max_turns: int = 0  # utterances; 0 is all
     max_persona_tokens: int = 72  # that a generator writes at most
     max_response_tokens: int = 32  # likewise
 
     def __post_init__(self):
         require_one_of(self, order=ORDERS, style=CUES, joint=JOINTS, text=FORMS)
-        require_positive(
-            self, "max_length", "max_persona_tokens", "max_response_tokens"
-        )
+        require_count(self, "max_turns")
+        require_positive(self, "max_length")
+        require_positive(self, "max_persona_tokens", "max_response_tokens")
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
@@ -109,8 +110,7 @@ class Prompts:
     def __init__(self, tokenizer, config: PromptConfig):
         self.tokenizer, self.config = tokenizer, config
         self.end_id: int = tokenization.end_of(tokenizer)
-        self._known: dict[str, list[int]] = {}
-        self._room = MOST_KNOWN
+        self._known, self._room = {}, MOST_KNOWN
         # What people write stays text: nobody ends a turn by typing the end token.
         tokenizer.backend_tokenizer.encode_special_tokens = True
         self._self_cue, self._partner_cue = map(self._cue, CUES[config.style])
@@ -310,7 +310,7 @@ class Prompts:
                 "raise it or shorten the personas."
             )
         turns: list[list[int]] = []
-        for utterance in reversed(instance.context):
+        for utterance in reversed(instance.context[-self.config.max_turns :]):
             turn = self._turn(utterance)
             if len(turn) > left:
                 if not turns:  # at least the end of what is to be answered
@@ -323,10 +323,10 @@ class Prompts:
     def _fits(self, dialogue: Dialogue, taken: int) -> bool:
         """Whether no instance of the dialogue loses a turn."""
         indices = dialogue.response_indices()
+        all_turns = not 0 < self.config.max_turns < indices[-1]
         turns = [len(self._turn(u)) for u in dialogue.utterances[: indices[-1] + 1]]
-        longest = max(turns[i] for i in indices)
-        room = max(longest - self.config.max_response_tokens, 0)
-        return taken + room + sum(turns[:-1]) <= self.config.max_length
+        room = max(0, *(turns[i] - self.config.max_response_tokens for i in indices))
+        return all_turns and taken + room + sum(turns[:-1]) <= self.config.max_length
 
 
 def example(trunk, branches, ids: tuple[str, ...]) -> Example:

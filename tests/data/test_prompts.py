@@ -233,6 +233,23 @@ def test_personas_that_leave_no_room_are_refused_with_the_instance():
         small.prompts(max_length=60).persona_prompt(INSTANCE)
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_no_more_than_the_newest_turns_are_read(turns):
+    prompts, bare = small.prompts(max_turns=turns), small.prompts()
+    told = prompts.persona_target(DIALOGUE.partner_persona)
+    for instance in DIALOGUE.instances():
+        context = instance.context[-turns:]
+        cut = dataclasses.replace(instance, context=context)
+        assert prompts.persona_prompt(instance) == bare.persona_prompt(cut)
+        assert prompts.response_prompt(instance, told) == bare.response_prompt(
+            cut, told
+        )
+    single = [prompts.response_example(i, told) for i in DIALOGUE.instances()]
+    packed = prompts.response_dialogue(DIALOGUE, told)
+    passes = [pass_of(e, n + 1) for e in packed for n in range(len(e.ids))]
+    assert passes == [e.tokens.tolist() for e in single]
+
+
 def pass_of(example, number: int) -> list[int]:
     """The tokens that the target `number` of a packed example sees, and itself."""
     own = example.target_of == number
