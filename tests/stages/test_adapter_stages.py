@@ -273,6 +273,7 @@ def test_the_same_adapters_on_two_bases_are_two_models(tmp_path):
         folder = tmp_path / name / "model"
         tree = adapters.add(params, 2, 0)
         pretrained.export(model, tree, tokenizer, folder, str(base))
+        write_json(tmp_path / name / "result.json", runs.FINISHED)
     asking = Asking(tmp_path, (), runs.PROMPTS)
     answers = Generators("a", "response", persona="persona").load(asking)
     assert answers.response.name != answers.persona.name

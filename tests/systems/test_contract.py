@@ -143,6 +143,7 @@ def programs(of: Asking) -> list:
 def test_rows_with_models_of_one_form_share_their_programs(tmp_path):
     runs.write_run(tmp_path)
     runs.export_generator(tmp_path / "persona" / "model", seed=7)
+    write_json(tmp_path / "persona" / "result.json", runs.FINISHED)
     first, second = (Generators("", s, told="none") for s in ("response", "persona"))
     both = asking(tmp_path)
     one = [f(ASKED) for f in (first.load(both).score, first.load(both).respond)]
