@@ -66,20 +66,18 @@ def exit_codes():
         )
     except MemoryError as error:
         fail(f"not enough memory ({error}); lower batch_size.")
-    except (KeyboardInterrupt, _Stopped) as stop:
+    except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
-
-
-class _Stopped(BaseException):
-    """By the signal of this number."""
+        sys.exit(128 + signal.SIGINT)
 
 
 def _end_on_signals() -> None:
-    """SIGTERM and a terminal that closes end a program as Ctrl-C does."""
+    """SIGTERM and a terminal that closes end a program at once, with a line."""
 
     def stop(number, frame):
-        raise _Stopped(number)
+        # No exception: one that is raised within a callback of a library is lost.
+        os.write(2, b"interrupted\n")
+        os._exit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it

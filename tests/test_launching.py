@@ -1,13 +1,17 @@
 """However a program ends, it says why in one line, by its exit code too."""
 
 import errno
-import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from ppg_jax import launching
 from ppg_jax.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -30,19 +34,15 @@ def test_what_ends_a_program_is_one_line_and_an_exit_code(error, code, told, cap
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_program_as_ctrl_c_does(number, capsys):
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(n, signal.SIG_DFL) for n in signals]
-    try:
-        launching._end_on_signals()
-        with pytest.raises(SystemExit) as end, launching.exit_codes():
-            os.kill(os.getpid(), number)
-            signal.pause()
-    finally:
-        for n, handler in zip(signals, before, strict=True):
-            signal.signal(n, handler)
-    assert end.value.code == 128 + number
-    assert capsys.readouterr().err == "interrupted\n"
+def test_a_signal_ends_a_program_with_a_line_and_its_code(number):
+    code = (
+        "import os, signal, sys; from ppg_jax import launching; "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); launching._end_on_signals(); "
+        "os.kill(os.getpid(), int(sys.argv[1])); signal.pause()"
+    )
+    command = [sys.executable, "-c", code, str(int(number))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (128 + number, "interrupted\n")
 
 
 def test_what_nohup_ignores_stays_ignored():
