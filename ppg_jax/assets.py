@@ -17,17 +17,20 @@ No listed file is trusted before its size and SHA-256 agree with the manifest.
 """
 
 import dataclasses
+import fcntl
 import hashlib
 import http.client
 import re
 import shutil
 import tarfile
 import tempfile
+import time
 import tomllib
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from ppg_jax.errors import UserError
@@ -47,6 +50,10 @@ _ATTEMPTS = 5
 # Text compresses five to ten times, a bomb a thousand times.
 _MAX_EXPANSION = 40
 _ALWAYS_ALLOWED_BYTES = 1 << 24
+_MOST_MEMBERS = 10_000
+_MOST_SECONDS = 300  # to unpack; PersonaChat takes 3
+# Less than this over a minute is no download, but a server that keeps us waiting.
+_SLOWEST_BYTES_PER_SECOND, _SLOW_AFTER_SECONDS = 1000, 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,26 +122,40 @@ def download(
       UserError: no connection, no space, or not the file that the manifest means.
     """
     target = Path(folder) / file.name
+    try:
+        with _alone(target):
+            return _brought(file, target, progress or (lambda done, total: None))
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}.") from None
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Waits until no other process brings or unpacks `target`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_name(f".{target.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _brought(file: File, target: Path, progress) -> Path:
     if target.exists():
         if agrees(target, file):
             return target
         message = f"{target} is not the file of {file.url}; remove it and run again."
         raise UserError(message)
     part = target.with_name(target.name + ".part")
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        _require_space(part, file)
-        _fetch(file, part, progress or (lambda done, total: None))
-        if not agrees(part, file):
-            part.unlink()
-            raise UserError(
-                f"{file.url} does not have the size and SHA-256 of the manifest "
-                f"({file.sha256[:12]}...): the download was removed; run again."
-            )
-        part.rename(target)
-    except OSError as error:
-        raise UserError(f"cannot write {part}: {error.strerror}.") from None
-    return target
+    if part.is_symlink():  # it would be written through
+        part.unlink()
+    _require_space(part, file)
+    _fetch(file, part, progress)
+    if not agrees(part, file):
+        part.unlink()
+        raise UserError(
+            f"{file.url} does not have the size and SHA-256 of the manifest "
+            f"({file.sha256[:12]}...): the download was removed; run again."
+        )
+    return part.rename(target)
 
 
 def agrees(path: Path, file: File) -> bool:
@@ -185,8 +206,9 @@ def _fetch_rest(file, part, progress) -> None:
             f"cannot reach {file.url}: {_reason(error)}; check the network, or put "
             f"the file at {part.with_suffix('')} yourself."
         ) from None
+    began = time.monotonic()
     with response, part.open("ab" if response.status == 206 else "wb") as out:
-        done = out.tell()
+        done = first = out.tell()
         # One byte more than expected shows that the file is another one.
         while done <= file.bytes:
             try:
@@ -198,10 +220,19 @@ def _fetch_rest(file, part, progress) -> None:
             out.write(chunk)
             done += len(chunk)
             progress(done, file.bytes)
+            seconds = time.monotonic() - began
+            slow = done - first < _SLOWEST_BYTES_PER_SECOND * seconds
+            if slow and seconds > _SLOW_AFTER_SECONDS:
+                raise UserError(
+                    f"{file.url} sent {done - first:,} bytes in {seconds:.0f} s; run "
+                    "the same command to go on from there, or put the file at "
+                    f"{part.with_suffix('')} yourself."
+                )
 
 
 def _reason(error) -> str:
-    return str(getattr(error, "reason", "") or error or type(error).__name__)
+    told = str(getattr(error, "reason", "") or error) or type(error).__name__
+    return " ".join(told.split())[:200]
 
 
 def unpack(archive, destination) -> tuple[Path, ...]:
@@ -215,7 +246,13 @@ def unpack(archive, destination) -> tuple[Path, ...]:
         is far larger than its size, or `destination` has an entry of that name.
     """
     archive, destination = Path(archive), Path(destination)
-    destination.mkdir(parents=True, exist_ok=True)
+    with _alone(destination / archive.name):
+        for left in destination.glob(".unpacking-*"):  # by a kill
+            shutil.rmtree(left, ignore_errors=True)
+        return _unpacked(archive, destination)
+
+
+def _unpacked(archive: Path, destination: Path) -> tuple[Path, ...]:
     staging = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=destination))
     try:
         _extract(archive, staging)
@@ -226,7 +263,8 @@ def unpack(archive, destination) -> tuple[Path, ...]:
                 raise UserError(message)
         return tuple((staging / n).rename(destination / n) for n in names)
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        message = f"{archive} is damaged ({error}); remove it and get it again."
+        told = _reason(error)
+        message = f"{archive} is damaged ({told}); remove it and get it again."
         raise UserError(message) from None
     except OSError as error:
         raise UserError(f"cannot unpack {archive}: {_reason(error)}.") from None
@@ -236,13 +274,18 @@ def unpack(archive, destination) -> tuple[Path, ...]:
 
 def _extract(archive, staging) -> None:
     limit = max(_MAX_EXPANSION * archive.stat().st_size, _ALWAYS_ALLOWED_BYTES)
-    total = 0
+    began, total = time.monotonic(), 0
     with tarfile.open(archive) as tar:
-        for member in tar:
+        for number, member in enumerate(tar, 1):
             _require_plain(archive, member)
             total += member.size
-            if total > limit:
-                message = f"{archive} unpacks to over {limit:,} bytes; not unpacked."
+            # What lies before it, headers and padding too, was read to come here.
+            if max(total, member.offset_data) > limit or number > _MOST_MEMBERS:
+                message = f"{archive} unpacks to over {limit:,} bytes or "
+                message += f"{_MOST_MEMBERS:,} files; not unpacked."
+                raise UserError(message)
+            if time.monotonic() - began > _MOST_SECONDS:
+                message = f"{archive} takes over {_MOST_SECONDS} s; not unpacked."
                 raise UserError(message)
             tar.extract(member, staging, filter="data")
 

@@ -6,6 +6,7 @@ this run changes: `--config.persona.batch_size=8`.
 
 import dataclasses
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
@@ -71,6 +72,8 @@ def from_config_dict(cls: type[T], values) -> T:
         elif dataclasses.is_dataclass(types[name]):
             value = from_config_dict(types[name], value)
         arguments[name] = tuple(value) if isinstance(value, list) else value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{cls.__name__}: {name}={value} must be a finite number.")
     try:
         return cls(**arguments)
     except (TypeError, ValueError) as error:

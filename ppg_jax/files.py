@@ -2,10 +2,14 @@
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 from ppg_jax.errors import UserError
 
@@ -20,14 +24,44 @@ def write_text(path: Path, text: str | Iterable[str]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """As `write_text`."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """As `write_text`.  Raises UserError for a number that is not finite."""
+    write_text(path, dumped(value, path, indent=2) + "\n")
 
 
 def write_jsonl(path: Path, records: Iterable[dict]) -> None:
-    """One JSON object a line, as `write_text`."""
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    write_text(path, lines)
+    """One JSON object a line, as `write_json`."""
+    write_text(path, (dumped(r, path, ensure_ascii=False) + "\n" for r in records))
+
+
+def dumped(value: Any, path: Path | str, **options) -> str:
+    """`value` as JSON for the file `path`, which has no word for NaN and infinity."""
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        told = ", ".join(sorted(_not_finite(value))) or "a number"
+        raise UserError(
+            f"{path} is not written: {told} is not finite; the model that gave it is "
+            "broken, train it again with a lower learning rate, in another --workdir."
+        ) from None
+
+
+def all_finite(array) -> bool:
+    """Whether no number of a numpy array is NaN or infinite."""
+    # A sum is finite only if all its terms are, and needs no second array.
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
+
+
+def _not_finite(value: Any, name: str = "") -> Iterator[str]:
+    """Names of the numbers that are none."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _not_finite(part, str(key))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _not_finite(part, name)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield name
 
 
 def read_json(path: Path, hint: str = "get it again.") -> dict:
@@ -36,6 +70,8 @@ def read_json(path: Path, hint: str = "get it again.") -> dict:
     Raises UserError with `hint`, what to do about it, if there is none.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no file; {hint}")  # a pipe would be waited for
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {hint}") from None
@@ -46,6 +82,19 @@ def read_json(path: Path, hint: str = "get it again.") -> dict:
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a JSON object; {hint}")
     return values
+
+
+@contextmanager
+def understood(path: Path, hint: str):
+    """Around what interprets a file that we wrote: what is not in it, or of another
+    type, is told as UserError with `hint`, as `read_json` tells what is no JSON."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} is not as it was written ({told}); {hint}") from None
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
@@ -75,15 +124,28 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a metrics.jsonl; one that a kill cut short is left out."""
+    """The lines of a metrics.jsonl; one that a kill or damage made useless is left
+    out."""
     records = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_bytes().splitlines():
             try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(record, dict) and type(record.get("step")) is int:
+                numbers = (type(v) in (int, float) for v in record.values())
+                records += [record] if all(numbers) else []
     return records
+
+
+@contextmanager
+def one_at_a_time(path: Path):
+    """Waits until no other process is here with the same `path`, a file of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def hold(file: IO | int, told: str) -> None:
@@ -95,3 +157,20 @@ def hold(file: IO | int, told: str) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(told) from None
+
+
+_FOLDERS: dict[Path, int] = {}  # locked until the process ends, in whatever way
+
+
+def hold_folder(folder: Path) -> None:
+    """Keeps other processes out of `folder`: they would overwrite each other's work."""
+    path = (folder / ".lock").resolve()
+    if path in _FOLDERS:
+        return
+    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        hold(handle, f"{folder} is in use by another process; wait for it, or stop it.")
+    except UserError:
+        os.close(handle)
+        raise
+    _FOLDERS[path] = handle

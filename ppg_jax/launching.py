@@ -27,8 +27,8 @@ _HELP_FULL = {"--helpfull", "-helpfull"}
 def main(program: Callable[[], int | None]) -> None:
     """Parses the flags and runs `program`; ends the process.
 
-    Exit codes: 0 done, 2 bad input (one line on stderr), 130 and 143 interrupted by
-    Ctrl-C and SIGTERM, 141 when the reader of a pipe went away.
+    Exit codes: 0 done, 2 bad input (one line on stderr), 130, 143 and 129 interrupted
+    by Ctrl-C, SIGTERM and SIGHUP, 141 when the reader of a pipe went away.
     """
 
     def guarded(argv):
@@ -41,6 +41,7 @@ def main(program: Callable[[], int | None]) -> None:
 
     logging.set_verbosity(logging.WARNING)  # orbax tells much at INFO
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # "PyTorch was not found"
+    _end_on_signals()
     with exit_codes():
         app.run(guarded, flags_parser=_parse_flags)
 
@@ -57,9 +58,30 @@ def exit_codes():
         # Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        where = error.filename or "a file"
+        fail(
+            f"{where}: {error.strerror or error}. Mend that and run the same command: "
+            "what is done stays, and it goes on from there."
+        )
+    except MemoryError as error:
+        fail(f"not enough memory ({error}); lower batch_size.")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+def _end_on_signals() -> None:
+    """SIGTERM and a terminal that closes end a program at once, with a line."""
+
+    def stop(number, frame):
+        # No exception: one that is raised within a callback of a library is lost.
+        os.write(2, b"interrupted\n")
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, stop)
 
 
 def _parse_flags(argv):
@@ -122,7 +144,8 @@ def one_line_errors():
 
 def fail(message: str) -> NoReturn:
     """Ends the process: one line on stderr, exit code 2."""
-    print(f"{Path(sys.argv[0]).stem}: {as_called(message)}", file=sys.stderr)
+    line = " ".join(as_called(message).split())
+    print(f"{Path(sys.argv[0]).stem}: {line}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -6,22 +6,21 @@ RUN/STAGE/result.json        that it has finished, and its numbers
 RUN/STAGE/metrics.jsonl      its curves;  model/ what it made;  checkpoints/
 """
 
-import dataclasses
 import json
-import os
+import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from ppg_jax.config import flatten, from_config_dict
+from ppg_jax.config import flatten
 from ppg_jax.data.corpus import fingerprint
 from ppg_jax.data.dialogue import Dialogue
-from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
-from ppg_jax.files import hold, read_json, write_json
+from ppg_jax.files import hold_folder, read_json, understood, write_json
 
 RESULT, FINGERPRINT = "result.json", "fingerprint.json"
+# What only a run that has its fingerprint leaves in a folder.
+BEGUN = ("checkpoints", "metrics.jsonl", "instances.jsonl", RESULT)
 EXPERIMENT = "experiment.json"
 # Fields of a stage's config that name another stage, and what is read of that one.
 READ = {
@@ -31,13 +30,11 @@ READ = {
     "critic": "critic",
 }
 EXPORTED = "pipeline.json"  # of a folder that was exported
-# One that comes with the package.
-RELEASED = Path(__file__).with_name("released") / "personachat_smollm2"
+MODEL = "model"  # the folder of a stage's only one
 # Fields that change how a run is watched, where its data lies or how people's text
 # reaches its models, not what it computes. (What the data is, the inputs say.) What is
 # asked beside the answers is added to them.
 NOT_COMPARED = ("log_every", "checkpoint_every", "source", "text", "swapped_dialogues")
-_LOCKS: dict[Path, int] = {}  # held until the process ends, in whatever way
 
 
 # --- Whose a folder is ---
@@ -55,10 +52,17 @@ def claim(
     Raises UserError if the folder holds a run of other ones, or is in use.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _lock(folder)
+    hold_folder(folder)
     ours = _fingerprint(config, inputs)
-    path = folder / FINGERPRINT
-    theirs = settings_of(folder) if path.exists() else ours
+    if _is_new(folder, ours, later):
+        write_json(folder / FINGERPRINT, ours)
+
+
+def _is_new(folder: Path, ours: dict, later: Collection[str] = ()) -> bool:
+    """Whether the fingerprint is not there as it should be; UserError as `claim`."""
+    if not any((folder / name).exists() for name in (FINGERPRINT, *BEGUN)):
+        return True
+    theirs = settings_of(folder)
     new = {_sum_of(name) for name in later} - theirs.keys()
     changed = [k for k in ours | theirs if ours.get(k) != theirs.get(k)]
     told = _differences(theirs, ours, [k for k in changed if k not in new])
@@ -67,8 +71,7 @@ def claim(
             f"{folder} holds a run with another setting ({told}). Give another "
             "--workdir, or delete that folder to start again."
         )
-    if changed or not path.exists():
-        write_json(path, ours)
+    return bool(changed)
 
 
 def sums_of(splits: Mapping[str, Sequence[Dialogue]], *names: str) -> dict[str, str]:
@@ -122,6 +125,17 @@ def settings_of(folder: Path) -> dict:
     )
 
 
+def started_from(folder: Path, kind: str) -> str:
+    """The stage that one went on from for its "persona" or "response" generator."""
+    started = settings_of(folder).get(kind)
+    if not isinstance(started, str):
+        raise UserError(
+            f"{folder / FINGERPRINT} names neither a task nor a {kind} generator; "
+            f"delete {folder} and train the stage again."
+        )
+    return started
+
+
 def _sum_of(name: str) -> str:
     return f"sha256 of the {name}"
 
@@ -133,36 +147,35 @@ def _differences(theirs: dict, ours: dict, keys: Sequence[str]) -> str:
     )
 
 
-def _lock(folder: Path) -> None:
-    """Two processes in one folder would overwrite each other's work."""
-    path = (folder / ".lock").resolve()
-    if path in _LOCKS:
-        return
-    handle = os.open(path, os.O_RDWR | os.O_CREAT)
-    try:
-        hold(handle, f"{folder} is in use by another process; wait for it, or stop it.")
-    except UserError:
-        os.close(handle)
-        raise
-    _LOCKS[path] = handle
-
-
 # --- Stages ---
 
 
-def once(folder: Path, config, inputs: dict[str, str], make: Callable[[], dict]):
+def once(
+    folder: Path,
+    config,
+    inputs: dict[str, str],
+    make: Callable[[], dict],
+    load: Callable[[Path], object],
+) -> dict:
     """The result.json of a stage: what `make` returns, unless it has finished before.
 
     The folder is claimed for the config and the inputs (`claim`); what was made is told
-    in one line. Returns the content of result.json.
+    in one line. load: opens a model folder, or raises UserError: what has finished has
+    its models. Returns the content of result.json.
     """
-    claim(folder, config, inputs)
-    if not (folder / RESULT).exists():
+    if (folder / RESULT).exists():  # nothing is written: it may be read-only
+        _is_new(folder, _fingerprint(config, inputs))
+        result = result_of(folder)
+        for name in weights_of(result) or [MODEL]:
+            _require_model(folder, name)
+            load(folder / name)
+    else:
+        claim(folder, config, inputs)
         began = time.monotonic()
         result = make()
-        seconds = {"seconds_of_last_process": time.monotonic() - began}
-        write_json(folder / RESULT, result | seconds)
-    return report_done(config.name, folder)
+        result |= {"seconds_of_last_process": time.monotonic() - began}
+        write_json(folder / RESULT, result)
+    return report_done(config.name, result)
 
 
 def require_fresh(workdir: Path, name: str) -> None:
@@ -192,7 +205,22 @@ def finished_stage(workdir: Path, name: str) -> Path:
             f"{workdir / name} is not finished; first run python -m launch.train "
             f"--stage={name} with the same --config and --workdir."
         )
+    for model in weights_of(result_of(workdir / name)):
+        _require_model(workdir / name, model)
     return workdir / name
+
+
+def _require_model(folder: Path, name: str) -> None:
+    if not (folder / name).is_dir():
+        raise UserError(f"{folder} has finished, but {name} is gone; {_again(folder)}")
+
+
+def _again(folder: Path) -> str:
+    """How a finished stage comes by its model a second time."""
+    return (
+        f"remove {folder / RESULT} and run python -m launch.train --stage={folder.name}"
+        " with the same --config and --workdir: it goes on from its last checkpoint."
+    )
 
 
 def finished(workdir: Path, name: str) -> bool:
@@ -202,12 +230,15 @@ def finished(workdir: Path, name: str) -> bool:
 
 def result_of(folder: Path) -> dict:
     """The result.json of a finished stage."""
-    return read_json(folder / RESULT)
+    path = folder / RESULT
+    result = read_json(path, _again(folder))
+    if not re.fullmatch("[0-9a-f]{64}", str(result.get("params_sha256"))):
+        raise UserError(f"{path}: no params_sha256 of 64 digits; {_again(folder)}")
+    return result
 
 
-def report_done(name: str, folder: Path) -> dict:
-    """Prints one line about a finished stage; returns its result.json."""
-    result = result_of(folder)
+def report_done(name: str, result: dict) -> dict:
+    """Prints one line about what has finished; returns its result."""
     told = "  ".join(
         f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
         for k, v in result.items()
@@ -224,13 +255,48 @@ def model_folder(source: str) -> str:
     """Where in a run directory a model is: of a stage, or "STAGE/FOLDER" of one with
     several.
     """
-    return source if "/" in source else f"{source}/model"
+    return source if "/" in source else f"{source}/{MODEL}"
+
+
+def weights_of(values: dict) -> dict[str, str]:
+    """Model folder -> SHA-256 of the weights that were written into it.
+
+    values: of a result.json or a pipeline.json; older ones may not say.
+    """
+    if "weights" in values:
+        return dict(values["weights"])
+    # REINFORCE's was of both models.
+    known = "params_sha256" in values and "best_update" not in values
+    return {MODEL: values["params_sha256"]} if known else {}
+
+
+def require_sound(folder: Path, sha256: Callable[[], str]) -> None:
+    """Raises UserError if `folder` is known to have held other weights.
+
+    sha256: gives that of the weights that it holds; asked where they are known.
+    """
+    for record in (RESULT, EXPORTED):
+        path = folder.parent / record
+        if not path.is_file():
+            continue
+        again = _again(path.parent) if record == RESULT else _EXPORT
+        recorded = weights_of(read_json(path, again)).get(folder.name)
+        if recorded and (found := sha256()) != recorded:
+            raise UserError(
+                f"{folder}: its weights are damaged or another model's (SHA-256 "
+                f"{found[:12]}, {record} says {str(recorded)[:12]}); {again}"
+            )
 
 
 def write_experiment(workdir: Path, values: dict) -> None:
     """Keeps what the config says of stages and rows (`read_experiment`)."""
     path = workdir / EXPERIMENT
-    if not path.exists() or read_json(path) != json.loads(json.dumps(values)):
+    values = json.loads(json.dumps(values))
+    try:
+        known = read_json(path)
+    except UserError:  # none yet, or a damaged one
+        known = {}
+    if known != values:
         write_json(path, values)
 
 
@@ -239,96 +305,26 @@ def read_experiment(workdir: Path) -> dict:
 
     Raises UserError where nothing was trained.
     """
-    return read_json(
+    values = read_json(
         workdir / EXPERIMENT,
         f"train with python -m launch.train --config=CONFIG --workdir={workdir} first.",
     )
+    with reading(workdir):
+        for part in (*values["stages"], *values["systems"]):
+            str.strip(part["name"])
+    return values
 
 
-class Found(NamedTuple):
-    """The model folders of a system, and the form of their prompts."""
-
-    system: str  # the row of the config
-    prompts: PromptConfig
-    persona: Path
-    response: Path
-    critic: Path | None
-    contrast: float  # of inferred personas, see `PipelineConfig`
+def read_exported(folder: Path) -> dict:
+    """{"system": .., "prompts": .., "weights": ..} of a folder that was exported."""
+    return read_json(folder / EXPORTED, _EXPORT)
 
 
-def find_models(workdir="", system: str = "") -> Found:
-    """Where a run directory or an exported folder has what `Pipeline` needs.
-
-    workdir: "" is the folder that comes with the package. system: a row of its config
-    that infers the partner; "" is the last one of which all stages have finished.
-    Raises UserError that names the command to run first.
-    """
-    workdir = Path(workdir or RELEASED)
+def reading(workdir: Path):
+    """Around what interprets `read_experiment` or `read_exported` of a folder."""
     if (workdir / EXPORTED).exists():
-        return _find_exported(workdir, system)
-    experiment = read_experiment(workdir)
-    row = _chosen(workdir, experiment["systems"], system)
-    for need in row["needs"]:
-        finished_stage(workdir, need)
-        require_fresh(workdir, need)
-    models = [workdir / row["models"][name] for name in ("persona", "response")]
-    critics = [s["name"] for s in experiment["stages"] if s["task"] == "critic"]
-    made = [workdir / model_folder(c) for c in critics if finished(workdir, c)]
-    config = experiment.get("config", {})
-    prompts = _trained_prompts(workdir, config, *row["models"].values())
-    critic, contrast = made[0] if made else None, row.get("contrast", 0.0)
-    return Found(row["name"], prompts, *models, critic, contrast)
+        return understood(workdir / EXPORTED, _EXPORT)
+    return understood(workdir / EXPERIMENT, "train again, which writes it.")
 
 
-def _chosen(workdir: Path, systems: Sequence[dict], name: str) -> dict:
-    rows = [row for row in systems if row.get("models", {}).get("persona")]
-    rows = [row for row in rows if row["kind"] == "responses"]
-    named = [row for row in rows if row["name"] == name]
-    if not rows or (name and not named):
-        known = ", ".join(row["name"] for row in rows) or "none"
-        raise UserError(
-            f"{workdir} has no system {name!r} that infers the partner; give --system="
-            f"one of: {known}."
-        )
-    done = [r for r in rows if all(finished(workdir, need) for need in r["needs"])]
-    return (named or done[-1:] or rows)[0]
-
-
-def _find_exported(folder: Path, system: str) -> Found:
-    values = read_json(folder / EXPORTED, "export the run again.")
-    name = values.get("system")
-    if system not in ("", name):
-        raise UserError(
-            f"{folder} holds the system {name!r} only; export again with "
-            f"--system={system}."
-        )
-    prompts = from_config_dict(PromptConfig, values.get("prompts", {}))
-    critic = folder / "critic"
-    models = folder / "persona", folder / "response"
-    contrast = values.get("contrast", 0.0)
-    return Found(name, prompts, *models, critic if critic.is_dir() else None, contrast)
-
-
-def _trained_prompts(workdir: Path, config: Mapping, *models: str) -> PromptConfig:
-    """The form that the models' stages were trained on, from their fingerprints.
-
-    config: of the experiment, stage by stage, for what it says of people's text.
-    """
-    forms = {}
-    for stage in dict.fromkeys(model.partition("/")[0] for model in models):
-        fields = settings_of(workdir / stage).items()
-        start = "prompts."
-        form = {k.removeprefix(start): v for k, v in fields if k.startswith(start)}
-        text = config.get(stage, {}).get("prompts.text")
-        form |= {"text": text} if text else {}
-        forms[stage] = from_config_dict(PromptConfig, form)
-    (one, first), *others = forms.items()
-    other, last = others[0] if others else (one, first)
-    for field in dataclasses.fields(PromptConfig):
-        a, b = (getattr(form, field.name) for form in (first, last))
-        if a != b:
-            raise UserError(
-                f"{workdir}: prompts.{field.name} was {a!r} for {one} and {b!r} for "
-                f"{other}; train both with one setting."
-            )
-    return first
+_EXPORT = "export the run again."

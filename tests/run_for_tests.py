@@ -33,6 +33,8 @@ from tests import models_for_tests as small
 
 ROOT = Path(__file__).resolve().parents[1]
 # So short that all prompts have one padded width: compiling is what takes the time.
+# The result.json of a stage of whose weights nothing is known.
+FINISHED = {"params_sha256": "0" * 64, "weights": {}}
 CRITIC = {"name": "critic", "task": "critic", "needs": []}
 PROMPTS = PromptConfig(max_length=64, max_persona_tokens=10, max_response_tokens=8)
 
@@ -77,10 +79,12 @@ def write_run(folder: Path, **prompts) -> Path:
     """The persona and the response stage, finished, and the paper's rows."""
     config = dataclasses.replace(PROMPTS, **prompts)
     for seed, name in enumerate(("persona", "response")):
-        export_generator(folder / name / "model", seed)
+        params = export_generator(folder / name / "model", seed)
         fields = flatten(config, "prompts.") | {"partner_persona": "gold"}
+        fields["task"] = name
         write_json(folder / name / "fingerprint.json", fields)
-        write_json(folder / name / "result.json", {})
+        result = {"params_sha256": params_sha256(params)}
+        write_json(folder / name / "result.json", result)
     small.tokenizer().save_pretrained(str(folder / "tokenizer"))
     rows = [{"name": n, **row.description} for n, row in paper_rows().items()]
     write_experiment(folder, {"stages": [CRITIC], "systems": rows})

@@ -1,5 +1,6 @@
 """Manifests are complete; only verified bytes arrive; archives stay in their folder."""
 
+import concurrent.futures
 import gc
 import hashlib
 import http.server
@@ -67,7 +68,9 @@ def entry(url, content=CONTENT):
 
 
 def names(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    """All but the locks, which stay."""
+    paths = [path for path in folder.rglob("*") if path.suffix != ".lock"]
+    return sorted(str(path.relative_to(folder)) for path in paths)
 
 
 def test_download_brings_the_verified_file_once(server, tmp_path):
@@ -164,6 +167,52 @@ def test_what_cannot_be_reached_is_told_in_one_line(server, tmp_path, missing):
     assert "\n" not in str(error.value)
     assert str(tmp_path / "data.bin") in str(error.value)
     assert not (tmp_path / "data.bin").exists()
+
+
+def test_a_part_that_is_a_link_is_not_written_through(server, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"mine")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "data.bin.part").symlink_to(outside)
+    path = assets.download(entry(server.url), folder)
+    assert path.read_bytes() == CONTENT and not path.is_symlink()
+    assert outside.read_bytes() == b"mine"
+
+
+def test_downloads_at_once_bring_the_file_once(server, tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        file = entry(server.url)
+        paths = list(pool.map(lambda _: assets.download(file, tmp_path), range(3)))
+    assert {path.read_bytes() for path in paths} == {CONTENT}
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_hardly_sends_anything_is_given_up(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(assets, "_SLOW_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(assets, "_SLOWEST_BYTES_PER_SECOND", 1e12)
+    with pytest.raises(UserError, match=r"sent [\d,]+ bytes in \d+ s; run the same"):
+        assets.download(entry(server.url), tmp_path)
+
+
+def test_what_a_killed_unpacking_left_is_removed(tmp_path):
+    (tmp_path / ".unpacking-left" / "folder").mkdir(parents=True)
+    archive = tmp_path / "data.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("a"), io.BytesIO())
+    assert assets.unpack(archive, tmp_path) == (tmp_path / "a",)
+    assert list(tmp_path.glob(".unpacking-*")) == []
+
+
+def test_an_archive_of_very_many_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(assets, "_MOST_MEMBERS", 3)
+    archive = tmp_path / "data.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name in "abcd":
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(UserError, match="or 3 files; not unpacked"):
+        assets.unpack(archive, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [".data.tgz.lock"]
 
 
 def test_too_small_a_disk_is_told_before_the_download(server, tmp_path, monkeypatch):

@@ -100,7 +100,8 @@ def read_jsonl(path) -> tuple[Dialogue, ...]:
     seen = set()
     for number, line in enumerate(_lines(path), start=1):
         try:
-            dialogue = from_record(json.loads(line), f"{stem}:{number - 1}")
+            record = json.loads(line, object_pairs_hook=_once_each)
+            dialogue = from_record(record, f"{stem}:{number - 1}")
         except UnicodeDecodeError:
             raise DataError(path, number, "not UTF-8, expected UTF-8 text.") from None
         except json.JSONDecodeError as error:
@@ -141,7 +142,19 @@ def from_record(record, default_id: str) -> Dialogue:
     if dialogue.candidates and len(dialogue.candidates) != responses:
         count = len(dialogue.candidates)
         raise ValueError(f"{count} lists of candidates, expected {responses}.")
+    said = [dialogue.utterances[i] for i in dialogue.response_indices()]
+    for response, candidates in zip(said, dialogue.candidates, strict=False):
+        if candidates and response not in candidates:
+            raise ValueError(f"the response {response!r} is none of its candidates.")
     return dialogue
+
+
+def _once_each(pairs: list[tuple]) -> dict:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice = next(n for n, (name, _) in enumerate(pairs) if name in dict(pairs[:n]))
+        raise ValueError(f"field {pairs[twice][0]!r} stands there twice.")
+    return record
 
 
 def _is_text(value) -> bool:
@@ -153,11 +166,15 @@ def _is_texts(value) -> bool:
     return isinstance(value, list | tuple) and all(map(_is_text, value))
 
 
+def _is_profile(value) -> bool:
+    return _is_texts(value) and all(text.strip() for text in value)
+
+
 _FIELDS = {
     "id": (_is_text, "a string"),
-    "self_persona": (_is_texts, "a list of strings"),
-    "partner_persona": (_is_texts, "a list of strings"),
-    "utterances": (_is_texts, "a list of strings"),
+    "self_persona": (_is_profile, "a list of strings, none of them empty"),
+    "partner_persona": (_is_profile, "a list of strings, none of them empty"),
+    "utterances": (_is_texts, "a list of strings"),  # an empty one is a turn, too
     "self_speaks_first": (lambda value: isinstance(value, bool), "true or false"),
     "candidates": (
         lambda value: isinstance(value, list | tuple) and all(map(_is_texts, value)),

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from ppg_jax.config import require_count, require_one_of, require_positive
+from ppg_jax.data import tokenization
 from ppg_jax.data.dialogue import Dialogue, Instance, profile_text
 from ppg_jax.data.normalization import FORMS
 from ppg_jax.data.said import as_given
@@ -37,7 +38,7 @@ CUES = {
 ORDERS = ("persona_first", "context_first")
 JOINTS = {"space": " ", "newline": "\n"}
 BRANCHES = 4096  # more than there can be of one trunk
-MOST_KNOWN = 1_000_000  # texts whose tokens are remembered
+MOST_KNOWN = 20_000_000  # characters of texts whose tokens are remembered: 0.3 GB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,10 +108,9 @@ class Prompts:
     """Turns text to tokens and back, with one tokenizer and one `PromptConfig`."""
 
     def __init__(self, tokenizer, config: PromptConfig):
-        self.tokenizer = tokenizer
-        self.config = config
-        self.end_id: int = tokenizer.eos_token_id
-        self._known: dict[str, list[int]] = {}
+        self.tokenizer, self.config = tokenizer, config
+        self.end_id: int = tokenization.end_of(tokenizer)
+        self._known, self._room = {}, MOST_KNOWN
         # What people write stays text: nobody ends a turn by typing the end token.
         tokenizer.backend_tokenizer.encode_special_tokens = True
         self._self_cue, self._partner_cue = map(self._cue, CUES[config.style])
@@ -275,10 +275,11 @@ class Prompts:
 
     def _encode(self, text: str) -> list[int]:
         if text not in self._known:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            encode = self.tokenizer.backend_tokenizer.encode
-            self._known[text] = encode(text, add_special_tokens=False).ids
+            self._room -= len(text)
+            if self._room < 0:
+                self._known, self._room = {}, MOST_KNOWN
+            backend = self.tokenizer.backend_tokenizer
+            self._known[text] = backend.encode(text, add_special_tokens=False).ids
         return self._known[text]
 
     def _cue(self, text: str) -> list[int]:
@@ -324,8 +325,7 @@ class Prompts:
         indices = dialogue.response_indices()
         all_turns = not 0 < self.config.max_turns < indices[-1]
         turns = [len(self._turn(u)) for u in dialogue.utterances[: indices[-1] + 1]]
-        longest = max(turns[i] for i in indices)
-        room = max(longest - self.config.max_response_tokens, 0)
+        room = max(0, *(turns[i] - self.config.max_response_tokens for i in indices))
         return all_turns and taken + room + sum(turns[:-1]) <= self.config.max_length
 
 

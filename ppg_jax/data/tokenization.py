@@ -4,31 +4,43 @@ The only file that imports transformers.
 """
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ppg_jax import files
 from ppg_jax.data import corpus
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
+MADE_FROM = "made_from.json"  # what the tokenizer of a run was made from
 
 
 def load_tokenizer(path):
     """The fast tokenizer of a folder in Hugging Face form.
 
     A folder with only `vocab.json` and `merges.txt` (GPT-2), or only `vocab.txt` (BERT,
-    lower case) will do. Raises UserError where there is neither.
+    lower case) will do. Raises UserError where there is neither, or a damaged one.
     """
+    path = Path(path)
+    try:
+        return _load(path)
+    except UserError:
+        raise
+    except Exception as error:  # the tokenizers library raises plain Exceptions
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: the tokenizer is damaged ({reason}).") from None
+
+
+def _load(path: Path):
     from transformers import AutoTokenizer, BertTokenizerFast, GPT2TokenizerFast
 
-    path = Path(path)
     names = {p.name for p in path.iterdir()} if path.is_dir() else set()
     if {"tokenizer.json", "tokenizer_config.json"} <= names:
-        return AutoTokenizer.from_pretrained(str(path))
+        # False, not None, which asks on stdin whether a folder's own code may run.
+        return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
     if {"vocab.json", "merges.txt"} <= names:
         return GPT2TokenizerFast.from_pretrained(str(path))
     if "vocab.txt" in names:
@@ -164,15 +176,29 @@ def load_or_train(
     made_from = {"spec": spec, "corpus_sha256": corpus_sha256}
     if special:
         made_from["special_tokens"] = list(special)
-    record = folder / "made_from.json"
-    if record.exists():
-        theirs = json.loads(record.read_text(encoding="utf-8"))
-        if theirs != made_from:
-            raise UserError(
-                f"{folder} was made from {theirs}, this run asks for {made_from}. Give "
-                "another --workdir, or delete that folder to start again."
-            )
-        return load_tokenizer(folder)
+    # Stages that are started together in a new run directory: one makes it.
+    if not (folder / MADE_FROM).exists():
+        with files.one_at_a_time(folder.with_name(f".{folder.name}.lock")):
+            if not (folder / MADE_FROM).exists():
+                _make(spec, folder, texts, made_from, special, load)
+    theirs = files.read_json(folder / MADE_FROM, _again(folder))
+    recorded = theirs.pop("sha256", None)  # older ones do not say
+    if theirs != made_from:
+        raise UserError(
+            f"{folder} was made from {theirs}, this run asks for {made_from}. Give "
+            "another --workdir, or delete that folder to start again."
+        )
+    tokenizer = load_tokenizer(folder)
+    if recorded not in (None, sha256(tokenizer)):
+        raise UserError(f"{folder} is damaged: it was another one. {_again(folder)}")
+    return tokenizer
+
+
+def _again(folder: Path) -> str:
+    return f"Delete {folder} to have it made again."
+
+
+def _make(spec: str, folder: Path, texts, made_from: dict, special, load) -> None:
     kind, _, size = spec.partition(":")
     train = {"bpe": train_byte_level_bpe, "wordpiece": train_wordpiece}.get(kind)
     if train is None:
@@ -189,9 +215,9 @@ def load_or_train(
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     tokenizer.save_pretrained(str(temporary))
-    (temporary / record.name).write_text(json.dumps(made_from), encoding="utf-8")
+    made_from = made_from | {"sha256": sha256(load_tokenizer(temporary))}
+    files.write_json(temporary / MADE_FROM, made_from)
     os.replace(temporary, folder)
-    return load_tokenizer(folder)
 
 
 def of_run(
@@ -215,3 +241,13 @@ def of_run(
 def sha256(tokenizer) -> str:
     """A name for what a tokenizer does."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def end_of(tokenizer) -> int:
+    """The id of the token that ends a turn; UserError if the tokenizer has none."""
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path or 'the model'} has no end "
+            "token; name one as eos_token in its tokenizer_config.json."
+        )
+    return tokenizer.eos_token_id

@@ -17,6 +17,7 @@ from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert
 
 SCORED_AT_ONCE = 64
+SHORTEST = 4  # tokens of a pair: three are special ones
 
 
 class Critic:
@@ -32,11 +33,15 @@ class Critic:
 
         Raises UserError if the folder is no classifier of two labels.
         """
-        model, params, tokenizer = pretrained.load(folder)
+        model, params, tokenizer = pretrained.load(folder, num_labels=0)
         check_classifier(model, folder)
-        limit = model.config.max_position_embeddings
-        encoder = PairEncoder(tokenizer, min(tokenizer.model_max_length, limit))
-        return cls(model, params, encoder)
+        limit, told = model.config.max_position_embeddings, tokenizer.model_max_length
+        if type(told) not in (int, float) or not told >= SHORTEST:
+            raise UserError(
+                f"{folder}/tokenizer_config.json: model_max_length is {told!r}, "
+                f"expected a number of tokens, {SHORTEST} or more."
+            )
+        return cls(model, params, PairEncoder(tokenizer, int(min(told, limit))))
 
     def score(self, profiles: Sequence[str], responses: Sequence[str]) -> np.ndarray:
         """P(related) of each profile, one text, with its response: float32 [N].
@@ -54,6 +59,11 @@ class Critic:
             none = [UNRELATED] * len(chunk)
             batch = collate([rows[i] for i in chunk], none, height)
             scores[chunk] = _probability(self.model, self.params, batch)[: len(chunk)]
+        if not np.isfinite(scores).all():
+            raise UserError(
+                "the critic's scores are not finite: its weights are too large; train "
+                "it again with a lower learning rate."
+            )
         return scores
 
 

@@ -5,6 +5,7 @@ differently, and the response would then answer another persona than the one sco
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.sentences import sentences, text_once
 from ppg_jax.data.told import told_persona, unheard
 from ppg_jax.errors import UserError
+from ppg_jax.inference.found import find_models
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.models import pretrained
 from ppg_jax.models.decoder import Decoder
 from ppg_jax.models.quantize import WEIGHTS, for_inference, ready
-from ppg_jax.run_dir import find_models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,8 +247,9 @@ class Pipeline:
         _, params = self.persona
         ids = [2 * number for number in _numbers(requests, numbers)]
         limit, _ = self._limits
-        completions = self._persona(
-            params, prompts, self.config.seed, ids, limit, without
+        completions = _finite(
+            "persona",
+            self._persona(params, prompts, self.config.seed, ids, limit, without),
         )
         return [self._inferred(completion) for completion in completions]
 
@@ -265,7 +267,9 @@ class Pipeline:
         # Odd, where personas have even ones: the two must not share their randomness.
         ids = [2 * number + 1 for number in numbers]
         _, limit = self._limits
-        completions = self._response(params, prompts, self.config.seed, ids, limit)
+        completions = _finite(
+            "response", self._response(params, prompts, self.config.seed, ids, limit)
+        )
         return [
             Reply(text_once(self.prompts.text(completion.tokens)), partner, *completion)
             for completion, partner in zip(completions, partners, strict=True)
@@ -305,6 +309,16 @@ class Pipeline:
         told = normalized_persona(told, self._form)
         tokens = self.prompts.persona_target(told) if told else ()
         return PartnerPersona(self.prompts.text(tokens), told, tuple(tokens))
+
+
+def _finite(name: str, completions: list[Completion]) -> list[Completion]:
+    """They; UserError if their probabilities are none, as of weights gone wild."""
+    if not all(math.isfinite(completion.log_prob) for completion in completions):
+        raise UserError(
+            f"the {name} generator gives probabilities that are not finite: its weights"
+            " are broken; train it again with a lower learning rate."
+        )
+    return completions
 
 
 def _numbers(requests, numbers) -> Sequence[int]:

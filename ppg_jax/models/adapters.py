@@ -16,6 +16,7 @@ import numpy as np
 from flax import traverse_util
 
 from ppg_jax.models.dense import LEAVES
+from ppg_jax.training.train_state import params_sha256
 
 
 def add(params: dict, rank: int, seed: int) -> dict:
@@ -102,3 +103,8 @@ def rank(params: dict) -> int:
     leaves = jax.tree_util.tree_leaves_with_path(split(params)[0])
     ranks = {a.shape[1] for path, a in leaves if path[-1].key == "lora_a"}
     return max(ranks, default=0)
+
+
+def sha256(params: dict) -> str:
+    """A name for what was trained: SHA-256 of the adapters, or of a whole model."""
+    return params_sha256(split(params)[0])

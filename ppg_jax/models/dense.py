@@ -119,3 +119,12 @@ def gelu(x, approximate: bool):
 def swiglu(gate, up):
     """silu(gate) * up, whose backward pass needs the two alone."""
     return jax.checkpoint(lambda gate, up: nn.silu(gate) * up)(gate, up)
+
+
+def require_sizes(config, *names: str) -> None:
+    """Raises ValueError unless these fields are whole numbers of 1 or more."""
+    for name in names:
+        size = getattr(config, name)
+        if not (isinstance(size, int) and size > 0):
+            told = f"{name}={size} must be a whole number of 1 or more."
+            raise ValueError(told)

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ppg_jax.models.attention import attend
-from ppg_jax.models.dense import Dense, gelu
+from ppg_jax.models.dense import Dense, gelu, require_sizes
 
 # Fixed in DistilBERT's code and equal in the BERT encoders that load into it.
 LAYER_NORM_EPSILON = 1e-12
@@ -35,6 +35,8 @@ class DistilBertConfig:
     num_labels: int = 2  # unrelated, related
 
     def __post_init__(self):
+        require_sizes(self, "vocab_size", "max_position_embeddings", "num_labels")
+        require_sizes(self, "dim", "n_layers", "n_heads", "hidden_dim")
         if self.dim % self.n_heads:
             raise ValueError(
                 f"dim={self.dim} is not a multiple of n_heads={self.n_heads}."

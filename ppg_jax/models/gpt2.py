@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ppg_jax.models.decoder import Decoder, Pass, at_tokens, look
-from ppg_jax.models.dense import Dense, gelu
+from ppg_jax.models.dense import Dense, gelu, require_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,7 @@ class GPT2Config:
     resid_pdrop: float = 0.1  # of what a block adds
 
     def __post_init__(self):
+        require_sizes(self, "vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
         if self.n_embd % self.n_head:
             raise ValueError(
                 f"n_embd={self.n_embd} is not a multiple of n_head={self.n_head}."

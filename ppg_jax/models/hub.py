@@ -118,7 +118,6 @@ def _cached(hub_id: str, revision: str, files: tuple[str, ...]) -> Path | None:
 
 def _fetch(hub_id: str, manifest: assets.Manifest, files: tuple[str, ...]) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import HTTPError
 
     try:
         return Path(
@@ -126,8 +125,9 @@ def _fetch(hub_id: str, manifest: assets.Manifest, files: tuple[str, ...]) -> Pa
                 hub_id, revision=manifest.revision, allow_patterns=list(files)
             )
         )
-    except (OSError, HTTPError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    # What a proxy or a portal answers in the hub's place raises errors of any kind.
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise UserError(
             f"cannot download {hub_id} ({reason}); without a network, put "
             f"{', '.join(files)} of {manifest.homepage} (revision {manifest.revision}) "

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.models.decoder import Decoder, Pass, at_tokens, look
-from ppg_jax.models.dense import Dense, swiglu
+from ppg_jax.models.dense import Dense, require_sizes, swiglu
 from ppg_jax.models.product import einsum
 from ppg_jax.models.quantize import linear
 
@@ -40,6 +40,9 @@ class LlamaConfig:
     tie_word_embeddings: bool = True  # the head is the token embedding
 
     def __post_init__(self):
+        require_sizes(self, "vocab_size", "max_position_embeddings", "hidden_size")
+        require_sizes(self, "intermediate_size", "num_hidden_layers")
+        require_sizes(self, "num_attention_heads", "num_key_value_heads")
         heads, groups = self.num_attention_heads, self.num_key_value_heads
         if self.hidden_size % heads or self.head_size % 2:
             raise ValueError(

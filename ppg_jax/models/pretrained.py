@@ -22,13 +22,14 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
+from ppg_jax import run_dir
 from ppg_jax.data import tokenization
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json
 from ppg_jax.models import adapters, config_json, gguf, hub, peft
 from ppg_jax.models.decoder import Decoder
 from ppg_jax.models.distilbert import DistilBertConfig
-from ppg_jax.models.tensor_files import FOLDER, Tensor, read_folder
+from ppg_jax.models.tensor_files import FOLDER, Tensor, finite, read_folder
 from ppg_jax.models.weight_map import FAMILIES, Family, weights
 
 
@@ -46,8 +47,8 @@ def load(
     Names: microsoft/DialoGPT-small, microsoft/DialoGPT-medium, gpt2 and
     distilbert-base-uncased of the hub, each at the revision of its manifest under
     third_party/; minilm and smollm2 of packages. dtype: compute type of the module. An
-    encoder without a classifier gets one of `num_labels` outputs, drawn from `seed`; a
-    classifier in the file has its own size.
+    encoder without a classifier gets one of `num_labels` outputs, drawn from `seed`, or
+    is refused if that is 0; a classifier in the file has its own size.
 
     A folder of adapters names its base, which is loaded, too: the parameters are those
     of the base with adapters in them. bases: base models by name; what is in it is not
@@ -59,11 +60,20 @@ def load(
     """
     place = hub.locate(path_or_hub_id)
     if peft.is_adapter(place):
-        return _load_adapted(place, dtype, {} if bases is None else bases, prepare)
+        loaded = _load_adapted(place, dtype, {} if bases is None else bases, prepare)
+    else:
+        loaded = _load_whole(place, dtype, num_labels, seed)
+    run_dir.require_sound(place, lambda: adapters.sha256(loaded[1]))
+    return loaded
+
+
+def _load_whole(place: Path, dtype, num_labels: int, seed: int):
     file, kind, config, tensors, tokenizer = _read(place)
-    if len(tokenizer) > config.vocab_size:
+    # A vocabulary may have gaps: what counts is the largest id.
+    size = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if size > config.vocab_size:
         raise UserError(
-            f"{place}: the tokenizer has {len(tokenizer)} tokens, config.json says "
+            f"{place}: the tokenizer has {size} tokens, config.json says "
             f"vocab_size {config.vocab_size}; they belong to different models."
         )
     family = FAMILIES[kind]
@@ -71,6 +81,11 @@ def load(
     has_head = _fold(family, kind, config, tensors, file)
     classifies = isinstance(config, DistilBertConfig)
     if classifies:
+        if not (has_head or num_labels):
+            raise UserError(
+                f"{file} has no classifier, which a critic is; give the model/ of a "
+                "finished critic."
+            )
         labels = _label_count(tensors) if has_head else num_labels
         config = dataclasses.replace(config, num_labels=labels)
     model = config_json.MODELS[kind][0](config, dtype=dtype)
@@ -117,7 +132,7 @@ def _load_adapted(folder: Path, dtype, bases: dict, prepare):
     kind = config_json.kind_of(model)
     params = peft.read(folder, FAMILIES[kind], config_json.layers_of(model), params)
     if _has_tokenizer(folder):
-        tokenizer = _of_folder(folder)
+        tokenizer = tokenization.load_tokenizer(folder)
     return model.clone(dtype=dtype), params, tokenizer
 
 
@@ -133,13 +148,13 @@ def _read(place: Path):
         kind, config = config_json.read(values, place)
         prefix = FAMILIES[kind].prefix
         tensors = {
-            name.removeprefix(prefix): Tensor(array, name, place)
+            name.removeprefix(prefix): Tensor(finite(array, name, place), name, place)
             for name, array in arrays.items()
         }
         return place, kind, config, tensors, gguf.tokenizer(place)
     path = place / "config.json"
     kind, config = config_json.read(read_json(path, FOLDER), path)
-    tokenizer = _of_folder(place)
+    tokenizer = tokenization.load_tokenizer(place)
     family = FAMILIES[kind]
     file, tensors = read_folder(place, family.prefix, family.skipped)
     return file, kind, config, tensors, tokenizer
@@ -152,7 +167,7 @@ def load_tokenizer(path_or_hub_id):
         return gguf.tokenizer(place)
     if peft.is_adapter(place) and not _has_tokenizer(place):
         return load_tokenizer(base_of(place))
-    return _of_folder(place)
+    return tokenization.load_tokenizer(place)
 
 
 def _check_layers(tensors: dict[str, Tensor], layers: int, file: Path) -> None:
@@ -246,16 +261,6 @@ def _misshapen(tensor: Tensor, expected: list) -> UserError:
         f"{tensor.file}: tensor {tensor.name!r} has shape {list(tensor.array.shape)}, "
         f"config.json asks for {expected}."
     )
-
-
-def _of_folder(folder: Path):
-    try:
-        return tokenization.load_tokenizer(folder)
-    except UserError:
-        raise
-    except Exception as error:  # the tokenizers library raises plain Exceptions
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder}: the tokenizer is damaged ({reason}).") from None
 
 
 def export(model, params, tokenizer, directory, base: str = "") -> Path:

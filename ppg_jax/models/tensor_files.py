@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_json
+from ppg_jax.files import all_finite, read_json
 from ppg_jax.models import hub
 
 FOLDER = "a model folder holds config.json, model.safetensors and tokenizer files."
@@ -90,4 +90,14 @@ def _read_float32(shard, name: str, file: Path) -> np.ndarray:
         raise UserError(
             f"{file}: tensor {name!r} has type {kind}, expected F32, F16 or BF16."
         )
-    return shard.get_tensor(name).astype(np.float32)
+    return finite(shard.get_tensor(name).astype(np.float32), name, file)
+
+
+def finite(array: np.ndarray, name: str, file: Path) -> np.ndarray:
+    """The array; UserError if it holds a number that is none."""
+    if not all_finite(array):
+        raise UserError(
+            f"{file}: tensor {name!r} holds NaN or infinity: the model is broken, get "
+            "it again or train it again with a lower learning rate."
+        )
+    return array

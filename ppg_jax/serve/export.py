@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from ppg_jax.errors import UserError
 from ppg_jax.files import write_json
+from ppg_jax.inference.found import Found, find_models
 from ppg_jax.models import adapters, pretrained
-from ppg_jax.run_dir import EXPORTED, Found, find_models
+from ppg_jax.run_dir import EXPORTED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,29 +39,32 @@ def run(config: Config, workdir: Path) -> str:
     found, output = find_models(workdir, config.system), Path(config.output)
     # It comes last: a folder without it is no pipeline, so none is ever half new.
     (output / EXPORTED).unlink(missing_ok=True)
-    if config.adapters:
-        _write_adapters(found, output)
-    else:
-        _write_models(found, output)
+    write = _write_adapters if config.adapters else _write_models
     kept = {"system": found.system, "contrast": found.contrast}
-    prompts = dataclasses.asdict(found.prompts)
-    write_json(output / EXPORTED, kept | {"prompts": prompts})
+    kept["prompts"] = dataclasses.asdict(found.prompts)
+    write_json(output / EXPORTED, kept | {"weights": write(found, output)})
     print(f"wrote {output / EXPORTED} (system {found.system})")
     return found.system
 
 
-def _write_models(found: Found, output: Path) -> None:
+def _write_models(found: Found, output: Path) -> dict[str, str]:
+    """Name -> SHA-256 of its weights."""
+    weights = {}
     for name in ("persona", "response", "critic"):
         source = getattr(found, name)
         if source is not None:
             model, params, tokenizer = pretrained.load(source)
             whole = adapters.merge(params)
             folder = pretrained.export(model, whole, tokenizer, output / name)
+            weights[name] = adapters.sha256(whole)
             print(f"wrote {folder}")
+    return weights
 
 
-def _write_adapters(found: Found, output: Path) -> None:
+def _write_adapters(found: Found, output: Path) -> dict[str, str]:
+    """As `_write_models`."""
     bases: dict = {}
+    weights = {}
     for name in ("persona", "response"):
         source = getattr(found, name)
         base = pretrained.base_of(source)
@@ -73,3 +77,7 @@ def _write_adapters(found: Found, output: Path) -> None:
         half = jax.tree.map(lambda a: a.astype(jnp.float16), learned)
         # The base has the tokenizer.
         print(f"wrote {pretrained.export(model, half, None, output / name, base)}")
+        weights[name] = adapters.sha256(
+            jax.tree.map(lambda a: a.astype(jnp.float32), half)
+        )
+    return weights

@@ -12,8 +12,9 @@ is, and has no log-probability (null); an `id` that is missing is the line's num
 bad line becomes {"id": ..., "line": 17, "error": ...}, and the rest goes on.
 
 Answers are written chunk by chunk to OUTPUT.part, which becomes OUTPUT at the end;
-OUTPUT.settings.json says what they were made from. A killed run goes on after its last
-whole chunk: then the batches, and so the last digits, are those of a run in one go.
+OUTPUT.settings.json says what they were made from, OUTPUT.sums has the SHA-256 of each
+chunk. A killed run goes on after its last whole chunk: then the batches, and so the
+last digits, are those of a run in one go.
 """
 
 import dataclasses
@@ -29,12 +30,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ppg_jax.config import flatten, require_positive
-from ppg_jax.data.dialogue import DataError
+from ppg_jax.config import require_positive
 from ppg_jax.errors import UserError
-from ppg_jax.files import hold, write_json
+from ppg_jax.files import dumped, hold
 from ppg_jax.inference.pipeline import Pipeline, PipelineConfig, Reply, Request
-from ppg_jax.training.train_state import params_sha256
+from ppg_jax.serve import answers
+from ppg_jax.serve.answers import Counts
 
 FIELDS = ("id", "self_persona", "context", "partner_persona")
 
@@ -62,13 +63,6 @@ class Config:
         return self.chunk or max(64, 8 * self.pipeline.batch_size)
 
 
-class Counts(NamedTuple):
-    """Output lines, and those among them that are error records."""
-
-    lines: int = 0
-    errors: int = 0
-
-
 def run(config: Config, workdir="") -> Counts:
     """Answers every line of the input, or goes on, or says that it is done.
 
@@ -93,27 +87,34 @@ def answer_file(config: Config, pipeline: Pipeline) -> Counts:
             return _write(config, pipeline, file, Counts(), None)
     output = Path(config.output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    part = _beside(output, ".part")
+    part, sums_of = (answers.beside(output, end) for end in (".part", ".sums"))
     if _is_stream(config.input):
         total = None
-        _refuse_to_replace(output, _beside(output, ".settings.json"))
+        answers.refuse_to_replace(output, answers.beside(output, answers.SETTINGS))
     else:
-        total = _claim(config, pipeline, output)
+        total = answers.claim(config, pipeline, output)
         if output.exists():
-            return _report(config, "done already", _whole_lines(output)[0])
-    with part.open("ab") as file:
+            return _report(config, "done already", answers.whole(output, total))
+    with part.open("ab+") as file, sums_of.open("a+b") as sums:
         hold(file, f"{part} is being written by another process.")
+        # What is read from a stream cannot be asked for again.
         kept, size = Counts(), 0
         if total is not None:
-            kept, size = _whole_lines(part, config.chunk_lines)
+            kept, size = answers.kept(file, sums, config.chunk_lines)
         file.truncate(size)
-        counts = _write(config, pipeline, file, kept, total)
-        os.replace(part, output)
+        counts = _write(config, pipeline, file, kept, total, sums)
+    if total is not None:
+        answers.finish(output)
+    os.replace(part, output)
+    sums_of.unlink()
     return counts
 
 
-def _write(config, pipeline, file: BinaryIO, done: Counts, total) -> Counts:
-    """Appends the answers that follow the `done` ones, chunk by chunk."""
+def _write(config, pipeline, file: BinaryIO, done: Counts, total, sums=None) -> Counts:
+    """Appends the answers that follow the `done` ones, chunk by chunk.
+
+    sums: a file that gets a line for each chunk: its SHA-256.
+    """
     progress, durable = _Progress(done.lines, total), not _is_stream(config.output)
     with _open(config.input, "rb", sys.stdin) as lines:
         numbered = itertools.islice(enumerate(lines, 1), done.lines, None)
@@ -121,10 +122,14 @@ def _write(config, pipeline, file: BinaryIO, done: Counts, total) -> Counts:
             records = answer_lines(pipeline, chunk, _name(config.input, "stdin"))
             errors = sum("error" in record for record in records)
             done = Counts(done.lines + len(chunk), done.errors + errors)
-            file.write(b"".join(map(_encode, records)))
+            written = b"".join(map(_encode, records))
+            file.write(written)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
+            if sums:
+                sums.write(hashlib.sha256(written).hexdigest().encode() + b"\n")
+                sums.flush()
             progress.show(done.lines)
     return _report(config, "done", done)
 
@@ -143,7 +148,8 @@ def answer_lines(
         if question.request:
             records.append(_answer(question.id, next(replies)))
         else:
-            print(DataError(source, question.number, question.error), file=sys.stderr)
+            told = f"{source}:{question.number}: {question.error}"
+            print(told, file=sys.stderr)
             where = {"id": question.id, "line": question.number}
             records.append(where | {"error": question.error})
     return records
@@ -218,7 +224,7 @@ def _answer(id: str | int, reply: Reply) -> dict:
 
 
 def _encode(record: dict) -> bytes:
-    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+    return dumped(record, "the answer", ensure_ascii=False).encode() + b"\n"
 
 
 def _is_stream(name: str) -> bool:
@@ -235,71 +241,6 @@ def _open(name: str, mode: str, standard) -> BinaryIO:
 
 def _name(name: str, standard: str) -> str:
     return standard if name == "-" else name
-
-
-def _beside(output: Path, ending: str) -> Path:
-    return output.with_name(output.name + ending)
-
-
-def _refuse_to_replace(*paths: Path) -> None:
-    for path in paths:
-        if path.exists():
-            raise UserError(f"{path} is there already; give another --output.")
-
-
-def _claim(config: Config, pipeline: Pipeline, output: Path) -> int:
-    """Makes `output` belong to these settings, or refuses by name; counts the input."""
-    ours, total = _settings(config, pipeline)
-    path = _beside(output, ".settings.json")
-    if not path.exists():
-        _refuse_to_replace(output, _beside(output, ".part"))
-        write_json(path, ours)
-    theirs = json.loads(path.read_text(encoding="utf-8"))
-    changed = [k for k in ours | theirs if ours.get(k) != theirs.get(k)]
-    if changed:
-        told = "; ".join(
-            f"{k} was {theirs.get(k)!r}, is {ours.get(k)!r}" for k in changed[:3]
-        )
-        raise UserError(
-            f"{output} was begun with another setting ({told}). Give another "
-            "--output, or delete it with its .settings.json and .part to start again."
-        )
-    return total
-
-
-def _settings(config: Config, pipeline: Pipeline) -> tuple[dict, int]:
-    """Everything that the answers depend on, and how many lines ask for one."""
-    digest, total = hashlib.sha256(), 0
-    with open(config.input, "rb") as lines:
-        for total, line in enumerate(lines, 1):  # noqa: B007
-            digest.update(line)
-    settings = flatten(pipeline.config) | {"chunk": config.chunk_lines}
-    settings |= flatten(pipeline.prompts.config, "prompts.")
-    settings["sha256 of the input"] = digest.hexdigest()
-    for name in ("persona", "response"):
-        _, params = getattr(pipeline, name)
-        settings[f"params_sha256 of the {name} generator"] = params_sha256(params)
-    return settings, total
-
-
-def _whole_lines(path: Path, chunk: int = 1) -> tuple[Counts, int]:
-    """What can be kept of earlier answers, in whole chunks; and its bytes."""
-    kept, size = Counts(), 0
-    lines = errors = end = 0
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith(b"\n"):
-                break
-            lines += 1
-            errors += "error" in record
-            end += len(line)
-            if lines % chunk == 0:
-                kept, size = Counts(lines, errors), end
-    return kept, size
 
 
 def _report(config: Config, state: str, counts: Counts) -> Counts:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax import run_dir
-from ppg_jax.config import DTYPES, require_one_of, require_positive
+from ppg_jax.config import DTYPES, require_count, require_one_of, require_positive
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue
@@ -93,6 +93,7 @@ class Config:
     def __post_init__(self):
         require_one_of(self, persona=PERSONAS, dtype=DTYPES)
         require_positive(self, "batch_size", "epochs", "log_every")
+        require_count(self, "evaluate_every", "checkpoint_every", "init_layers")
         for field in LIMITS:
             number = getattr(self, field)
             if number < 0 or number == 1:
@@ -136,7 +137,7 @@ def run(config: Config, workdir: Path) -> dict:
     def make() -> dict:
         return train(config, folder, splits, tokenizer, model, first)
 
-    return run_dir.once(folder, config, read, make)
+    return run_dir.once(folder, config, read, make, pretrained.load)
 
 
 def train(config: Config, folder: Path, splits, tokenizer, model, first: list) -> dict:
@@ -197,8 +198,7 @@ def initial(config: Config, workdir: Path, train: Sequence[Dialogue]):
         sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
         model = DistilBert(sizes, dtype)
         params = initial_params(model, config.seed)
-    limit = model.config.max_position_embeddings
-    if not 3 < config.max_length <= limit:
+    if not 3 < config.max_length <= (limit := model.config.max_position_embeddings):
         raise UserError(
             f"max_length={config.max_length} of the critic must be more than 3 and at "
             f"most {limit}, the model's positions."

@@ -119,7 +119,7 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
     seconds = time.monotonic() - began
     result = {"instances": len(asked), "seconds_of_last_process": seconds}
     write_json(folder / run_dir.RESULT, result)
-    return run_dir.report_done(config.name, folder)
+    return run_dir.report_done(config.name, result)
 
 
 def _claim(config: Config, workdir: Path, systems, splits) -> None:

@@ -13,6 +13,7 @@ Axes: B instances.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax import run_dir
-from ppg_jax.config import DTYPES, require_one_of, require_positive
+from ppg_jax.config import DTYPES, require_count, require_one_of, require_positive
 from ppg_jax.data import corpus
 from ppg_jax.data.batching import InstanceBatches, bucket
 from ppg_jax.data.corpus import DataConfig
@@ -126,6 +127,7 @@ class Config:
         # and without patience there is no update.
         require_positive(self, "batch_size", "micro_batches", "log_every")
         require_positive(self, "evaluate_every", "patience")
+        require_count(self, "checkpoint_every")
         for field, zero in [("updates", "one epoch"), ("validation_instances", "all")]:
             if getattr(self, field) < 0:
                 told = f"{field}={getattr(self, field)} must be >= 0; 0 is {zero}."
@@ -198,12 +200,13 @@ def run(config: Config, workdir: Path) -> dict:
 
     def make() -> dict:
         state = _train(config, folder, inputs)
-        _export(inputs, "model", state.best.params, folder)
         last = {"persona": state.persona.params, "response": state.response.params}
-        _export(inputs, "last", last, folder)
-        return _result(config, state)
+        weights = _export(inputs, "model", state.best.params, folder)
+        weights |= _export(inputs, "last", last, folder)
+        return _result(config, state) | {"weights": weights}
 
-    return run_dir.once(folder, config, _read(config, workdir, inputs), make)
+    load = functools.partial(pretrained.load, bases={})
+    return run_dir.once(folder, config, _read(config, workdir, inputs), make, load)
 
 
 def _load(config: Config, workdir: Path) -> Inputs:
@@ -296,14 +299,15 @@ def _make_step(
     return take_step
 
 
-def _export(inputs: Inputs, name: str, learned: dict, folder: Path) -> None:
-    """Both policies as NAME_persona and NAME_response."""
+def _export(inputs: Inputs, name: str, learned: dict, folder: Path) -> dict[str, str]:
+    """Writes both policies as NAME_persona and NAME_response; SHA-256 of each."""
     for policy, given, base in zip(
         POLICIES, inputs.policies, inputs.bases, strict=True
     ):
         target = folder / f"{name}_{policy}"
         params = learned[policy]
         pretrained.export(given.model, params, inputs.tokenizer, target, base)
+    return {f"{name}_{policy}": params_sha256(learned[policy]) for policy in POLICIES}
 
 
 def _result(config: Config, state: ReinforceState) -> dict:

@@ -109,9 +109,9 @@ class Config:
         )
         require_positive(self, "batch_size", "micro_batches", "widths", "log_every")
         require_positive(self, "epochs")
-        require_count(self, "patience", "validation_dialogues")
-        require_count(self, "adapter_rank", "branches")
-        if self.evaluate_every <= 0 and (self.keep == "best" or self.patience):
+        require_count(self, "patience", "validation_dialogues", "checkpoint_every")
+        require_count(self, "adapter_rank", "branches", "evaluate_every")
+        if not self.evaluate_every and (self.keep == "best" or self.patience):
             raise ValueError(
                 f"evaluate_every={self.evaluate_every} is never, but keep='best' and "
                 "patience need validations; give keep='last' and patience=0."
@@ -173,7 +173,7 @@ def run(config: Config, workdir: Path) -> dict:
     def make() -> dict:
         return train(config, folder, splits, tokenizer, first)
 
-    return run_dir.once(folder, config, read, make)
+    return run_dir.once(folder, config, read, make, pretrained.load)
 
 
 def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:

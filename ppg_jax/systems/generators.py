@@ -22,7 +22,6 @@ from ppg_jax.inference.scoring import Score, Scorer
 from ppg_jax.models import adapters, pretrained
 from ppg_jax.models.quantize import quantize
 from ppg_jax.systems.system import Answer, Asking
-from ppg_jax.training.train_state import params_sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +146,7 @@ def _load(asking: Asking, source: str) -> _Loaded:
             prepare=lambda base: quantize(base, "float32", dtype),
         )
         prompts = Prompts(tokenizer, asking.prompts)
-        name = params_sha256(adapters.split(params)[0]) + pretrained.base_of(folder)
+        name = adapters.sha256(params) + pretrained.base_of(folder)
         return _Loaded(model, params, prompts, name)
 
     return asking.once(("model", source), load)
@@ -155,10 +154,12 @@ def _load(asking: Asking, source: str) -> _Loaded:
 
 def _learned(asking: Asking, source: str, kind: str) -> dict:
     """The settings of the supervised stage of a generator of that kind."""
-    settings = run_dir.settings_of(asking.workdir / source.partition("/")[0])
-    if "task" not in settings:  # REINFORCE goes on from another stage
-        return _learned(asking, settings[kind], kind)
-    return settings
+    stage = run_dir.finished_stage(asking.workdir, source.partition("/")[0])
+    settings = run_dir.settings_of(stage)
+    if "task" in settings:
+        return settings
+    # REINFORCE goes on from another stage.
+    return _learned(asking, run_dir.started_from(stage, kind), kind)
 
 
 def _generator(

@@ -4,10 +4,18 @@ The only file that imports orbax. Saving is asynchronous and atomic: a checkpoin
 a kill cut short is never restored.
 """
 
+import errno
+import logging
+import os
 import shutil
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from ppg_jax.errors import UserError
@@ -20,16 +28,50 @@ class Checkpoints:
     def __init__(self, folder: Path):
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
         self._path = (folder / "checkpoints").resolve()
-        self._manager = ocp.CheckpointManager(self._path, options=options)
+        self._stage = folder.name
+        with self._written():
+            self._manager = ocp.CheckpointManager(self._path, options=options)
 
     def save(self, step: int, state) -> None:
-        """Begins to write `state`; a step that is there already is left alone."""
-        if step not in self._manager.all_steps():
+        """Begins to write `state`; a step that is there already is left alone.
+
+        Raises UserError where there is no room, or no writing.
+        """
+        with self._written():
+            if step in self._manager.all_steps():
+                return
+            self._require_room(state)
+            sums = {"sha256": params_sha256(state), "stage": self._stage}
             parts = ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                sums=ocp.args.JsonSave({"sha256": params_sha256(state)}),
+                state=ocp.args.StandardSave(state), sums=ocp.args.JsonSave(sums)
             )
             self._manager.save(step, args=parts)
+
+    def _require_room(self, state) -> None:
+        # orbax waits for minutes for a folder that another of its threads cannot make.
+        self._path.mkdir(parents=True, exist_ok=True)
+        Path(tempfile.mkdtemp(prefix=".try-", dir=self._path)).rmdir()
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self._path).free
+        if needed > free:
+            raise OSError(
+                f"a checkpoint takes {needed:,} bytes, {free:,} bytes are free"
+            )
+
+    @contextmanager
+    def _written(self):
+        """What goes wrong in writing, as UserError: there is an exception for each way
+        in which a disk can be full, and most of them are told with a long trace."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"cannot write {self._path}: {_reason(error)}. Make room there, or let "
+                "it be written, and run the same command: it goes on from the last "
+                "checkpoint."
+            ) from None
 
     def restore(self, state):
         """The newest state that is whole, in the form of `state`; `state` if none.
@@ -45,7 +87,7 @@ class Checkpoints:
             except Exception as error:
                 if isinstance(error, MemoryError) or "RESOURCE_EXH" in str(error):
                     raise
-                damaged[step] = str(error).strip().split("\n")[0][:200]
+                damaged[step] = _reason(error)
             else:
                 self._move_aside(damaged)
                 return restored
@@ -62,9 +104,16 @@ class Checkpoints:
             state=ocp.args.StandardRestore(state), sums=ocp.args.JsonRestore()
         )
         read = self._manager.restore(step, args=parts)
-        if params_sha256(read["state"]) != read["sums"]["sha256"]:
+        sums = read["sums"]
+        if params_sha256(read["state"]) != sums["sha256"]:
             raise ValueError("its arrays are not those that were saved")
-        return read["state"]
+        if sums.get("stage", self._stage) != self._stage:  # older ones do not say
+            raise ValueError(f"it is of the stage {sums['stage']}")
+        leaves, form = jax.tree.flatten(read["state"])
+        del read  # one by one, so that the state is never there twice
+        for i, leaf in enumerate(leaves):
+            leaves[i] = _as_fresh(leaf)
+        return jax.tree.unflatten(form, leaves)
 
     def _move_aside(self, damaged: dict[int, str]) -> None:
         for step, why in damaged.items():
@@ -78,5 +127,29 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with self._written():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+
+def _as_fresh(leaf: jax.Array) -> jax.Array:
+    """An array that no device was chosen for, as those that a run begins with: else the
+    programs of a resumed run are others, and all are compiled again."""
+    return jnp.array(np.asarray(leaf))
+
+
+def _reason(error: Exception) -> str:
+    """One line of whatever a library says."""
+    told = str(getattr(error, "strerror", None) or error).strip()
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+        if os.strerror(number) in told:
+            return os.strerror(number)
+    return (told.split("\n")[0] or type(error).__name__)[:200].rstrip(".")
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+# What goes wrong in it is raised, too, and told in one line in place of hundreds.
+logging.getLogger("absl").addFilter(_not_of_orbax)

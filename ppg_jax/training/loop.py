@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from ppg_jax import files
 from ppg_jax.errors import UserError
 from ppg_jax.training.checkpoint import Checkpoints
 from ppg_jax.training.run_log import RunLog
@@ -49,8 +50,8 @@ def train(
     state: let nothing else refer to it, so that a checkpoint's takes its place in
     memory. take_step(state, step) must be a function of its arguments alone: then a
     resumed run repeats the original. finished(state), asked after each validation,
-    gives the reason to stop early. Ctrl-C and SIGTERM save a checkpoint and exit with
-    130 and 143.
+    gives the reason to stop early. Ctrl-C, SIGTERM and a terminal that closes save a
+    checkpoint and exit with 130, 143 and 129.
     """
     checkpoints = Checkpoints(folder)
     state = checkpoints.restore(state)
@@ -70,31 +71,47 @@ def train(
             done = step + 1
             if done % schedule.log_every == 0 or done == schedule.steps:
                 metrics = jax.device_get(metrics)
-                _check_finite(name, done, metrics)
+                _check_loss(name, done, metrics)
                 log.write(done, metrics)
                 log.progress(done, dict(list(metrics.items())[:3]))
             if evaluate and _due(done, schedule.evaluate_every, schedule.steps):
                 state, metrics = evaluate(state)
                 log.write(done, metrics)
             if _due(done, schedule.checkpoint_every, schedule.steps) or received:
+                _check_finite(name, done, state)  # or none that is sound would be left
                 checkpoints.save(done, state)
             if received:
                 break
     if received:
         _leave(name, received[0], int(state.step))
+    _check_finite(name, int(state.step), state)
     if evaluate and finished(state):
         print(f"{name}: stopped early: {finished(state)}", file=sys.stderr)
     return state
 
 
-def _check_finite(name: str, step: int, metrics: Metrics) -> None:
-    broken = [k for k, v in metrics.items() if "loss" in k and not np.isfinite(v)]
-    if broken:
-        raise UserError(
-            f"{name}: {broken[0]} is {float(metrics[broken[0]])} at step {step}; start "
-            "it again with a lower learning rate or with clip_norm=1.0, in another "
-            "--workdir."
-        )
+def _check_loss(name: str, step: int, metrics: Metrics) -> None:
+    for key, value in metrics.items():
+        if "loss" in key and not np.isfinite(value):
+            raise _broken(name, f"{key} is {float(value)}", step)
+
+
+def _check_finite(name: str, step: int, state: State) -> None:
+    """Raises UserError for a state that no training can go on from.
+
+    Scalars are left alone: a best loss is infinite until there is one.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if leaf.ndim and not files.all_finite(np.asarray(leaf)):
+            where = jax.tree_util.keystr(path)
+            raise _broken(name, f"a number in {where} is not finite", step)
+
+
+def _broken(name: str, what: str, step: int) -> UserError:
+    return UserError(
+        f"{name}: {what} at step {step}; start it again with a lower learning rate or "
+        "with clip_norm=1.0, in another --workdir."
+    )
 
 
 def _due(done: int, every: int, last: int) -> bool:
@@ -103,9 +120,11 @@ def _due(done: int, every: int, last: int) -> bool:
 
 @contextmanager
 def _signals():
-    """A list that receives the number of the first SIGINT or SIGTERM."""
+    """A list that receives the number of the first SIGINT, SIGTERM or SIGHUP."""
     received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(n, lambda n, _: received.append(n)) for n in numbers]
     try:
         yield received

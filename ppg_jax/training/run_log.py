@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from tensorboardX import SummaryWriter
 
 from ppg_jax.files import read_metrics, write_jsonl
@@ -28,8 +29,11 @@ class RunLog:
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Appends one line {"step": ..., metrics...}; values are Python floats."""
-        values = {k: float(v) for k, v in metrics.items()}
+        """Appends one line {"step": ..., metrics...}; values are Python floats.
+
+        One that is not finite is left out: JSON has no word for it.
+        """
+        values = {k: float(v) for k, v in metrics.items() if np.isfinite(v)}
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         for key, value in values.items():

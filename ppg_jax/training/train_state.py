@@ -51,8 +51,22 @@ class OptimizerConfig:
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule={self.schedule!r} is none of {SCHEDULES}.")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate={self.learning_rate} must be > 0.")
+        allowed = {
+            "learning_rate": (
+                0 < self.learning_rate < np.inf,
+                "more than 0 and finite",
+            ),
+            "b1": (0 <= self.b1 < 1, "from 0 to less than 1"),
+            "b2": (0 <= self.b2 < 1, "from 0 to less than 1"),
+            "eps": (0 < self.eps < np.inf, "more than 0 and finite"),
+            "weight_decay": (0 <= self.weight_decay < np.inf, "0 or more and finite"),
+            "warmup_steps": (0 <= self.warmup_steps < 2**31, "0 or more, below 2^31"),
+            "clip_norm": (0 <= self.clip_norm < np.inf, "0 (off) or more and finite"),
+        }
+        for name, (is_allowed, expected) in allowed.items():
+            if not is_allowed:  # NaN never is
+                told = f"{name}={getattr(self, name)} must be {expected}."
+                raise ValueError(told)
 
 
 def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:

@@ -231,6 +231,12 @@ def test_plain_conversations_are_dialogues_without_personas(tmp_path):
         (b'{"utterances": ["a"], "candidates": [["a"]]}', "1 lists.*expected 0"),
         (b'{"utterances": [], "self_personas": []}', "expected 'self_persona'"),
         (b'{"utterances": ["hi"], "id": "talk:0"}', "occurs twice"),
+        (b'{"utterances": ["hi"], "self_persona": [" "]}', "persona' is wrong.* empty"),
+        (b'{"utterances": ["a"], "utterances": []}', "'utterances' stands there twice"),
+        (
+            b'{"utterances": ["a", "b"], "candidates": [["c", "d"]]}',
+            "the response 'b' is none of its candidates",
+        ),
     ],
 )
 def test_a_bad_json_line_is_named(tmp_path, line, said):

@@ -346,3 +346,21 @@ def test_real_personachat_has_the_lengths_of_the_specification(shared):
     # Room for the longest persona and response that may be generated costs two
     # instances, of 391 and 411 tokens, their oldest turns.
     assert cut == 2
+
+
+def test_a_tokenizer_without_an_end_token_is_told():
+    tokenizer = small.tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(UserError, match="has no end token; name one as eos_token"):
+        Prompts(tokenizer, PromptConfig())
+
+
+def test_what_is_remembered_of_texts_is_bounded_by_their_length(monkeypatch):
+    made = small.prompts()
+    made._room = 12
+    seen = []
+    for text in ("i sing.", "i run.", "i sing.", "hello"):
+        made.response_target(text)
+        seen.append(len(made._known))
+    assert seen[1] <= seen[0]
+    assert made.response_target("i sing.") == small.prompts().response_target("i sing.")

@@ -11,6 +11,7 @@ import pytest
 import ppg_jax
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.errors import UserError
+from ppg_jax.files import write_json
 from ppg_jax.inference import generator
 from ppg_jax.inference.generator import Completion
 from ppg_jax.inference.pipeline import Pipeline, Request
@@ -196,7 +197,7 @@ def test_the_reinforced_models_are_taken_once_their_stage_has_finished(run_dir):
     runs.export_generator(reinforced / "model_response", seed=6)
     assert Pipeline.load(run_dir).system == "ours_supervised"
     shutil.copy(run_dir / "response" / "fingerprint.json", reinforced)
-    (reinforced / "result.json").write_text("{}")
+    write_json(reinforced / "result.json", runs.FINISHED)
     pipeline = ppg_jax.Pipeline.load(run_dir)
     assert pipeline.system == "ours"
     assert is_loaded_from(pipeline, reinforced / "model_persona")
@@ -213,11 +214,11 @@ def test_models_of_other_supervised_ones_than_those_beside_them_are_refused(run_
     made = json.loads((run_dir / "response" / "fingerprint.json").read_text())
     made |= {"response": "response", "sha256 of the response generator": "a" * 64}
     (reinforced / "fingerprint.json").write_text(json.dumps(made))
-    (reinforced / "result.json").write_text("{}")
+    write_json(reinforced / "result.json", runs.FINISHED)
     result = run_dir / "response" / "result.json"
-    result.write_text(json.dumps({"params_sha256": "a" * 64}))
+    result.write_text(json.dumps(runs.FINISHED | {"params_sha256": "a" * 64}))
     assert Pipeline.load(run_dir).system == "ours"
-    result.write_text(json.dumps({"params_sha256": "b" * 64}))
+    result.write_text(json.dumps(runs.FINISHED | {"params_sha256": "b" * 64}))
     told = r"reinforce was made from another response .*aaa, now bbb.* --stage=reinf"
     with pytest.raises(UserError, match=told):
         Pipeline.load(run_dir)
@@ -241,13 +242,14 @@ def test_generators_that_do_not_fit_together_are_refused(run_dir):
         Pipeline.load(run_dir)
     path.write_text(json.dumps(fields))
     runs.export_generator(run_dir / "response" / "model", 1, n_positions=32)
+    write_json(run_dir / "response" / "result.json", runs.FINISHED)
     with pytest.raises(UserError, match=r"32 positions, prompts\.max_length is 64"):
         Pipeline.load(run_dir)
 
 
 def test_an_exported_folder_stands_alone(run_dir, tmp_path):
     runs.export_generator(run_dir / "critic" / "model", seed=7)
-    (run_dir / "critic" / "result.json").write_text("{}")
+    write_json(run_dir / "critic" / "result.json", runs.FINISHED)
     output = tmp_path / "exported"
     for _ in range(2):  # the second replaces the first
         export.run(export.Config(str(output)), run_dir)

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from ppg_jax.models.dense import Dense, gelu
+from ppg_jax.models.distilbert import DistilBertConfig
+from ppg_jax.models.gpt2 import GPT2Config
+from ppg_jax.models.llama import LlamaConfig
 
 
 @pytest.mark.parametrize("shape", [(6,), (4, 6), (2, 3, 6)])
@@ -46,3 +49,18 @@ def test_gelu_is_that_of_flax_and_keeps_its_input_alone(approximate):
     kept = [leaf for leaf in jax.tree.leaves(back) if jnp.shape(leaf) == x.shape]
     assert len(kept) == 1
     assert sum(jnp.shape(a) == x.shape for a in jax.tree.leaves(plainly)) > 1
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (GPT2Config, ("n_layer", "n_head", "n_embd", "n_positions")),
+        (LlamaConfig, ("num_hidden_layers", "num_attention_heads", "hidden_size")),
+        (DistilBertConfig, ("n_layers", "n_heads", "dim", "hidden_dim")),
+    ],
+)
+def test_a_size_that_makes_no_model_is_refused_by_name(config, names, size):
+    for name in names:
+        with pytest.raises(ValueError, match=f"{name}={size} must be a whole number"):
+            config(**{name: size})

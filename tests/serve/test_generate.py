@@ -1,10 +1,12 @@
 """Lines in, lines out: in order, complete, whatever happens in between."""
 
 import concurrent.futures
+import hashlib
 import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -136,8 +138,13 @@ def resumed(whole, folder, left):
     settings = output.with_name("out.jsonl.settings.json").read_bytes()
     (folder / "out.jsonl.settings.json").write_bytes(settings)
     (folder / "out.jsonl.part").write_bytes(left)
+    lines = output.read_bytes().splitlines(keepends=True)
+    chunks = [b"".join(lines[i : i + CHUNK]) for i in range(0, len(lines), CHUNK)]
+    sums = [f"{hashlib.sha256(chunk).hexdigest()}\n" for chunk in chunks]
+    (folder / "out.jsonl.sums").write_text("".join(sums))
     answer_file(config(source, again), runs.pipeline())
     assert not (folder / "out.jsonl.part").exists()
+    assert not (folder / "out.jsonl.sums").exists()
     return again.read_bytes()
 
 
@@ -168,6 +175,39 @@ def test_whole_chunks_are_not_answered_again(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "answer_lines", watch)
     assert resumed(whole, tmp_path, b"".join(lines[:8]) + b'{"id"') == answered
     assert seen == [7, 8, 9, 10, 11]
+
+
+def test_a_changed_letter_of_earlier_answers_is_answered_again(whole, tmp_path):
+    answered = whole[1].read_bytes()
+    changed = answered.replace(b"response", b"responze", 1)
+    assert resumed(whole, tmp_path, changed) == answered
+
+
+def test_a_finished_output_that_was_cut_or_changed_is_no_more_done(whole, tmp_path):
+    source, output = whole
+    copy = tmp_path / "out.jsonl"
+    for path in (output, output.with_name("out.jsonl.settings.json")):
+        shutil.copy(path, tmp_path)
+    content = copy.read_bytes()
+    for damaged in (content[:-1], content.replace(b"response", b"responze", 1)):
+        copy.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"out\.jsonl is not as it was finished"):
+            answer_file(config(source, copy), runs.pipeline())
+    half = b"".join(content.splitlines(keepends=True)[:5])
+    copy.write_bytes(half)
+    with pytest.raises(UserError, match=r"5 lines for the 11 of the input"):
+        answer_file(config(source, copy), runs.pipeline())
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "nonsense", '{"seed": '])
+def test_damaged_settings_of_an_output_are_told_with_what_to_delete(
+    content, whole, tmp_path
+):
+    shutil.copy(whole[1], tmp_path)
+    path = tmp_path / "out.jsonl.settings.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"out\.jsonl.*delete"):
+        answer_file(config(whole[0], tmp_path / "out.jsonl"), runs.pipeline())
 
 
 @pytest.mark.parametrize(("batch_size", "lines"), [(1, 64), (8, 64), (100, 800)])

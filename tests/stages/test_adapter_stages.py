@@ -48,7 +48,7 @@ def write_stages(workdir, kind: str):
     tokenizer = small.tokenizer()
     model, params = small.DECODERS[kind](len(tokenizer), n_positions=64, n_layer=1)
     base = pretrained.export(model, params, tokenizer, workdir / "dialogue" / "model")
-    write_json(workdir / "dialogue" / "result.json", {})
+    write_json(workdir / "dialogue" / "result.json", runs.FINISHED)
     for seed, name in enumerate(POLICIES):
         folder = workdir / name / "model"
         shutil.rmtree(folder)
@@ -273,6 +273,7 @@ def test_the_same_adapters_on_two_bases_are_two_models(tmp_path):
         folder = tmp_path / name / "model"
         tree = adapters.add(params, 2, 0)
         pretrained.export(model, tree, tokenizer, folder, str(base))
+        write_json(tmp_path / name / "result.json", runs.FINISHED)
     asking = Asking(tmp_path, (), runs.PROMPTS)
     answers = Generators("a", "response", persona="persona").load(asking)
     assert answers.response.name != answers.persona.name

@@ -191,6 +191,10 @@ def test_a_stage_starts_from_another_stage_of_its_run(source, tmp_path):
     assert begun["params_sha256"] != first["params_sha256"]
     other = jax.tree.map(lambda x: x + 1, params)
     pretrained.export(model, other, tokenizer, tmp_path / "dialogue" / "model")
+    with pytest.raises(UserError, match="weights are damaged or another model's"):
+        supervised.run(response, tmp_path)
+    result = first | {"params_sha256": params_sha256(other)}  # trained anew
+    (tmp_path / "dialogue" / "result.json").write_text(json.dumps(result))
     with pytest.raises(UserError, match="initial weights"):
         supervised.run(response, tmp_path)
 

@@ -11,6 +11,7 @@ from ppg_jax.data.dialogue import instances
 from ppg_jax.data.retrieval import told_sentences
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import paper_rows
+from ppg_jax.files import write_json
 from ppg_jax.inference import generator
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.scoring import Scorer
@@ -142,6 +143,7 @@ def programs(of: Asking) -> list:
 def test_rows_with_models_of_one_form_share_their_programs(tmp_path):
     runs.write_run(tmp_path)
     runs.export_generator(tmp_path / "persona" / "model", seed=7)
+    write_json(tmp_path / "persona" / "result.json", runs.FINISHED)
     first, second = (Generators("", s, told="none") for s in ("response", "persona"))
     both = asking(tmp_path)
     one = [f(ASKED) for f in (first.load(both).score, first.load(both).respond)]
@@ -158,7 +160,7 @@ def test_rows_with_the_same_weights_are_asked_once(tmp_path, monkeypatch):
         runs.export_generator(
             tmp_path / name / "model", seed={"copy": 1, "other": 9}[name]
         )
-        (tmp_path / name / "result.json").write_text("{}")
+        write_json(tmp_path / name / "result.json", runs.FINISHED)
     asked = []
     generate = Generator.__call__
 
@@ -178,14 +180,14 @@ def test_a_row_is_told_what_its_generator_was_trained_with(tmp_path):
     runs.write_run(tmp_path)
     fingerprint = tmp_path / "response" / "fingerprint.json"
     for told in ("none", "gold"):
-        fingerprint.write_text(f'{{"partner_persona": "{told}"}}')
+        write_json(fingerprint, {"task": "response", "partner_persona": told})
         plain = Generators("", "response").load(asking(tmp_path))
         named = Generators("", "response", told=told).load(asking(tmp_path))
         assert plain.respond(ASKED) == named.respond(ASKED)
     folder = tmp_path / "tuned"
     runs.export_generator(folder / "model_response", seed=1)
     (folder / "fingerprint.json").write_text('{"response": "response"}')
-    (folder / "result.json").write_text("{}")
+    write_json(folder / "result.json", runs.FINISHED)
     tuned = Generators("", "tuned/model_response").load(asking(tmp_path))
     assert tuned.told == "gold"
 

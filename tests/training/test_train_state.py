@@ -187,3 +187,25 @@ def test_initial_parameters_are_those_of_the_seed(dtype):
         drawn = jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, 8), jnp.int32))
         np.testing.assert_array_equal(params, drawn["params"]["embedding"])
         assert params.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": float("inf")},
+        {"learning_rate": float("nan")},
+        {"eps": 0.0},
+        {"eps": -1.0},
+        {"b1": 2.0},
+        {"b2": 1.0},
+        {"clip_norm": -1.0},
+        {"weight_decay": float("nan")},
+        {"warmup_steps": -1},
+        {"warmup_steps": 10**10},
+    ],
+    ids=str,
+)
+def test_a_setting_that_would_make_nan_is_refused_by_name(wrong):
+    [name] = wrong
+    with pytest.raises(ValueError, match=f"^{name}=.* must be "):
+        OptimizerConfig(**wrong)

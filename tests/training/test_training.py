@@ -25,7 +25,7 @@ from ppg_jax.files import read_metrics
 from ppg_jax.run_dir import agree, claim, finished_stage
 from ppg_jax.training.checkpoint import Checkpoints
 from ppg_jax.training.loop import Schedule, train
-from ppg_jax.training.run_log import duration
+from ppg_jax.training.run_log import RunLog, duration
 from ppg_jax.training.train_state import (
     OptimizerConfig,
     TrainState,
@@ -106,11 +106,14 @@ def test_resuming_at_a_step_equals_never_having_stopped(step, whole, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
 )
 def test_a_signal_saves_a_checkpoint_and_sets_the_exit_code(
     number, code, tmp_path, capsys
 ):
+    if signal.getsignal(number) is signal.SIG_IGN:  # these tests were started so
+        signal.signal(number, signal.SIG_DFL)
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as stop:
         regress(tmp_path, raises_at(number, 4))
@@ -159,7 +162,8 @@ def test_kill_9_and_the_same_command_give_the_same_weights(whole, tmp_path):
 
 
 def test_a_finished_run_takes_no_step_again(whole, tmp_path):
-    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    tmp_path = tmp_path / whole[0].name
+    shutil.copytree(whole[0], tmp_path)
     taken = []
     state = regress(tmp_path, taken.append)
     assert taken == []
@@ -168,7 +172,8 @@ def test_a_finished_run_takes_no_step_again(whole, tmp_path):
 
 def test_a_resumed_run_holds_no_state_but_its_own(whole, tmp_path):
     """The one it would have started from is gone when the first step is taken."""
-    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    tmp_path = tmp_path / whole[0].name
+    shutil.copytree(whole[0], tmp_path)
     started, alive = [], []
 
     def start():
@@ -204,8 +209,9 @@ def test_the_reason_to_finish_is_asked_after_each_validation(tmp_path, capsys):
 
 def test_a_torn_checkpoint_is_not_restored(whole, tmp_path):
     """orbax writes under another name, and renames when all is written."""
+    tmp_path = tmp_path / whole[0].name
     folder = tmp_path / "checkpoints"
-    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    shutil.copytree(whole[0], tmp_path)
     newest, before = sorted((int(p.name) for p in folder.iterdir()), reverse=True)
     assert newest == STEPS
     torn = folder / f"{newest}.orbax-checkpoint-tmp"
@@ -244,6 +250,13 @@ def other_numbers(folder: Path) -> None:
     sums.write_text(json.dumps({"sha256": digest[::-1]}), encoding="utf-8")
 
 
+def of_another_stage(folder: Path) -> None:
+    """Sound, but the checkpoint of a stage whose arrays have the same shapes."""
+    sums = next(p for p in (folder / "sums").iterdir() if p.suffix != ".txt")
+    known = json.loads(sums.read_text(encoding="utf-8"))
+    sums.write_text(json.dumps(known | {"stage": "persona"}), encoding="utf-8")
+
+
 # What orbax leaves behind of a restore that failed complains when it is collected.
 LEFT_BEHIND = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -252,12 +265,14 @@ LEFT_BEHIND = pytest.mark.filterwarnings(
 
 @LEFT_BEHIND
 @pytest.mark.parametrize(
-    "damage", [flip_a_bit, cut_in_half, lose_the_metadata, other_numbers]
+    "damage",
+    [flip_a_bit, cut_in_half, lose_the_metadata, other_numbers, of_another_stage],
 )
 def test_a_damaged_checkpoint_is_moved_aside_for_the_one_before(
     damage, whole, tmp_path, capsys
 ):
-    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    tmp_path = tmp_path / whole[0].name  # what the stage is called
+    shutil.copytree(whole[0], tmp_path)
     damage(tmp_path / "checkpoints" / str(STEPS))
     taken = []
     state = regress(tmp_path, taken.append)
@@ -271,7 +286,8 @@ def test_a_damaged_checkpoint_is_moved_aside_for_the_one_before(
 
 @LEFT_BEHIND
 def test_no_whole_checkpoint_is_an_error_and_nothing_is_lost(whole, tmp_path):
-    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    tmp_path = tmp_path / whole[0].name
+    shutil.copytree(whole[0], tmp_path)
     folder = tmp_path / "checkpoints"
     for step in folder.iterdir():
         lose_the_metadata(step)
@@ -296,6 +312,76 @@ def test_a_checkpoint_holds_its_own_step_though_training_goes_on_in_place(tmp_pa
     restored = Checkpoints(tmp_path).restore(start)
     assert int(restored["step"]) == 3
     assert (np.asarray(restored["w"]) == 3).all()
+
+
+def broken_at(step: int):
+    """A state whose weights are NaN from this step on; its loss is not."""
+
+    def take_step(state, now):
+        w = jnp.where(now + 1 >= step, jnp.nan, state.params["w"])
+        state = state.replace(step=state.step + 1, params={"w": w})
+        return state, {"loss": 1.0}
+
+    return take_step
+
+
+@pytest.mark.parametrize("every", [3, 0])
+@pytest.mark.parametrize("step", [STEPS, 5])
+def test_weights_that_are_no_numbers_are_told_and_never_saved(step, every, tmp_path):
+    start = TrainState.create({"w": jnp.zeros(4)}, optimizer())
+    schedule = Schedule(STEPS, log_every=100, checkpoint_every=every)
+    with pytest.raises(UserError, match=r"'w'.* is not finite at step .*clip_norm"):
+        train("test", tmp_path, start, broken_at(step), schedule)
+    kept = Checkpoints(tmp_path).restore(start)
+    assert np.isfinite(np.asarray(kept.params["w"])).all()
+
+
+def test_a_metric_that_is_no_number_is_left_out_of_the_curves(tmp_path):
+    log = RunLog(tmp_path, "test", 0, 1)
+    log.write(1, {"loss": 2.0, "valid_ppl": float("inf"), "valid_nll": float("nan")})
+    log.close()
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 2.0}]
+
+
+def test_a_damaged_line_of_the_curves_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = ['{"step": 1}', "[]", '"x"', '{"loss": 1}', '{"step": "2"}', "{", "\udcff"]
+    lines += ['{"step": 2, "loss": "high"}', '{"step": 3, "loss": 0.5}']
+    path.write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+    assert read_metrics(path) == [{"step": 1}, {"step": 3, "loss": 0.5}]
+
+
+def test_a_resumed_run_has_the_programs_of_a_fresh_one(whole):
+    """Nothing is compiled again: arrays of a checkpoint are as those of a start."""
+    fresh = TrainState.create({"w": jnp.zeros(4)}, optimizer())
+    restored = Checkpoints(whole[0]).restore(fresh)
+    x, y = np.zeros((8, 4), np.float32), np.zeros(8, np.float32)
+    programs = [update.lower(state, x, y).as_text() for state in (fresh, restored)]
+    assert programs[0] == programs[1]
+    assert [leaf.committed for leaf in jax.tree.leaves(restored)] == [
+        leaf.committed for leaf in jax.tree.leaves(fresh)
+    ]
+
+
+def test_a_folder_that_takes_no_checkpoint_is_told_in_one_line(tmp_path, monkeypatch):
+    """And at once: orbax would wait for five minutes."""
+    state = TrainState.create({"w": jnp.zeros(4)}, optimizer())
+    checkpoints = Checkpoints(tmp_path)
+    (tmp_path / "checkpoints").rmdir()
+    (tmp_path / "checkpoints").write_text("a file in its place")
+    with pytest.raises(UserError, match=r"^cannot write .*checkpoints: .*same command"):
+        checkpoints.save(1, state)
+
+
+def test_a_checkpoint_that_is_larger_than_the_room_is_not_begun(tmp_path, monkeypatch):
+    state = TrainState.create({"w": jnp.zeros(4)}, optimizer())
+    checkpoints = Checkpoints(tmp_path)
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"takes \d+ bytes, 10 bytes are free"):
+        checkpoints.save(1, state)
+    checkpoints.close()
+    assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
 def test_the_last_two_checkpoints_are_kept(whole):
@@ -373,8 +459,8 @@ def test_a_stage_made_of_other_data_or_settings_is_refused(tmp_path):
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path):
     hold = (
-        "import sys, pathlib; from ppg_jax import run_dir; "
-        "run_dir._lock(pathlib.Path(sys.argv[1])); print('held', flush=True); "
+        "import sys, pathlib; from ppg_jax import files; "
+        "files.hold_folder(pathlib.Path(sys.argv[1])); print('held', flush=True); "
         "sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -1,0 +1,118 @@
+"""Where a run directory, or an exported folder, has the models of a system."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import ppg_jax
+from ppg_jax.config import from_config_dict
+from ppg_jax.data.prompts import PromptConfig
+from ppg_jax.errors import UserError
+from ppg_jax.run_dir import (
+    EXPORTED,
+    finished,
+    finished_stage,
+    model_folder,
+    read_experiment,
+    read_exported,
+    reading,
+    require_fresh,
+    settings_of,
+)
+
+# One that comes with the package.
+RELEASED = Path(ppg_jax.__file__).with_name("released") / "personachat_smollm2"
+
+
+class Found(NamedTuple):
+    """The model folders of a system, and the form of their prompts."""
+
+    system: str  # the row of the config
+    prompts: PromptConfig
+    persona: Path
+    response: Path
+    critic: Path | None
+    contrast: float  # of inferred personas, see `PipelineConfig`
+
+
+def find_models(workdir="", system: str = "") -> Found:
+    """Where a run directory or an exported folder has what `Pipeline` needs.
+
+    workdir: "" is the folder that comes with the package. system: a row of its config
+    that infers the partner; "" is the last one of which all stages have finished.
+    Raises UserError that names the command to run first.
+    """
+    workdir = Path(workdir or RELEASED)
+    exported = (workdir / EXPORTED).exists()
+    with reading(workdir):
+        return (_find_exported if exported else _find_trained)(workdir, system)
+
+
+def _find_trained(workdir: Path, system: str) -> Found:
+    experiment = read_experiment(workdir)
+    row = _chosen(workdir, experiment["systems"], system)
+    for need in row["needs"]:
+        finished_stage(workdir, need)
+        require_fresh(workdir, need)
+    models = [workdir / row["models"][name] for name in ("persona", "response")]
+    critics = [s["name"] for s in experiment["stages"] if s["task"] == "critic"]
+    made = [workdir / model_folder(c) for c in critics if finished(workdir, c)]
+    config = experiment.get("config", {})
+    prompts = _trained_prompts(workdir, config, *row["models"].values())
+    critic, contrast = made[0] if made else None, row.get("contrast", 0.0)
+    return Found(row["name"], prompts, *models, critic, contrast)
+
+
+def _chosen(workdir: Path, systems: Sequence[dict], name: str) -> dict:
+    rows = [row for row in systems if row.get("models", {}).get("persona")]
+    rows = [row for row in rows if row["kind"] == "responses"]
+    named = [row for row in rows if row["name"] == name]
+    if not rows or (name and not named):
+        known = ", ".join(row["name"] for row in rows) or "none"
+        raise UserError(
+            f"{workdir} has no system {name!r} that infers the partner; give --system="
+            f"one of: {known}."
+        )
+    done = [r for r in rows if all(finished(workdir, need) for need in r["needs"])]
+    return (named or done[-1:] or rows)[0]
+
+
+def _find_exported(folder: Path, system: str) -> Found:
+    values = read_exported(folder)
+    name = values.get("system")
+    if system not in ("", name):
+        raise UserError(
+            f"{folder} holds the system {name!r} only; export again with "
+            f"--system={system}."
+        )
+    prompts = from_config_dict(PromptConfig, values.get("prompts", {}))
+    critic = folder / "critic"
+    models = folder / "persona", folder / "response"
+    contrast = values.get("contrast", 0.0)
+    return Found(name, prompts, *models, critic if critic.is_dir() else None, contrast)
+
+
+def _trained_prompts(workdir: Path, config: Mapping, *models: str) -> PromptConfig:
+    """The form that the models' stages were trained on, from their fingerprints.
+
+    config: of the experiment, stage by stage, for what it says of people's text.
+    """
+    forms = {}
+    for stage in dict.fromkeys(model.partition("/")[0] for model in models):
+        fields = settings_of(workdir / stage).items()
+        start = "prompts."
+        form = {k.removeprefix(start): v for k, v in fields if k.startswith(start)}
+        text = config.get(stage, {}).get("prompts.text")
+        form |= {"text": text} if text else {}
+        forms[stage] = from_config_dict(PromptConfig, form)
+    (one, first), *others = forms.items()
+    other, last = others[0] if others else (one, first)
+    for field in dataclasses.fields(PromptConfig):
+        a, b = (getattr(form, field.name) for form in (first, last))
+        if a != b:
+            raise UserError(
+                f"{workdir}: prompts.{field.name} was {a!r} for {one} and {b!r} for "
+                f"{other}; train both with one setting."
+            )
+    return first

@@ -1,0 +1,55 @@
+"""However a program ends, it says why in one line, by its exit code too."""
+
+import errno
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ppg_jax import launching
+from ppg_jax.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (UserError("a.json: two\nlines"), 2, "a.json: two lines"),
+        (OSError(errno.ENOSPC, "No space left on device", "a/b"), 2, "a/b: No space"),
+        (PermissionError(errno.EROFS, "Read-only file system"), 2, "a file: Read-only"),
+        (MemoryError("64 GiB"), 2, r"not enough memory (64 GiB)"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+    ids=repr,
+)
+def test_what_ends_a_program_is_one_line_and_an_exit_code(error, code, told, capsys):
+    with pytest.raises(SystemExit) as end, launching.exit_codes():
+        raise error
+    assert end.value.code == code
+    said = capsys.readouterr().err
+    assert told in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_program_with_a_line_and_its_code(number):
+    code = (
+        "import os, signal, sys; from ppg_jax import launching; "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); launching._end_on_signals(); "
+        "os.kill(os.getpid(), int(sys.argv[1])); signal.pause()"
+    )
+    command = [sys.executable, "-c", code, str(int(number))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (128 + number, "interrupted\n")
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.getsignal(15)
+    try:
+        launching._end_on_signals()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGTERM, before[1])

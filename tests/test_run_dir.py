@@ -1,0 +1,289 @@
+"""What lies in a run directory is whole, its own, and there, or is told in one line."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from ppg_jax import files, run_dir
+from ppg_jax.data import tokenization
+from ppg_jax.errors import UserError
+from ppg_jax.inference.critic import Critic
+from ppg_jax.inference.found import find_models
+from ppg_jax.models import adapters, pretrained
+from ppg_jax.serve import export
+from tests import models_for_tests as small
+from tests import run_for_tests as runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    name: str = "persona"
+    size: int = 3
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A run with both generators, a critic and REINFORCE, and its exported folder."""
+    workdir = tmp_path_factory.mktemp("made")
+    runs.write_run(workdir)
+    result = {"params_sha256": adapters.sha256(runs.export_critic(_critic(workdir)))}
+    files.write_json(workdir / "critic" / "result.json", result)
+    weights = {
+        name: adapters.sha256(runs.export_generator(workdir / "reinforce" / name, seed))
+        for seed, name in enumerate(("model_persona", "last_response"), 7)
+    }
+    result = {"params_sha256": "0" * 64, "weights": weights}
+    files.write_json(workdir / "reinforce" / "result.json", result)
+    output = str(workdir / "exported")
+    export.run(export.Config(output, "ours_supervised"), workdir)
+    return workdir
+
+
+def _critic(workdir: Path) -> Path:
+    return workdir / "critic" / "model"
+
+
+@pytest.fixture
+def workdir(made, tmp_path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+MODELS = (
+    "persona/model",
+    "response/model",
+    "critic/model",
+    "reinforce/model_persona",
+    "reinforce/last_response",
+    "exported/persona",
+    "exported/response",
+    "exported/critic",
+)
+
+
+def flip(folder: Path) -> None:
+    """The lowest bit of a weight: nothing but a hash can tell."""
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_flipped_bit_of_a_models_weights_is_told(name, workdir):
+    pretrained.load(workdir / name)
+    flip(workdir / name)
+    with pytest.raises(UserError, match=r"weights are damaged .*(remove|export)"):
+        pretrained.load(workdir / name)
+
+
+def test_another_stages_model_in_the_place_of_ones_own_is_told(workdir):
+    shutil.rmtree(workdir / "persona" / "model")
+    shutil.copytree(workdir / "response" / "model", workdir / "persona" / "model")
+    with pytest.raises(UserError, match="weights are damaged or another model's"):
+        pretrained.load(workdir / "persona" / "model")
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["response/model", "critic/model"])
+def test_weights_that_are_no_numbers_are_refused(name, number, workdir, tmp_path):
+    folder = shutil.copytree(workdir / name, tmp_path / "elsewhere")
+    file = folder / "model.safetensors"
+    tensors = {k: v.copy() for k, v in safetensors.numpy.load_file(file).items()}
+    last = sorted(tensors)[-1]
+    tensors[last].flat[-1] = number
+    safetensors.numpy.save_file(tensors, file)
+    with pytest.raises(UserError, match=f"{last}' holds NaN or infinity"):
+        pretrained.load(folder)
+
+
+def start(workdir: Path, config: Config = Config()) -> dict:
+    """The stage persona, as a training program starts it."""
+    inputs = {"training data": "a" * 64}
+    return run_dir.once(
+        workdir / "persona", config, inputs, lambda: runs.FINISHED, pretrained.load
+    )
+
+
+@pytest.fixture
+def finished(workdir) -> Path:
+    """A run directory whose stage persona was trained with `Config()`."""
+    folder = workdir / "persona"
+    result = json.loads((folder / "result.json").read_text())
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for name in ("fingerprint.json", "result.json"):
+        (folder / name).unlink()
+    start(workdir)
+    files.write_json(folder / "result.json", result)
+    return workdir
+
+
+def test_a_finished_stage_says_so_and_writes_nothing(finished, capsys):
+    folder = finished / "persona"
+    (folder / ".lock").unlink()
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*"))
+    assert start(finished)["params_sha256"]
+    assert "persona: done" in capsys.readouterr().out
+    assert sorted((p.name, p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
+    with pytest.raises(UserError, match="size was 3, is 4"):
+        start(finished, Config(size=4))
+
+
+def test_a_finished_stage_whose_model_is_damaged_or_gone_is_not_done(finished):
+    flip(finished / "persona" / "model")
+    with pytest.raises(UserError, match=r"damaged .*remove .*result\.json and run"):
+        start(finished)
+    shutil.rmtree(finished / "persona" / "model")
+    for ask in (start, lambda w: run_dir.finished_stage(w, "persona")):
+        with pytest.raises(UserError, match=r"model is gone; remove .*result\.json"):
+            ask(finished)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        '{"params_sha256": 3}',
+        '{"params_sha256": "a"}',
+        "{",
+        "[",
+    ],
+)
+def test_a_damaged_result_is_no_finished_stage(content, finished):
+    (finished / "persona" / "result.json").write_text(content)
+    find = functools.partial(find_models, system="ours_supervised")
+    for ask in (start, lambda w: run_dir.finished_stage(w, "persona"), find):
+        with pytest.raises(UserError, match=r"result\.json.*remove .*result\.json"):
+            ask(finished)
+
+
+@pytest.mark.parametrize("left", ["checkpoints", "result.json", "metrics.jsonl"])
+def test_what_was_made_from_nobody_knows_what_is_refused(left, tmp_path):
+    folder = tmp_path / "persona"
+    folder.mkdir()
+    (folder / left).write_text("{}")
+    with pytest.raises(UserError, match=r"fingerprint\.json is missing; .*Delete"):
+        run_dir.claim(folder, Config(), {})
+
+
+WRONG = [None, 3, "x", [], {}, [3], {"x": 3}, [None]]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+@pytest.mark.parametrize("name", ["experiment.json", "exported/pipeline.json"])
+def test_a_field_of_another_type_is_told_with_its_file(name, wrong, workdir):
+    path = workdir / name
+    values = json.loads(path.read_text())
+    for field in values:
+        if values[field] != wrong and field != "config":
+            path.write_text(json.dumps(values | {field: wrong}))
+            try:
+                find_models(path.parent)
+            except UserError as error:
+                assert len(str(error).splitlines()) == 1
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(UserError, match=r"config\.json is no file"):
+        files.read_json(tmp_path / "config.json")
+
+
+def test_json_that_we_write_has_no_number_that_json_has_no_word_for(tmp_path):
+    path = tmp_path / "result.json"
+    with pytest.raises(UserError, match=r"result\.json is not written: valid_ppl is"):
+        files.write_json(path, {"steps": 3, "valid_ppl": float("nan")})
+    with pytest.raises(UserError, match="nll is not finite"):
+        files.write_jsonl(path, [{"nll": 1.0}, {"nll": float("inf")}])
+    assert not path.exists()
+
+
+# --- Critics and tokenizers ---
+
+
+def test_a_folder_without_a_classifier_is_no_critic(workdir):
+    folder = _critic(workdir)
+    file = folder / "model.safetensors"
+    tensors = safetensors.numpy.load_file(file)
+    kept = {k: v for k, v in tensors.items() if "classifier" not in k}
+    safetensors.numpy.save_file(kept, file)
+    with pytest.raises(UserError, match="has no classifier, which a critic is"):
+        Critic.load(folder)
+
+
+@pytest.mark.parametrize("length", [-5, 0, 2, 3])
+def test_a_critic_of_too_few_tokens_is_refused(length, workdir):
+    path = _critic(workdir) / "tokenizer_config.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"model_max_length": length}))
+    with pytest.raises(UserError, match=f"model_max_length is {length}, expected"):
+        Critic.load(_critic(workdir))
+
+
+def test_a_tokenizers_own_code_is_neither_run_nor_asked_about(tmp_path, monkeypatch):
+    small.tokenizer().save_pretrained(str(tmp_path))
+    path = tmp_path / "tokenizer_config.json"
+    values = json.loads(path.read_text())
+    code = {"AutoTokenizer": [None, "own.Own"]}
+    values |= {"auto_map": code, "tokenizer_class": "Own"}
+    path.write_text(json.dumps(values))
+    (tmp_path / "own.py").write_text("raise SystemExit('it ran')\nclass Own: pass\n")
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *text: asked.append(text) or "y")
+    try:
+        tokenization.load_tokenizer(tmp_path)
+    except UserError as error:
+        assert str(tmp_path) in str(error)
+    assert asked == []
+
+
+def tokenizer_of(workdir: Path):
+    dialogues = small.DIALOGUES
+    return tokenization.of_run("bpe:280", workdir / "tokenizer", dialogues)
+
+
+def test_stages_that_start_together_make_one_tokenizer(tmp_path, monkeypatch):
+    trained = []
+    train = tokenization.train_byte_level_bpe
+
+    def counting(*arguments):
+        trained.append(arguments)
+        return train(*arguments)
+
+    monkeypatch.setattr(tokenization, "train_byte_level_bpe", counting)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(tokenizer_of, [tmp_path] * 4))
+    assert len({tokenization.sha256(tokenizer) for tokenizer in made}) == 1
+    assert len(trained) == 1
+
+
+def test_a_changed_tokenizer_of_a_run_is_told(tmp_path):
+    made = tokenization.sha256(tokenizer_of(tmp_path))
+    path = tmp_path / "tokenizer" / "tokenizer.json"
+    content = path.read_text()
+    values = json.loads(content)
+    vocabulary = values["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"tokenizer is damaged: .*Delete"):
+        tokenizer_of(tmp_path)
+    path.write_text(content)
+    record = tmp_path / "tokenizer" / "made_from.json"
+    values = json.loads(record.read_text())
+    for wrong in ("{}", "[]", "", "{"):
+        record.write_text(wrong)
+        with pytest.raises(UserError, match="tokenizer"):
+            tokenizer_of(tmp_path)
+    del values["sha256"]  # as older ones are
+    record.write_text(json.dumps(values))
+    assert tokenization.sha256(tokenizer_of(tmp_path)) == made
