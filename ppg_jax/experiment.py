@@ -106,9 +106,9 @@ def from_config_dict(values: Section) -> Experiment:
     Raises UserError for a value that is refused.
     """
     named = [name for name in values.order if name != "systems"]
-    parts = {name: from_section(values[name]) for name in named}
+    parts = {name: from_section(values[name], name) for name in named}
     rows = values.systems
-    systems = {name: from_section(rows[name]) for name in rows.order}
+    systems = {n: from_section(rows[n], f"systems.{n}") for n in rows.order}
     stages = [part for name, part in parts.items() if name not in _OTHERS]
     shared = (parts["data"], parts["prompts"])
     try:

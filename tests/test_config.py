@@ -137,7 +137,7 @@ def test_an_override_of_another_type_is_refused():
 
 
 def test_an_unknown_field_is_refused_with_those_that_there_are():
-    with pytest.raises(UserError, match=r"Inner has no field 'rat'; it has .*'rate'"):
+    with pytest.raises(UserError, match=r"Inner has no field 'rat'; it has .*rate"):
         from_config_dict(Outer, {"size": 1, "first": {"rat": 1.0}})
 
 

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ppg_jax import files
 from ppg_jax.data import corpus
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.errors import UserError
@@ -21,23 +22,67 @@ def load_tokenizer(path):
     """The fast tokenizer of a folder in Hugging Face form.
 
     A folder with only `vocab.json` and `merges.txt` (GPT-2), or only `vocab.txt` (BERT,
-    lower case) will do. Raises UserError where there is neither.
+    lower case) will do. What `tokenizer.json` says holds, whatever class stands beside
+    it, and text is what the tokens say, without a clean-up. Raises UserError where
+    there is none, or one that cannot be read.
     """
-    from transformers import AutoTokenizer, BertTokenizerFast, GPT2TokenizerFast
+    from transformers import (
+        BertTokenizerFast,
+        GPT2TokenizerFast,
+        PreTrainedTokenizerFast,
+    )
 
     path = Path(path)
     names = {p.name for p in path.iterdir()} if path.is_dir() else set()
     if {"tokenizer.json", "tokenizer_config.json"} <= names:
-        return AutoTokenizer.from_pretrained(str(path))
-    if {"vocab.json", "merges.txt"} <= names:
-        return GPT2TokenizerFast.from_pretrained(str(path))
-    if "vocab.txt" in names:
-        return BertTokenizerFast.from_pretrained(str(path))
-    raise UserError(
-        f"{path}: no tokenizer here; expected tokenizer.json and "
-        "tokenizer_config.json, or vocab.json with merges.txt (GPT-2), or vocab.txt "
-        "(BERT)."
-    )
+        kind = PreTrainedTokenizerFast
+    elif {"vocab.json", "merges.txt"} <= names:
+        kind = GPT2TokenizerFast
+    elif "vocab.txt" in names:
+        kind = BertTokenizerFast
+    else:
+        raise UserError(
+            f"{path}: no tokenizer here; expected tokenizer.json and "
+            "tokenizer_config.json, or vocab.json with merges.txt (GPT-2), or "
+            "vocab.txt (BERT)."
+        )
+    try:
+        tokenizer = kind.from_pretrained(str(path), trust_remote_code=False)
+        if kind is PreTrainedTokenizerFast:
+            _obey(tokenizer.backend_tokenizer, path / "tokenizer.json")
+    except Exception as error:  # of any kind: both libraries raise plain Exceptions
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path}: the tokenizer cannot be read ({reason.rstrip('.')}); get it "
+            "again, or give another folder."
+        ) from None
+    tokenizer.clean_up_tokenization_spaces = False
+    return tokenizer
+
+
+def _obey(backend, file: Path) -> None:
+    """Undoes what transformers changes of a file's rules."""
+    from tokenizers import Tokenizer
+
+    stated = Tokenizer.from_file(str(file))
+    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        setattr(backend, part, getattr(stated, part))
+
+
+def save(tokenizer, folder: Path) -> None:
+    """Writes the files of a tokenizer so that transformers 4.57 and 5 open them."""
+    tokenizer.save_pretrained(str(folder))
+    file = folder / "tokenizer_config.json"
+    values = files.read_json(file)
+    extra = values.pop("extra_special_tokens", None)
+    if isinstance(extra, list):
+        values["additional_special_tokens"] = extra
+    # None of our models has token types, but GPT-2 of transformers would add them up.
+    values["model_input_names"] = ["input_ids", "attention_mask"]
+    values["tokenizer_class"] = "PreTrainedTokenizerFast"
+    for name in ("backend", "is_local"):
+        values.pop(name, None)
+    files.write_json(file, values)
 
 
 def train_byte_level_bpe(texts: Iterable[str], vocab_size: int, special=()):
@@ -154,12 +199,15 @@ def load_or_train(
     corpus_sha256: str,
     special=(),
     load=load_tokenizer,
+    init: str = "",
 ):
     """The tokenizer that `spec` names, kept in `folder`, for a run to be repeated with.
 
     spec: "bpe:SIZE" or "wordpiece:SIZE" trains one on `texts` (a function that returns
     them); anything else is what `load` makes a tokenizer of. special: tokens to add.
-    Raises UserError if `folder` was made from another spec, corpus or special tokens.
+    init: the model that training starts from, if it starts from one.
+    Raises UserError if `folder` was made from another spec, corpus or special tokens,
+    or if the model numbers tokens otherwise.
     """
     made_from = {"spec": spec, "corpus_sha256": corpus_sha256}
     if special:
@@ -172,7 +220,9 @@ def load_or_train(
                 f"{folder} was made from {theirs}, this run asks for {made_from}. Give "
                 "another --workdir, or delete that folder to start again."
             )
-        return load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
+        _require_numbers_of(init, tokenizer, spec, load)
+        return tokenizer
     kind, _, size = spec.partition(":")
     train = {"bpe": train_byte_level_bpe, "wordpiece": train_wordpiece}.get(kind)
     if train is None:
@@ -186,12 +236,35 @@ def load_or_train(
     else:
         extra = (tuple(special),) if special else ()
         tokenizer = train(texts(), int(size), *extra)
+    _require_numbers_of(init, tokenizer, spec, load)
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    tokenizer.save_pretrained(str(temporary))
+    save(tokenizer, temporary)
     (temporary / record.name).write_text(json.dumps(made_from), encoding="utf-8")
     os.replace(temporary, folder)
     return load_tokenizer(folder)
+
+
+def require_fitting(spec: str, init: str) -> None:
+    """Raises ValueError for a tokenizer trained anew beside weights with their own."""
+    if init and spec.startswith(("bpe:", "wordpiece:")):
+        raise ValueError(
+            f"tokenizer={spec!r} trains one anew, and the weights of init={init!r} "
+            'belong to its own tokens; give tokenizer="" to take that of init.'
+        )
+
+
+def _require_numbers_of(init: str, tokenizer, spec: str, load) -> None:
+    """Weights belong to the numbers of their own tokens; more may follow."""
+    if init in ("", spec):
+        return
+    theirs, ours = load(init).get_vocab(), tokenizer.get_vocab()
+    if not theirs.items() <= ours.items():
+        raise UserError(
+            f"tokenizer={spec!r} has {len(ours)} tokens and init={init!r} its own "
+            f'{len(theirs)}, numbered otherwise; give tokenizer="" to take that of '
+            "init."
+        )
 
 
 def of_run(
@@ -200,6 +273,7 @@ def of_run(
     train: Sequence[Dialogue],
     special=(),
     load=load_tokenizer,
+    init: str = "",
 ):
     """`load_or_train` on the dialogues, for the stages of a run directory to share."""
 
@@ -209,7 +283,7 @@ def of_run(
             yield from dialogue.self_persona + dialogue.partner_persona
 
     digest = corpus.fingerprint(train)
-    return load_or_train(spec, folder, texts, digest, special, load)
+    return load_or_train(spec, folder, texts, digest, special, load, init)
 
 
 def sha256(tokenizer) -> str:

@@ -117,7 +117,7 @@ def _load_adapted(folder: Path, dtype, bases: dict, prepare):
     kind = config_json.kind_of(model)
     params = peft.read(folder, FAMILIES[kind], config_json.layers_of(model), params)
     if _has_tokenizer(folder):
-        tokenizer = _of_folder(folder)
+        tokenizer = tokenization.load_tokenizer(folder)
     return model.clone(dtype=dtype), params, tokenizer
 
 
@@ -139,7 +139,7 @@ def _read(place: Path):
         return place, kind, config, tensors, gguf.tokenizer(place)
     path = place / "config.json"
     kind, config = config_json.read(read_json(path, FOLDER), path)
-    tokenizer = _of_folder(place)
+    tokenizer = tokenization.load_tokenizer(place)
     family = FAMILIES[kind]
     file, tensors = read_folder(place, family.prefix, family.skipped)
     return file, kind, config, tensors, tokenizer
@@ -152,7 +152,7 @@ def load_tokenizer(path_or_hub_id):
         return gguf.tokenizer(place)
     if peft.is_adapter(place) and not _has_tokenizer(place):
         return load_tokenizer(base_of(place))
-    return _of_folder(place)
+    return tokenization.load_tokenizer(place)
 
 
 def _check_layers(tensors: dict[str, Tensor], layers: int, file: Path) -> None:
@@ -181,17 +181,32 @@ def _fold(family: Family, kind: str, config, tensors, file: Path) -> bool:
     if getattr(config, "tie_word_embeddings", bool(family.tied)):
         table = family.modules[0].name + ".weight"
         for name in family.tied:
-            _drop_tied_head(tensors.pop(name, None), tensors.get(table))
+            if head := tensors.pop(name, None):  # it may be there under this name alone
+                _require_tied(head, tensors.setdefault(table, head))
         return False
     # A language model is none without its head; a classifier's may be made anew.
+    if not family.tied:
+        _require_own_head(family, tensors, file)
     return bool(family.tied) or any(map(family.in_head, tensors))
 
 
-def _drop_tied_head(head: Tensor | None, table: Tensor | None) -> None:
-    if head and table and not np.array_equal(head.array, table.array):
+def _require_tied(head: Tensor, table: Tensor) -> None:
+    if not np.array_equal(head.array, table.array):
         raise UserError(
             f"{head.file}: tensor {head.name!r} differs from the token embedding; "
             "the model has one matrix for both, so this is another model."
+        )
+
+
+def _require_own_head(family: Family, tensors, file: Path) -> None:
+    """A classifier of another form is told as that, not as a part of ours."""
+    found = {name.rpartition(".")[0] for name in tensors if family.in_head(name)}
+    lacking = [m.name for m in family.head if m.name not in found]
+    if found and lacking:
+        raise UserError(
+            f"{file}: its head has {', '.join(sorted(found))} and no "
+            f"{', '.join(lacking)}, so it is of another form than DistilBERT's; give "
+            "the encoder alone, as its base model's save_pretrained writes it."
         )
 
 
@@ -232,7 +247,7 @@ def _fill(model, family: Family, has_head: bool, tensors, file: Path) -> dict:
     for tensor in tensors.values():
         raise UserError(
             f"{tensor.file}: tensor {tensor.name!r} has no place in this model; "
-            "config.json describes another one."
+            "config.json describes one without it."
         )
     return traverse_util.unflatten_dict(params, sep="/")
 
@@ -246,16 +261,6 @@ def _misshapen(tensor: Tensor, expected: list) -> UserError:
         f"{tensor.file}: tensor {tensor.name!r} has shape {list(tensor.array.shape)}, "
         f"config.json asks for {expected}."
     )
-
-
-def _of_folder(folder: Path):
-    try:
-        return tokenization.load_tokenizer(folder)
-    except UserError:
-        raise
-    except Exception as error:  # the tokenizers library raises plain Exceptions
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder}: the tokenizer is damaged ({reason}).") from None
 
 
 def export(model, params, tokenizer, directory, base: str = "") -> Path:
@@ -288,7 +293,7 @@ def export(model, params, tokenizer, directory, base: str = "") -> Path:
         # It is made unreadable to others.
         shutil.copymode(partial / name, partial / file)
         if tokenizer is not None:
-            tokenizer.save_pretrained(partial)
+            tokenization.save(tokenizer, partial)
 
     return _write_folder(directory, write)
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax import run_dir
-from ppg_jax.config import DTYPES, require_one_of, require_positive
+from ppg_jax.config import DTYPES, require_count, require_one_of, require_positive
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue
@@ -93,13 +93,13 @@ class Config:
     def __post_init__(self):
         require_one_of(self, persona=PERSONAS, dtype=DTYPES)
         require_positive(self, "batch_size", "epochs", "log_every")
+        require_count(self, "seed", "init_layers")
         for field in LIMITS:
-            number = getattr(self, field)
-            if number < 0 or number == 1:
-                raise ValueError(
-                    f"{field}={number} must be 2 or more, for a response and a "
-                    "stranger's profile, or 0 for all."
-                )
+            if (number := getattr(self, field)) < 0 or number == 1:
+                told = "must be 2 or more, for a stranger's profile, or 0 for all."
+                raise ValueError(f"{field}={number} {told}")
+        if self.init_layers and not self.init:
+            raise ValueError("init_layers is of init, which is empty; leave it 0.")
         if self.batch_size % COUPLE:
             told = f"batch_size={self.batch_size} is not a multiple of {COUPLE}."
             raise ValueError(told)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax import run_dir
-from ppg_jax.config import DTYPES, require_one_of, require_positive
+from ppg_jax.config import DTYPES, require_count, require_one_of, require_positive
 from ppg_jax.data import corpus
 from ppg_jax.data.batching import InstanceBatches, bucket
 from ppg_jax.data.corpus import DataConfig
@@ -130,6 +130,12 @@ class Config:
             if getattr(self, field) < 0:
                 told = f"{field}={getattr(self, field)} must be >= 0; 0 is {zero}."
                 raise ValueError(told)
+        require_count(self, "seed", "kl_coefficient", "entropy_coefficient")
+        if self.batch_size == 1 and self.baseline != "none":
+            raise ValueError(
+                f"baseline={self.baseline!r} is the mean of the others of an update, "
+                'and batch_size=1 has none; give batch_size=2 or more, or "none".'
+            )
         self.decoding(1)  # says what is wrong with temperature, top_k and top_p
         if not (self.train_persona or self.train_response):
             raise ValueError(

@@ -535,7 +535,7 @@ def test_what_a_folder_lacks_is_said(gpt2_folder, tmp_path):
 
 def test_damaged_tokenizer_ends_in_one_line(gpt2_folder):
     (gpt2_folder / "tokenizer.json").write_text('{"version": "1.0"')
-    assert "the tokenizer is damaged" in complaint(gpt2_folder)
+    assert "the tokenizer cannot be read" in complaint(gpt2_folder)
 
 
 def test_pickle_is_refused_and_the_command_given_converts_it(gpt2_folder):
