@@ -76,6 +76,16 @@ def train(experiment: Experiment, name: str, workdir: Path) -> dict:
     return RUNS[type(config)](config, workdir)
 
 
+def require_finished(experiment: Experiment, workdir: Path) -> None:
+    """Raises UserError where there is nothing to evaluate but the controls."""
+    names = [stage.name for stage in experiment.stages]
+    if not any(run_dir.finished(workdir, name) for name in names):
+        raise UserError(
+            f"{workdir} has no finished stage of {', '.join(names)}; first run python "
+            "-m launch.train with the same --config and --workdir."
+        )
+
+
 def write(experiment: Experiment, workdir: Path) -> None:
     """What the config says of stages and rows, for those who read the run directory."""
     stages = [

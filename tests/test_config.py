@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import math
 
 import pytest
 
@@ -166,3 +167,27 @@ def test_flat_names_survive_json():
         "text": "",
     }
     assert json.loads(json.dumps(flat)) == flat
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"size": 2.5}, "size=2.5: expected a whole number"),
+        ({"size": 10**20}, "size=100000000000000000000: expected a whole number"),
+        ({"size": True}, "size=True: expected a whole number"),
+        (
+            {"first": {"rate": math.inf}},
+            r"first\.rate=inf: expected a finite number",
+        ),
+        (
+            {"first": {"rate": math.nan}},
+            r"first\.rate=nan: expected a finite number",
+        ),
+        ({"first": {"rate": "hot"}}, r"first\.rate='hot': expected a finite number"),
+        ({"text": 3}, "text=3: expected a text"),
+        ({"second": {"rate": -1.0}}, r"second: rate=-1\.0 must be > 0"),
+    ],
+)
+def test_a_refused_value_is_told_by_its_flag(value, told):
+    with pytest.raises(UserError, match=rf"^--config\.part\.{told}"):
+        from_config_dict(Outer, {"size": 1} | value, "part")

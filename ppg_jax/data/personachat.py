@@ -98,7 +98,9 @@ class _Episode:
         persona.append(sentence.strip())
 
     def _add_exchange(self, text):
-        fields = [field.strip() for field in text.rstrip().split("\t")]
+        fields = [field.strip() for field in text.split("\t")]
+        while len(fields) > 2 and not fields[-1]:
+            fields.pop()
         if not 2 <= len(fields) <= 4 or not _is_reward(*fields[2:3]):
             raise ValueError(
                 f"{len(fields) - 1} tabs, expected utterance<TAB>response or "

@@ -6,6 +6,7 @@ PEFT's, with DIR/base if that has no name to get it by; DIR/pipeline.json is wha
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import jax
@@ -72,3 +73,8 @@ def _write_adapters(found: Found, output: Path) -> None:
         half = jax.tree.map(lambda a: a.astype(jnp.float16), learned)
         # The base has the tokenizer.
         print(f"wrote {pretrained.export(model, half, None, output / name, base)}")
+
+
+if __name__ == "__main__":
+    print("this is no program; type: python -m launch.export --help", file=sys.stderr)
+    sys.exit(2)

@@ -8,7 +8,8 @@ comes back as
      "partner_persona_log_prob": -8.1253, "response_log_prob": -3.0672}
 
 Every input line has one output line. A `partner_persona` that is given is taken as it
-is, and has no log-probability (null); an `id` that is missing is the line's number. A
+is, and has no log-probability (null); an `id` that is missing is the line's number;
+fields of other names come back as they are. A
 bad line becomes {"id": ..., "line": 17, "error": ...}, and the rest goes on.
 
 Answers are written chunk by chunk to OUTPUT.part, which becomes OUTPUT at the end;
@@ -37,6 +38,7 @@ from ppg_jax.inference.pipeline import Pipeline, PipelineConfig, Reply, Request
 from ppg_jax.training.train_state import params_sha256
 
 FIELDS = ("id", "self_persona", "context", "partner_persona")
+_ANSWERS = ("response", "partner_persona_log_prob", "response_log_prob")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +143,7 @@ def answer_lines(
     records = []
     for question in asked:
         if question.request:
-            records.append(_answer(question.id, next(replies)))
+            records.append(_answer(question.id, next(replies)) | question.others)
         else:
             print(DataError(source, question.number, question.error), file=sys.stderr)
             where = {"id": question.id, "line": question.number}
@@ -154,6 +156,7 @@ class _Question(NamedTuple):
     id: str | int | None
     request: Request | None
     error: str = ""
+    others: dict = {}  # fields that are not ours, which come back as they are
 
 
 def _question(pipeline: Pipeline, number: int, line: bytes) -> _Question:
@@ -165,7 +168,8 @@ def _question(pipeline: Pipeline, number: int, line: bytes) -> _Question:
         pipeline.check(request)
     except UserError as error:
         return _Question(number, id, None, str(error))
-    return _Question(number, id, request)
+    others = {k: v for k, v in record.items() if k not in (*FIELDS, *_ANSWERS)}
+    return _Question(number, id, request, others=others)
 
 
 def _parse(line: bytes) -> dict:
@@ -332,3 +336,8 @@ class _Progress:
             left = round((self._total - done) / rate)
             told += f"  ETA {datetime.timedelta(seconds=left)}"
         print(told, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    print("this is no program; type: python -m launch.generate --help", file=sys.stderr)
+    sys.exit(2)
