@@ -149,8 +149,9 @@ class Pipeline:
         config = from_config_dict(PipelineConfig, values)
         if run_dir and not Path(run_dir).is_dir():
             raise UserError(
-                f"{run_dir}: no such folder; give a run directory, as runs/quickstart, "
-                "or one that launch.export wrote."
+                f"{run_dir}: no such folder; give a run directory, which python -m "
+                f"launch.train --config=CONFIG --workdir={run_dir} makes, or a folder "
+                "that launch.export wrote."
             )
         found = find_models(run_dir, config.system)
         shared = {"bases": {}, "prepare": lambda base: ready(base, config.weights)}

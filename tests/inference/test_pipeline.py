@@ -394,7 +394,7 @@ def test_requests_of_another_form_are_told_in_one_line(requests, numbers, told):
     ],
 )
 def test_messages_that_are_no_conversation_are_told(context):
-    with pytest.raises(UserError, match="'context' (message 0 has the role|holds a)"):
+    with pytest.raises(UserError, match=r"'context' (message 0 has the role|holds a)"):
         Request([], context)
 
 
