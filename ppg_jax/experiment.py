@@ -78,11 +78,10 @@ def train(experiment: Experiment, name: str, workdir: Path) -> dict:
 
 def require_finished(experiment: Experiment, workdir: Path) -> None:
     """Raises UserError where there is nothing to evaluate but the controls."""
-    names = [stage.name for stage in experiment.stages]
-    if not any(run_dir.finished(workdir, name) for name in names):
+    if not any(run_dir.finished(workdir, s.name) for s in experiment.stages):
         raise UserError(
-            f"{workdir} has no finished stage of {', '.join(names)}; first run python "
-            "-m launch.train with the same --config and --workdir."
+            f"{workdir} has no finished stage of this config; first run python -m "
+            "launch.train with the same --config and --workdir."
         )
 
 

@@ -16,7 +16,7 @@ from ppg_jax.config import (
     to_config_dict,
 )
 from ppg_jax.errors import UserError
-from ppg_jax.experiment import Experiment
+from ppg_jax.experiment import Experiment, require_finished
 from ppg_jax.experiment import from_config_dict as read_experiment
 from ppg_jax.systems.generators import Generators
 
@@ -191,3 +191,14 @@ def test_flat_names_survive_json():
 def test_a_refused_value_is_told_by_its_flag(value, told):
     with pytest.raises(UserError, match=rf"^--config\.part\.{told}"):
         from_config_dict(Outer, {"size": 1} | value, "part")
+
+
+def test_a_run_without_a_finished_stage_is_not_evaluated(tmp_path):
+    made = experiment()
+    with pytest.raises(UserError, match=r"nothing has no finished stage"):
+        require_finished(made, tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    done = tmp_path / "run" / made.stages[0].name
+    done.mkdir(parents=True)
+    (done / "result.json").write_text("{}")
+    require_finished(made, tmp_path / "run")
