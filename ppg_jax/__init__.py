@@ -4,16 +4,19 @@
 >>> pipeline = ppg_jax.Pipeline.load("runs/quickstart")
 >>> reply = pipeline.reply(["i have two dogs."], ["hi ! what do you do for a living ?"])
 
-Nothing heavy is imported until `Pipeline` is asked for.
+Nothing heavy is imported until `Pipeline` or `Request` is asked for. Bad input is a
+`UserError` of one line.
 """
 
 __version__ = "0.1.0"
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "Request", "UserError"]
+
+from ppg_jax.errors import UserError as UserError
 
 
 def __getattr__(name):
-    if name == "Pipeline":
-        from ppg_jax.inference.pipeline import Pipeline
+    if name in ("Pipeline", "Request"):
+        from ppg_jax.inference import pipeline
 
-        return Pipeline
+        return getattr(pipeline, name)
     raise AttributeError(f"module 'ppg_jax' has no attribute {name!r}")

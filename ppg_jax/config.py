@@ -55,34 +55,50 @@ def to_config_dict(config, shared: Iterable = ()) -> ConfigDict:
     return convert(config)
 
 
-def from_config_dict(cls: type[T], values) -> T:
+def from_config_dict(cls: type[T], values, where: str = "") -> T:
     """The dataclass `cls` from a (nested) mapping.
 
-    Raises UserError for a field that `cls` does not have or a value it refuses.
+    where: what flags call it ("persona.optimizer"). Raises UserError for a field that
+    `cls` does not have, a value of another type, or one that it refuses.
     """
+    told = f"--config.{where}" if where else f"{cls.__module__}.{cls.__name__}"
     types = get_type_hints(cls)
     known = [f.name for f in dataclasses.fields(cls)]
     arguments: dict[str, Any] = {}
     for name in values:
         if name not in known:
-            raise UserError(f"{cls.__name__} has no field {name!r}; it has {known}.")
-        value = values[name]
+            raise UserError(f"{told} has no field {name!r}; it has {', '.join(known)}.")
+        value, below = values[name], where and f"{where}.{name}"
         if isinstance(value, Section):
-            value = from_section(value)
+            value = from_section(value, below)
         elif dataclasses.is_dataclass(types[name]):
-            value = from_config_dict(types[name], value)
+            value = from_config_dict(types[name], value, below)
+        elif expected := _misfit(types[name], value):
+            raise UserError(f"{told}.{name}={value!r}: expected {expected}.")
         arguments[name] = tuple(value) if isinstance(value, list) else value
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{cls.__name__}: {name}={value} must be a finite number.")
     try:
         return cls(**arguments)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{cls.__module__}.{cls.__name__}: {error}") from error
+        raise UserError(f"{told}: {error}") from error
 
 
-def from_section(section: Section):
+def _misfit(kind, value) -> str:
+    """What a field of this type asks for, if the value is not of it."""
+    number = type(value) in (int, float)
+    fits, expected = {
+        int: (type(value) is int and abs(value) < 2**31, "a whole number below 2^31"),
+        float: (number and abs(value) < math.inf, "a finite number"),
+        bool: (type(value) is bool, "true or false"),
+        str: (type(value) is str, "a text"),
+    }.get(kind, (True, ""))
+    return "" if fits else expected
+
+
+def from_section(section: Section, where: str = ""):
     """The dataclass that a section was made of, as `from_config_dict`."""
-    return from_config_dict(section.made_of, section)
+    return from_config_dict(section.made_of, section, where)
 
 
 def require_positive(config, *names: str) -> None:

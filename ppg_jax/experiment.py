@@ -77,6 +77,15 @@ def train(experiment: Experiment, name: str, workdir: Path) -> dict:
     return RUNS[type(config)](config, workdir)
 
 
+def require_finished(experiment: Experiment, workdir: Path) -> None:
+    """Raises UserError where there is nothing to evaluate but the controls."""
+    if not any(run_dir.finished(workdir, s.name) for s in experiment.stages):
+        raise UserError(
+            f"{workdir} has no finished stage of this config; first run python -m "
+            "launch.train with the same --config and --workdir."
+        )
+
+
 def write(experiment: Experiment, workdir: Path) -> None:
     """What the config says of stages and rows, for those who read the run directory."""
     stages = [
@@ -107,9 +116,9 @@ def from_config_dict(values: Section) -> Experiment:
     Raises UserError for a value that is refused.
     """
     named = [name for name in values.order if name != "systems"]
-    parts = {name: from_section(values[name]) for name in named}
+    parts = {name: from_section(values[name], name) for name in named}
     rows = values.systems
-    systems = {name: from_section(rows[name]) for name in rows.order}
+    systems = {n: from_section(rows[n], f"systems.{n}") for n in rows.order}
     stages = [part for name, part in parts.items() if name not in _OTHERS]
     shared = (parts["data"], parts["prompts"])
     try:

@@ -6,6 +6,7 @@ are those of configs/, and travel with the package.
 
 import ast
 import dataclasses
+import difflib
 import functools
 import inspect
 import io
@@ -88,8 +89,11 @@ def _read(parse, name: str) -> ConfigDict:
 def _meant(field: str, fields: list[str]) -> str:
     """A field of the same name in the same part of the config, or one near it."""
     part, name = field.split(".")[0], field.split(".")[-1]
-    same = [k for k in fields if k.split(".")[0] == part and k.split(".")[-1] == name]
-    return meant(f"config.{field}", [f"--config.{k}" for k in same[:1] or fields])
+    ends = {k.split(".")[-1]: k for k in reversed(fields) if k.split(".")[0] == part}
+    near = [ends[k] for k in difflib.get_close_matches(name, ends, n=1)]
+    if near:
+        return f" (did you mean --config.{near[0]}?)"
+    return meant(f"config.{field}", [f"--config.{k}" for k in fields])
 
 
 class Part(NamedTuple):

@@ -153,6 +153,7 @@ def test_an_unknown_config_lists_those_there_are(ppg_jax):
     [
         ("persona.learning_rate", "persona.optimizer.learning_rate"),
         ("persona.batch_sze", "persona.batch_size"),
+        ("persona.lerning", "persona.optimizer.learning_rate"),
     ],
 )
 def test_an_override_of_no_field_names_the_one_that_is_meant(ppg_jax, given, meant):

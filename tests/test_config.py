@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import math
 
 import pytest
 
@@ -15,7 +16,7 @@ from ppg_jax.config import (
     to_config_dict,
 )
 from ppg_jax.errors import UserError
-from ppg_jax.experiment import Experiment
+from ppg_jax.experiment import Experiment, require_finished
 from ppg_jax.experiment import from_config_dict as read_experiment
 from ppg_jax.systems.generators import Generators
 
@@ -137,7 +138,7 @@ def test_an_override_of_another_type_is_refused():
 
 
 def test_an_unknown_field_is_refused_with_those_that_there_are():
-    with pytest.raises(UserError, match=r"Inner has no field 'rat'; it has .*'rate'"):
+    with pytest.raises(UserError, match=r"Inner has no field 'rat'; it has .*rate"):
         from_config_dict(Outer, {"size": 1, "first": {"rat": 1.0}})
 
 
@@ -166,3 +167,38 @@ def test_flat_names_survive_json():
         "text": "",
     }
     assert json.loads(json.dumps(flat)) == flat
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"size": 2.5}, "size=2.5: expected a whole number"),
+        ({"size": 10**20}, "size=100000000000000000000: expected a whole number"),
+        ({"size": True}, "size=True: expected a whole number"),
+        (
+            {"first": {"rate": math.inf}},
+            r"first\.rate=inf: expected a finite number",
+        ),
+        (
+            {"first": {"rate": math.nan}},
+            r"first\.rate=nan: expected a finite number",
+        ),
+        ({"first": {"rate": "hot"}}, r"first\.rate='hot': expected a finite number"),
+        ({"text": 3}, "text=3: expected a text"),
+        ({"second": {"rate": -1.0}}, r"second: rate=-1\.0 must be > 0"),
+    ],
+)
+def test_a_refused_value_is_told_by_its_flag(value, told):
+    with pytest.raises(UserError, match=rf"^--config\.part\.{told}"):
+        from_config_dict(Outer, {"size": 1} | value, "part")
+
+
+def test_a_run_without_a_finished_stage_is_not_evaluated(tmp_path):
+    made = experiment()
+    with pytest.raises(UserError, match=r"nothing has no finished stage"):
+        require_finished(made, tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    done = tmp_path / "run" / made.stages[0].name
+    done.mkdir(parents=True)
+    (done / "result.json").write_text("{}")
+    require_finished(made, tmp_path / "run")

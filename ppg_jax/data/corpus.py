@@ -43,7 +43,7 @@ class DataConfig:
     max_dialogues: int = 0  # per split, the first ones; 0: all
 
     def __post_init__(self):
-        require_count(self, "max_dialogues")
+        require_count(self, "max_dialogues", "seed")
 
 
 class Splits(dict):
@@ -142,12 +142,19 @@ def _hugging_face(source, local) -> dict[str, tuple[Dialogue, ...]]:
             tables = datasets.load_from_disk(source)
         else:
             tables = datasets.load_dataset(source.removeprefix("hub:"))
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        message = f"datasets cannot read {source}: {reason}"
-        raise UserError(f"{message}; check the name and the network.") from None
-    names = {"validation": "valid"}
-    return {names.get(s, s): _rows(table, source, s) for s, table in tables.items()}
+        if not isinstance(tables, dict):  # one table, without a name
+            tables = {"train": tables}
+        names = {"validation": "valid"}
+        return {names.get(s, s): _rows(table, source, s) for s, table in tables.items()}
+    except UserError:
+        raise
+    except Exception as error:  # of any kind: the repository is somebody's
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        told = f"datasets cannot read {source}: {lines[0].rstrip('.')}"
+        raise UserError(
+            f"{told}; check the name and the network, or give a folder with "
+            "train.jsonl, valid.jsonl and test.jsonl."
+        ) from None
 
 
 def _rows(table, source, split) -> tuple[Dialogue, ...]:

@@ -1,6 +1,7 @@
 """Dialogues -> what a generator learns of them, one causal pass each."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.prompts import Example, Prompts
@@ -22,9 +23,31 @@ def examples(
     """One example per dialogue or instance, after `batching`.
 
     task: of `TASKS`; partner_persona: what a response generator is told, of `TOLD`;
-    persona_order: of what a persona generator writes, of `said.ORDERS`.
+    persona_order: of what a persona generator writes, of `said.ORDERS`. Responses that
+    had to be cut are told.
     """
-    order = ORDERS[persona_order]
+    known = len(prompts.cut)
+    made = _examples(
+        prompts, dialogues, task, batching, partner_persona, ORDERS[persona_order]
+    )
+    if cut := list(prompts.cut.items())[known:]:
+        name, tokens = cut[0]
+        print(
+            f"{len(cut)} responses are cut, which prompts.max_length="
+            f"{prompts.config.max_length} has no room for: {name} has {tokens} tokens.",
+            file=sys.stderr,
+        )
+    return made
+
+
+def _examples(
+    prompts: Prompts,
+    dialogues: Sequence[Dialogue],
+    task: str,
+    batching: str,
+    partner_persona: str,
+    order: Callable[[Instance], Instance],
+) -> list[Example]:
     prompts.prime(dialogues)
     if task == "persona":  # an empty profile is nothing to learn
         dialogues = [d for d in dialogues if d.partner_persona]

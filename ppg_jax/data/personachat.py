@@ -3,7 +3,8 @@
 A line is ``N text``; a number of 1 starts an episode. Persona lines come first,
 ``your persona: ...`` (self) and ``partner's persona: ...``, as many as the file's
 kind has (self, other, both, none). Then exchanges, ``utterance<TAB>response``, with
-candidates ``utterance<TAB>response<TAB><TAB>one|two|...``.
+candidates ``utterance<TAB>response<TAB><TAB>one|two|...``; between the two tabs may
+stand a reward. A line break within a text is written as a backslash and an n.
 Format: ParlAI, FbDeprecatedDialogTeacher.
 """
 
@@ -81,6 +82,7 @@ class _Episode:
     self_speaks_first: bool = False
 
     def add(self, text: str) -> None:
+        text = text.replace("\\n", "\n")  # as ParlAI reads a line
         if text.startswith(SELF_PREFIX):
             self._add_trait(self.self_persona, text[len(SELF_PREFIX) :])
         elif text.startswith(PARTNER_PREFIX):
@@ -97,10 +99,13 @@ class _Episode:
 
     def _add_exchange(self, text):
         fields = [field.strip() for field in text.split("\t")]
-        if len(fields) not in (2, 4) or (len(fields) == 4 and fields[2]):
+        while len(fields) > 2 and not fields[-1]:
+            fields.pop()
+        if not 2 <= len(fields) <= 4 or not _is_reward(*fields[2:3]):
             raise ValueError(
                 f"{len(fields) - 1} tabs, expected utterance<TAB>response or "
-                "utterance<TAB>response<TAB><TAB>candidates."
+                "utterance<TAB>response<TAB>reward<TAB>candidates, the reward a number "
+                "or nothing."
             )
         utterance, response = fields[:2]
         if not utterance or not response:
@@ -134,6 +139,11 @@ class _Episode:
             self_speaks_first=self.self_speaks_first,
             candidates=tuple(self.candidates),
         )
+
+
+def _is_reward(text: str = "") -> bool:
+    """Of ParlAI's third field, which nothing here is made of."""
+    return bool(re.fullmatch(r"([-+]?[0-9]*\.?[0-9]+)?", text))
 
 
 def _text(path) -> str:

@@ -12,11 +12,7 @@ default order and style (END stands for the end token):
 Left of | is the prompt, right of it the completion. A generated persona is a completion
 of the first that goes into the second as it is, token by token.
 
-`Example` is one causal pass. It holds one instance, or all instances of a dialogue:
-their prompts are nested, so one pass over the dialogue scores every response in it, and
-persona targets branch off the dialogue where their contexts end.
-
-Axes: T tokens.
+What is learned or scored is one `Example`, a causal pass.
 """
 
 import dataclasses
@@ -28,6 +24,9 @@ from ppg_jax.config import require_count, require_one_of, require_positive
 from ppg_jax.data import tokenization
 from ppg_jax.data.dialogue import Dialogue, Instance, profile_text
 from ppg_jax.data.normalization import FORMS
+from ppg_jax.data.passes import BRANCHES as BRANCHES
+from ppg_jax.data.passes import Example as Example
+from ppg_jax.data.passes import example
 from ppg_jax.data.said import as_given
 from ppg_jax.errors import UserError
 
@@ -37,7 +36,6 @@ CUES = {
 }
 ORDERS = ("persona_first", "context_first")
 JOINTS = {"space": " ", "newline": "\n"}
-BRANCHES = 4096  # more than there can be of one trunk
 MOST_KNOWN = 20_000_000  # characters of texts whose tokens are remembered: 0.3 GB
 
 
@@ -75,35 +73,6 @@ class PromptConfig:
         return CUES["tokens"] if self.style == "tokens" else ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """One causal pass: a trunk, and branches that each continue a part of it.
-
-    A token of a branch sees its branch so far and the trunk before `branch_starts`;
-    its position continues that trunk. With trunk a b c and a branch x y from after b:
-
-              a b c x y
-            a 1 . . . .     branch_ids     0 0 0 1 1
-            b 1 1 . . .     branch_starts  0 0 0 2 2
-            c 1 1 1 . .     position_ids   0 1 2 2 3
-            x 1 1 . 1 .
-            y 1 1 . 1 1
-
-    Of several trunks in a row (`ppg_jax.data.batching.pack`) the second one has the id
-    `BRANCHES`, its branches those that follow, and so on.
-    """
-
-    tokens: np.ndarray  # int32 [T]
-    position_ids: np.ndarray  # int32 [T]
-    branch_ids: np.ndarray  # int32 [T]; a multiple of `BRANCHES` is a trunk
-    branch_starts: np.ndarray  # int32 [T]
-    target_of: np.ndarray  # int32 [T]; 1 + index into `ids`; 0 = not a target
-    ids: tuple[str, ...]  # the instances
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-
 class Prompts:
     """Turns text to tokens and back, with one tokenizer and one `PromptConfig`."""
 
@@ -111,6 +80,7 @@ class Prompts:
         self.tokenizer, self.config = tokenizer, config
         self.end_id: int = tokenization.end_of(tokenizer)
         self._known, self._room = {}, MOST_KNOWN
+        self.cut: dict[str, int] = {}  # instance -> tokens of its response
         # What people write stays text: nobody ends a turn by typing the end token.
         tokenizer.backend_tokenizer.encode_special_tokens = True
         self._self_cue, self._partner_cue = map(self._cue, CUES[config.style])
@@ -126,7 +96,10 @@ class Prompts:
 
     def text(self, tokens: Sequence[int]) -> str:
         """Completion tokens, without the end token -> text."""
-        return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        said = self.tokenizer.decode(
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return said.strip()
 
     def persona_target(self, persona: Sequence[str]) -> list[int]:
         """A profile as the persona generator writes it, with the end token."""
@@ -198,7 +171,7 @@ class Prompts:
         self, instance: Instance, partner: Sequence[int] | None
     ) -> Example:
         """One instance of the response generator's task, given a partner persona."""
-        target = self.response_target(instance.response)
+        target = self._cut(instance, partner)
         prompt = self.response_prompt(instance, partner, len(target))
         return example([(prompt, 0), (target, 1)], [], (instance.id,))
 
@@ -292,6 +265,20 @@ class Prompts:
     def _turn(self, utterance: str) -> list[int]:
         return [*self._encode(utterance), self.end_id]
 
+    def _cut(self, instance: Instance, partner: Sequence[int] | None) -> list[int]:
+        """The response as a target; of one that fits beside no context, a part.
+
+        It has no end then, so that none is learned where nobody ended.
+        """
+        target, taken = self.response_target(instance.response), 0
+        if partner is not None:
+            taken = len(self._partner_cue) + len(partner)
+        left = self.config.max_length - taken - len(self._self_segment(instance))
+        if len(target) <= max(left, self.config.max_response_tokens):
+            return target
+        self.cut[instance.id] = len(target)
+        return target[: max(left // 2, self.config.max_response_tokens)]
+
     def _self_segment(self, instance: Instance | Dialogue) -> list[int]:
         if not instance.self_persona:
             return [self.end_id]  # a prompt is never empty: something precedes a target
@@ -327,30 +314,3 @@ class Prompts:
         turns = [len(self._turn(u)) for u in dialogue.utterances[: indices[-1] + 1]]
         room = max(0, *(turns[i] - self.config.max_response_tokens for i in indices))
         return all_turns and taken + room + sum(turns[:-1]) <= self.config.max_length
-
-
-def example(trunk, branches, ids: tuple[str, ...]) -> Example:
-    """A pass over pieces of text: `Example` from its trunk and its branches.
-
-    trunk: [(tokens, 1 + index into ids, or 0 if they are no target)]; branches: [(how
-    many tokens of the trunk it continues, such pieces)].
-    """
-    columns: list[np.ndarray] = []
-    length = sum(len(tokens) for tokens, _ in trunk)
-    for branch, (start, pieces) in enumerate([(0, trunk), *branches]):
-        tokens = [t for piece, _ in pieces for t in piece]
-        target_of = [number for piece, number in pieces for _ in piece]
-        offsets = np.arange(len(tokens))
-        columns.append(
-            np.stack(
-                [
-                    tokens,
-                    start + offsets,
-                    np.full(len(tokens), branch),
-                    np.full(len(tokens), start),
-                    target_of,
-                ]
-            ).astype(np.int32)
-        )
-    assert all(start <= length for start, _ in branches)
-    return Example(*np.concatenate(columns, axis=1), ids=ids)

@@ -22,34 +22,66 @@ def load_tokenizer(path):
     """The fast tokenizer of a folder in Hugging Face form.
 
     A folder with only `vocab.json` and `merges.txt` (GPT-2), or only `vocab.txt` (BERT,
-    lower case) will do. Raises UserError where there is neither, or a damaged one.
+    lower case) will do. What `tokenizer.json` says holds, whatever class stands beside
+    it, and text is what the tokens say, without a clean-up. Raises UserError where
+    there is none, or one that cannot be read.
     """
-    path = Path(path)
-    try:
-        return _load(path)
-    except UserError:
-        raise
-    except Exception as error:  # the tokenizers library raises plain Exceptions
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: the tokenizer is damaged ({reason}).") from None
-
-
-def _load(path: Path):
-    from transformers import AutoTokenizer, BertTokenizerFast, GPT2TokenizerFast
+    from transformers import (
+        BertTokenizerFast,
+        GPT2TokenizerFast,
+        PreTrainedTokenizerFast,
+    )
 
     names = {p.name for p in path.iterdir()} if path.is_dir() else set()
     if {"tokenizer.json", "tokenizer_config.json"} <= names:
-        # False, not None, which asks on stdin whether a folder's own code may run.
-        return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
-    if {"vocab.json", "merges.txt"} <= names:
-        return GPT2TokenizerFast.from_pretrained(str(path))
-    if "vocab.txt" in names:
-        return BertTokenizerFast.from_pretrained(str(path))
-    raise UserError(
-        f"{path}: no tokenizer here; expected tokenizer.json and "
-        "tokenizer_config.json, or vocab.json with merges.txt (GPT-2), or vocab.txt "
-        "(BERT)."
-    )
+        kind = PreTrainedTokenizerFast
+    elif {"vocab.json", "merges.txt"} <= names:
+        kind = GPT2TokenizerFast
+    elif "vocab.txt" in names:
+        kind = BertTokenizerFast
+    else:
+        raise UserError(
+            f"{path}: no tokenizer here; expected tokenizer.json and "
+            "tokenizer_config.json, or vocab.json with merges.txt (GPT-2), or "
+            "vocab.txt (BERT)."
+        )
+    try:
+        tokenizer = kind.from_pretrained(str(path), trust_remote_code=False)
+        if kind is PreTrainedTokenizerFast:
+            _obey(tokenizer.backend_tokenizer, path / "tokenizer.json")
+    except Exception as error:  # of any kind: both libraries raise plain Exceptions
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path}: the tokenizer cannot be read ({reason.rstrip('.')}); get it "
+            "again, or give another folder."
+        ) from None
+    tokenizer.clean_up_tokenization_spaces = False
+    return tokenizer
+
+
+def _obey(backend, file: Path) -> None:
+    """Undoes what transformers changes of a file's rules."""
+    from tokenizers import Tokenizer
+
+    stated = Tokenizer.from_file(str(file))
+    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        setattr(backend, part, getattr(stated, part))
+
+
+def save(tokenizer, folder: Path) -> None:
+    """Writes the files of a tokenizer so that transformers 4.57 and 5 open them."""
+    tokenizer.save_pretrained(str(folder))
+    file = folder / "tokenizer_config.json"
+    values = files.read_json(file)
+    extra = values.pop("extra_special_tokens", None)
+    if isinstance(extra, list):
+        values["additional_special_tokens"] = extra
+    # None of our models has token types, but GPT-2 of transformers would add them up.
+    values["model_input_names"] = ["input_ids", "attention_mask"]
+    values["tokenizer_class"] = "PreTrainedTokenizerFast"
+    for name in ("backend", "is_local"):
+        values.pop(name, None)
+    files.write_json(file, values)
 
 
 def train_byte_level_bpe(texts: Iterable[str], vocab_size: int, special=()):
@@ -166,12 +198,15 @@ def load_or_train(
     corpus_sha256: str,
     special=(),
     load=load_tokenizer,
+    init: str = "",
 ):
     """The tokenizer that `spec` names, kept in `folder`, for a run to be repeated with.
 
     spec: "bpe:SIZE" or "wordpiece:SIZE" trains one on `texts` (a function that returns
     them); anything else is what `load` makes a tokenizer of. special: tokens to add.
-    Raises UserError if `folder` was made from another spec, corpus or special tokens.
+    init: the model that training starts from, if it starts from one.
+    Raises UserError if `folder` was made from another spec, corpus or special tokens,
+    or if the model numbers tokens otherwise.
     """
     made_from = {"spec": spec, "corpus_sha256": corpus_sha256}
     if special:
@@ -180,7 +215,7 @@ def load_or_train(
     if not (folder / MADE_FROM).exists():
         with files.one_at_a_time(folder.with_name(f".{folder.name}.lock")):
             if not (folder / MADE_FROM).exists():
-                _make(spec, folder, texts, made_from, special, load)
+                _make(spec, folder, texts, made_from, special, load, init)
     theirs = files.read_json(folder / MADE_FROM, _again(folder))
     recorded = theirs.pop("sha256", None)  # older ones do not say
     if theirs != made_from:
@@ -191,6 +226,7 @@ def load_or_train(
     tokenizer = load_tokenizer(folder)
     if recorded not in (None, sha256(tokenizer)):
         raise UserError(f"{folder} is damaged: it was another one. {_again(folder)}")
+    _require_numbers_of(init, tokenizer, spec, load)
     return tokenizer
 
 
@@ -198,7 +234,7 @@ def _again(folder: Path) -> str:
     return f"Delete {folder} to have it made again."
 
 
-def _make(spec: str, folder: Path, texts, made_from: dict, special, load) -> None:
+def _make(spec, folder: Path, texts, made_from: dict, special, load, init) -> None:
     kind, _, size = spec.partition(":")
     train = {"bpe": train_byte_level_bpe, "wordpiece": train_wordpiece}.get(kind)
     if train is None:
@@ -212,12 +248,35 @@ def _make(spec: str, folder: Path, texts, made_from: dict, special, load) -> Non
     else:
         extra = (tuple(special),) if special else ()
         tokenizer = train(texts(), int(size), *extra)
+    _require_numbers_of(init, tokenizer, spec, load)
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    tokenizer.save_pretrained(str(temporary))
+    save(tokenizer, temporary)
     made_from = made_from | {"sha256": sha256(load_tokenizer(temporary))}
     files.write_json(temporary / MADE_FROM, made_from)
     os.replace(temporary, folder)
+
+
+def require_fitting(spec: str, init: str) -> None:
+    """Raises ValueError for a tokenizer trained anew beside weights with their own."""
+    if init and spec.startswith(("bpe:", "wordpiece:")):
+        raise ValueError(
+            f"tokenizer={spec!r} trains one anew, and the weights of init={init!r} "
+            'belong to its own tokens; give tokenizer="" to take that of init.'
+        )
+
+
+def _require_numbers_of(init: str, tokenizer, spec: str, load) -> None:
+    """Weights belong to the numbers of their own tokens; more may follow."""
+    if init in ("", spec):
+        return
+    theirs, ours = load(init).get_vocab(), tokenizer.get_vocab()
+    if not theirs.items() <= ours.items():
+        raise UserError(
+            f"tokenizer={spec!r} has {len(ours)} tokens and init={init!r} its own "
+            f'{len(theirs)}, numbered otherwise; give tokenizer="" to take that of '
+            "init."
+        )
 
 
 def of_run(
@@ -226,6 +285,7 @@ def of_run(
     train: Sequence[Dialogue],
     special=(),
     load=load_tokenizer,
+    init: str = "",
 ):
     """`load_or_train` on the dialogues, for the stages of a run directory to share."""
 
@@ -235,7 +295,7 @@ def of_run(
             yield from dialogue.self_persona + dialogue.partner_persona
 
     digest = corpus.fingerprint(train)
-    return load_or_train(spec, folder, texts, digest, special, load)
+    return load_or_train(spec, folder, texts, digest, special, load, init)
 
 
 def sha256(tokenizer) -> str:

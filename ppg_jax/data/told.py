@@ -28,7 +28,11 @@ def told_persona(
     for all that it said.
     """
     [*cut, _] = prompts.generated_persona(tokens)
-    decode = functools.partial(prompts.tokenizer.decode, skip_special_tokens=True)
+    decode = functools.partial(
+        prompts.tokenizer.decode,
+        skip_special_tokens=True,
+        clean_up_tokenization_spaces=False,
+    )
     kept = tokens_once(cut, decode, ended)
     if kept is None:
         said = sentences(decode(cut))

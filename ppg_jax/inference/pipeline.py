@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppg_jax.config import from_config_dict, require_one_of, require_positive
-from ppg_jax.data.dialogue import Instance
-from ppg_jax.data.normalization import normalized, normalized_persona
+from ppg_jax.data.normalization import normalized_persona
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.sentences import sentences, text_once
 from ppg_jax.data.told import told_persona, unheard
 from ppg_jax.errors import UserError
 from ppg_jax.inference.found import find_models
 from ppg_jax.inference.generator import Completion, Generator
+from ppg_jax.inference.requests import PartnerPersona as PartnerPersona
+from ppg_jax.inference.requests import Request as Request
+from ppg_jax.inference.requests import asked
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.models import pretrained
 from ppg_jax.models.decoder import Decoder
@@ -67,21 +69,6 @@ class PipelineConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class PartnerPersona:
-    """What the response generator is told about the partner; prints as its text."""
-
-    text: str
-    sentences: tuple[str, ...]
-    tokens: tuple[int, ...]  # with the end token; () leaves the persona out
-    ended: bool = True  # False: cut at `max_persona_tokens`
-    # Of all that was sampled, repeated sentences too; None if it was given.
-    log_prob: float | None = None
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclasses.dataclass(frozen=True)
 class Reply:
     """A generated response, and the persona that it was told; prints as its text.
 
@@ -96,49 +83,6 @@ class Reply:
 
     def __str__(self) -> str:
         return self.text
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What a response is asked for.  Raises UserError if it is no text.
-
-    context: the utterances so far, oldest first; the partner spoke last.
-    partner_persona: sentences, or a text, or an inferred one, all taken as given; ()
-    for none at all; None to have it inferred.
-    """
-
-    self_persona: Sequence[str]
-    context: Sequence[str]
-    partner_persona: Sequence[str] | str | PartnerPersona | None = None
-
-    def __post_init__(self):
-        for name in ("self_persona", "context"):
-            _check_texts(name, getattr(self, name))
-        partner = self.partner_persona
-        if isinstance(partner, str):
-            _check_texts("partner_persona", [partner])
-        elif not isinstance(partner, PartnerPersona | None):
-            _check_texts("partner_persona", partner)
-
-    def instance(self, form: str = "as_typed") -> Instance:
-        """This as `Prompts` reads it, its text in one of `normalization.FORMS`."""
-        persona = normalized_persona(self.self_persona, form)
-        context = tuple(normalized(utterance, form) for utterance in self.context)
-        return Instance("of this request", 0, persona, (), context, response="")
-
-
-def _check_texts(name: str, value) -> None:
-    expected = "expected a list of strings"
-    if not isinstance(value, list | tuple):
-        raise UserError(f"{name!r} is of type {type(value).__name__}, {expected}.")
-    for text in value:
-        if not isinstance(text, str):
-            raise UserError(f"{name!r} holds a {type(text).__name__}, {expected}.")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            # JSON can spell half of a surrogate pair, which no tokenizer can encode.
-            raise UserError(f"{name!r} holds half a character, {expected}.") from None
 
 
 class Pipeline:
@@ -173,6 +117,13 @@ class Pipeline:
         self._limits = form.max_persona_tokens, form.max_response_tokens
         self._persona, self._response = self._one_or_two()
 
+    def __repr__(self) -> str:
+        models = [type(model).__name__ for model, _ in (self.persona, self.response)]
+        return (
+            f"Pipeline(system={self.system!r}, persona={models[0]}, response="
+            f"{models[1]}, config={self.config})"
+        )
+
     def _one_or_two(self) -> tuple[Generator, Generator]:
         """The generators, which are one where the models have one form: what is
         compiled for the one serves the other.
@@ -204,6 +155,12 @@ class Pipeline:
         """
         values = {"system": system, **options}
         config = from_config_dict(PipelineConfig, values)
+        if run_dir and not Path(run_dir).is_dir():
+            raise UserError(
+                f"{run_dir}: no such folder; give a run directory, which python -m "
+                f"launch.train --config=CONFIG --workdir={run_dir} makes, or a folder "
+                "that launch.export wrote."
+            )
         found = find_models(run_dir, config.system)
         if config.contrast is None:
             config = dataclasses.replace(config, contrast=found.contrast)
@@ -240,9 +197,9 @@ class Pipeline:
 
         numbers: what the randomness of each request derives from, its index if absent.
         """
-        asked = [request.instance(self._form) for request in requests]
-        prompts = [self.prompts.persona_prompt(i) for i in asked]
-        others = map(unheard, asked if self._contrast else ())
+        read = [asked(request).instance(self._form) for request in requests]
+        prompts = [self.prompts.persona_prompt(i) for i in read]
+        others = map(unheard, read if self._contrast else ())
         without = [self.prompts.persona_prompt(i) for i in others]
         _, params = self.persona
         ids = [2 * number for number in _numbers(requests, numbers)]
@@ -257,6 +214,7 @@ class Pipeline:
         self, requests: Sequence[Request], numbers: Sequence[int] | None = None
     ) -> list[Reply]:
         """One for each request, in their order; `numbers` as in `infer_partners`."""
+        requests = [asked(request) for request in requests]
         numbers = _numbers(requests, numbers)
         partners = self._partners(requests, numbers)
         prompts = [
@@ -322,6 +280,10 @@ def _finite(name: str, completions: list[Completion]) -> list[Completion]:
 
 
 def _numbers(requests, numbers) -> Sequence[int]:
+    if numbers is not None and len(numbers) != len(requests):
+        raise UserError(
+            f"'numbers' has {len(numbers)} for {len(requests)} requests; give one each."
+        )
     return range(len(requests)) if numbers is None else numbers
 
 

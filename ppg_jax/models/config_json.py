@@ -46,16 +46,20 @@ def read(values: dict, path: Path):
         raise UserError(f'{path}: "model_type" is {kind!r}, expected one of {known}.')
     if kind == "llama":
         values = _complete(_plain_rope(values, path))
-    for name, expected in FAMILIES[kind].fixed.items():
-        _expect(path, name, values.get(name, expected), expected)
+    family = FAMILIES[kind]
+    for other, name in family.other_names.items():
+        if other in values and values.setdefault(name, values[other]) != values[other]:
+            both = f"{name!r} is {values[name]!r}, {other!r} is {values[other]!r}"
+            raise UserError(f"{path}: {both}; they name one size, keep one of them.")
+    for name, expected in family.fixed.items():
+        if values.get(name, expected) not in family.same.get(name, ()):
+            _expect(path, name, values.get(name, expected), expected)
     _, make = MODELS[kind]
     settings = {
-        field.name: _setting(values, field, FAMILIES[kind], path)
+        field.name: _setting(values, field, family, path)
         for field in dataclasses.fields(make)
         if field.name != "num_labels"  # the classifier's own shape tells
     }
-    if values.get("n_inner") is not None and kind == "gpt2":
-        _expect(path, "n_inner", values["n_inner"], 4 * settings["n_embd"])
     try:
         config = make(**settings)
     except ValueError as error:
@@ -72,6 +76,10 @@ def _plain_rope(values: dict, path: Path) -> dict:
         raise UserError(f'{path}: "rope_parameters" is {rope!r}, expected an object.')
     _expect(path, "rope_type", rope.get("rope_type", "default"), "default")
     theta = rope.get("rope_theta", values.get("rope_theta", 1e4))
+    scaling = values.get("rope_scaling")
+    if isinstance(scaling, dict):  # the plain positions may be spelled out
+        plain = scaling.get("rope_type", scaling.get("type")) == "default"
+        values = values | {"rope_scaling": None} if plain else values
     return values | {"rope_theta": theta}
 
 
@@ -95,7 +103,9 @@ def _setting(values: dict, field: dataclasses.Field, family: Family, path: Path)
     """One field of config.json: a size must be there, a rate has a default."""
     name = family.fields.get(field.name, field.name)
     value = values.get(name, field.default)
-    if field.type is int:
+    if field.default is None and value is None:
+        return None
+    if field.type in (int, int | None):
         value, expected = values.get(name), "a positive integer"
         sound = type(value) is int and 0 < value < 2**31
     elif field.type is bool:

@@ -25,6 +25,7 @@ class GPT2Config:
     n_embd: int = 768  # width
     n_layer: int = 12
     n_head: int = 12  # a divisor of the width
+    n_inner: int | None = None  # of the feed-forward layers; None: 4 times the width
     layer_norm_epsilon: float = 1e-5
     embd_pdrop: float = 0.1  # dropout of the embeddings
     attn_pdrop: float = 0.1  # of the attention weights
@@ -36,6 +37,8 @@ class GPT2Config:
             raise ValueError(
                 f"n_embd={self.n_embd} is not a multiple of n_head={self.n_head}."
             )
+        if self.n_inner is not None and not self.n_inner > 0:
+            raise ValueError(f"n_inner={self.n_inner} must be more than 0.")
 
 
 class Attention(nn.Module):
@@ -72,7 +75,8 @@ class MLP(nn.Module):
     def __call__(self, x, deterministic):
         """[B, T, D] -> [B, T, D]."""
         width = self.config.n_embd
-        h = Dense(4 * width, self.dtype, name="c_fc")(x)
+        inner = self.config.n_inner or 4 * width
+        h = Dense(inner, self.dtype, name="c_fc")(x)
         y = Dense(width, self.dtype, name="c_proj")(gelu(h, approximate=True))
         return nn.Dropout(self.config.resid_pdrop, deterministic=deterministic)(y)
 

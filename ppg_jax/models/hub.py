@@ -171,7 +171,12 @@ def _smollm2() -> Path:
 
 def _cache() -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "ppg_jax"
+    try:
+        return (base if base.is_absolute() else Path.home() / ".cache") / "ppg_jax"
+    except RuntimeError:  # no HOME, and a uid without a name
+        raise UserError(
+            "no home folder for downloads; set XDG_CACHE_HOME=DIR."
+        ) from None
 
 
 def _bring(path: Path, file: assets.File, wheel: assets.File) -> None:

@@ -196,17 +196,32 @@ def _fold(family: Family, kind: str, config, tensors, file: Path) -> bool:
     if getattr(config, "tie_word_embeddings", bool(family.tied)):
         table = family.modules[0].name + ".weight"
         for name in family.tied:
-            _drop_tied_head(tensors.pop(name, None), tensors.get(table))
+            if head := tensors.pop(name, None):  # it may be there under this name alone
+                _require_tied(head, tensors.setdefault(table, head))
         return False
     # A language model is none without its head; a classifier's may be made anew.
+    if not family.tied:
+        _require_own_head(family, tensors, file)
     return bool(family.tied) or any(map(family.in_head, tensors))
 
 
-def _drop_tied_head(head: Tensor | None, table: Tensor | None) -> None:
-    if head and table and not np.array_equal(head.array, table.array):
+def _require_tied(head: Tensor, table: Tensor) -> None:
+    if not np.array_equal(head.array, table.array):
         raise UserError(
             f"{head.file}: tensor {head.name!r} differs from the token embedding; "
             "the model has one matrix for both, so this is another model."
+        )
+
+
+def _require_own_head(family: Family, tensors, file: Path) -> None:
+    """A classifier of another form is told as that, not as a part of ours."""
+    found = {name.rpartition(".")[0] for name in tensors if family.in_head(name)}
+    lacking = [m.name for m in family.head if m.name not in found]
+    if found and lacking:
+        raise UserError(
+            f"{file}: its head has {', '.join(sorted(found))} and no "
+            f"{', '.join(lacking)}, so it is of another form than DistilBERT's; give "
+            "the encoder alone, as its base model's save_pretrained writes it."
         )
 
 
@@ -247,7 +262,7 @@ def _fill(model, family: Family, has_head: bool, tensors, file: Path) -> dict:
     for tensor in tensors.values():
         raise UserError(
             f"{tensor.file}: tensor {tensor.name!r} has no place in this model; "
-            "config.json describes another one."
+            "config.json describes one without it."
         )
     return traverse_util.unflatten_dict(params, sep="/")
 
@@ -293,7 +308,7 @@ def export(model, params, tokenizer, directory, base: str = "") -> Path:
         # It is made unreadable to others.
         shutil.copymode(partial / name, partial / file)
         if tokenizer is not None:
-            tokenizer.save_pretrained(partial)
+            tokenization.save(tokenizer, partial)
 
     return _write_folder(directory, write)
 

@@ -48,6 +48,9 @@ class Family:
     head: tuple[Module, ...] = ()  # absent from a checkpoint of the body alone
     tied: tuple[str, ...] = ()  # names of the head where it is the token embedding
     positive: tuple[str, ...] = ()  # numbers of config.json that may be 1 or more
+    # Other names of config.json for ours, and other values that mean a fixed one.
+    other_names: dict[str, str] = dataclasses.field(default_factory=dict)
+    same: dict[str, tuple] = dataclasses.field(default_factory=dict)
 
     def in_head(self, name: str) -> bool:
         """Whether a tensor (name without prefix) belongs to the head."""
@@ -143,12 +146,16 @@ _BERT = _encoder(
     ),
 )
 
+# What a language model may have beside its own head: that of a double-heads model, and
+# a value function of reinforcement learning.
+_HEADS_BESIDE = r"multiple_choice_head\..*|v_head\..*"
+
 FAMILIES = {
     "gpt2": Family(
         modules=_GPT2,
         layers="n_layer",
         prefix="transformer.",
-        skipped=r"h\.\d+\.attn\.(bias|masked_bias)",
+        skipped=rf"h\.\d+\.attn\.(bias|masked_bias)|{_HEADS_BESIDE}",
         fixed={
             "activation_function": "gelu_new",
             "scale_attn_weights": True,
@@ -156,12 +163,19 @@ FAMILIES = {
             "add_cross_attention": False,
         },
         tied=("lm_head.weight", "lm_head.decoder.weight"),
+        other_names={
+            "hidden_size": "n_embd",
+            "max_position_embeddings": "n_positions",
+            "num_attention_heads": "n_head",
+            "num_hidden_layers": "n_layer",
+        },
+        same={"activation_function": ("gelu_pytorch_tanh", "gelu_fast")},
     ),
     "llama": Family(
         modules=_LLAMA,
         layers="num_hidden_layers",
         prefix="model.",
-        skipped=r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
+        skipped=rf"layers\.\d+\.self_attn\.rotary_emb\.inv_freq|{_HEADS_BESIDE}",
         fixed={
             "hidden_act": "silu",
             "attention_bias": False,
@@ -171,6 +185,7 @@ FAMILIES = {
         head=(Module("lm_head", "lm_head", "matrix"),),
         tied=("lm_head.weight",),
         positive=("rope_theta",),
+        same={"hidden_act": ("swish",)},
     ),
     "distilbert": Family(
         modules=_DISTILBERT,
@@ -179,6 +194,12 @@ FAMILIES = {
         skipped=r"embeddings\.position_ids|vocab_(transform|layer_norm|projector)\..*",
         fixed={"activation": "gelu"},
         head=_HEAD,
+        other_names={
+            "hidden_size": "dim",
+            "num_attention_heads": "n_heads",
+            "num_hidden_layers": "n_layers",
+        },
+        same={"activation": ("gelu_python",)},
     ),
     "bert": Family(
         modules=_BERT,
@@ -200,5 +221,6 @@ FAMILIES = {
             "attention_dropout": "attention_probs_dropout_prob",
         },
         head=_HEAD,
+        same={"hidden_act": ("gelu_python",), "position_embedding_type": (None,)},
     ),
 }

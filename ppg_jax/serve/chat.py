@@ -122,3 +122,8 @@ def _typed() -> Iterator[str]:
         except EOFError:
             print()
             return
+
+
+if __name__ == "__main__":
+    print("this is no program; type: python -m launch.chat --help", file=sys.stderr)
+    sys.exit(2)

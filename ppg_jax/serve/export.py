@@ -6,6 +6,7 @@ PEFT's, with DIR/base if that has no name to get it by; DIR/pipeline.json is wha
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import jax
@@ -81,3 +82,8 @@ def _write_adapters(found: Found, output: Path) -> dict[str, str]:
             jax.tree.map(lambda a: a.astype(jnp.float32), half)
         )
     return weights
+
+
+if __name__ == "__main__":
+    print("this is no program; type: python -m launch.export --help", file=sys.stderr)
+    sys.exit(2)

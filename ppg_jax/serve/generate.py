@@ -8,7 +8,8 @@ comes back as
      "partner_persona_log_prob": -8.1253, "response_log_prob": -3.0672}
 
 Every input line has one output line. A `partner_persona` that is given is taken as it
-is, and has no log-probability (null); an `id` that is missing is the line's number. A
+is, and has no log-probability (null); an `id` that is missing is the line's number;
+fields of other names come back as they are. A
 bad line becomes {"id": ..., "line": 17, "error": ...}, and the rest goes on.
 
 Answers are written chunk by chunk to OUTPUT.part, which becomes OUTPUT at the end;
@@ -38,6 +39,7 @@ from ppg_jax.serve import answers
 from ppg_jax.serve.answers import Counts
 
 FIELDS = ("id", "self_persona", "context", "partner_persona")
+_ANSWERS = ("response", "partner_persona_log_prob", "response_log_prob")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +148,7 @@ def answer_lines(
     records = []
     for question in asked:
         if question.request:
-            records.append(_answer(question.id, next(replies)))
+            records.append(_answer(question.id, next(replies)) | question.others)
         else:
             told = f"{source}:{question.number}: {question.error}"
             print(told, file=sys.stderr)
@@ -160,6 +162,7 @@ class _Question(NamedTuple):
     id: str | int | None
     request: Request | None
     error: str = ""
+    others: dict = {}  # fields that are not ours, which come back as they are
 
 
 def _question(pipeline: Pipeline, number: int, line: bytes) -> _Question:
@@ -171,7 +174,8 @@ def _question(pipeline: Pipeline, number: int, line: bytes) -> _Question:
         pipeline.check(request)
     except UserError as error:
         return _Question(number, id, None, str(error))
-    return _Question(number, id, request)
+    others = {k: v for k, v in record.items() if k not in (*FIELDS, *_ANSWERS)}
+    return _Question(number, id, request, others=others)
 
 
 def _parse(line: bytes) -> dict:
@@ -273,3 +277,8 @@ class _Progress:
             left = round((self._total - done) / rate)
             told += f"  ETA {datetime.timedelta(seconds=left)}"
         print(told, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    print("this is no program; type: python -m launch.generate --help", file=sys.stderr)
+    sys.exit(2)

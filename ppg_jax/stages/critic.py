@@ -93,14 +93,13 @@ class Config:
     def __post_init__(self):
         require_one_of(self, persona=PERSONAS, dtype=DTYPES)
         require_positive(self, "batch_size", "epochs", "log_every")
-        require_count(self, "evaluate_every", "checkpoint_every", "init_layers")
+        require_count(self, "evaluate_every", "checkpoint_every", "init_layers", "seed")
         for field in LIMITS:
-            number = getattr(self, field)
-            if number < 0 or number == 1:
-                raise ValueError(
-                    f"{field}={number} must be 2 or more, for a response and a "
-                    "stranger's profile, or 0 for all."
-                )
+            if (number := getattr(self, field)) < 0 or number == 1:
+                told = "must be 2 or more, for a stranger's profile, or 0 for all."
+                raise ValueError(f"{field}={number} {told}")
+        if self.init_layers and not self.init:
+            raise ValueError("init_layers is of init, which is empty; leave it 0.")
         if self.batch_size % COUPLE:
             told = f"batch_size={self.batch_size} is not a multiple of {COUPLE}."
             raise ValueError(told)

@@ -77,7 +77,7 @@ class Config:
 
     def __post_init__(self):
         require_positive(self, "batch_size")
-        require_count(self, "max_dialogues", "swapped_dialogues")
+        require_count(self, "max_dialogues", "swapped_dialogues", "seed")
         require_one_of(self, dtype=DTYPES)
         Decoding(1, temperature=self.temperature, top_p=self.top_p)  # checks them
         if self.max_dialogues == 1:

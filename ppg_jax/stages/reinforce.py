@@ -132,6 +132,12 @@ class Config:
             if getattr(self, field) < 0:
                 told = f"{field}={getattr(self, field)} must be >= 0; 0 is {zero}."
                 raise ValueError(told)
+        require_count(self, "seed", "kl_coefficient", "entropy_coefficient")
+        if self.batch_size == 1 and self.baseline != "none":
+            raise ValueError(
+                f"baseline={self.baseline!r} is the mean of the others of an update, "
+                'and batch_size=1 has none; give batch_size=2 or more, or "none".'
+            )
         self.decoding(1)  # says what is wrong with temperature, top_k and top_p
         if not (self.train_persona or self.train_response):
             raise ValueError(

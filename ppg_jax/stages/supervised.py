@@ -110,7 +110,7 @@ class Config:
         require_positive(self, "batch_size", "micro_batches", "widths", "log_every")
         require_positive(self, "epochs")
         require_count(self, "patience", "validation_dialogues", "checkpoint_every")
-        require_count(self, "adapter_rank", "branches", "evaluate_every")
+        require_count(self, "adapter_rank", "branches", "evaluate_every", "seed")
         if not self.evaluate_every and (self.keep == "best" or self.patience):
             raise ValueError(
                 f"evaluate_every={self.evaluate_every} is never, but keep='best' and "
@@ -121,6 +121,7 @@ class Config:
                 'tokenizer="" takes that of init, and init is empty, too; give '
                 '"bpe:8192", a folder, or what the stage in init_stage was given.'
             )
+        tokenization.require_fitting(self.tokenizer, self.init)
         if self.init and self.init_stage:
             raise ValueError("init and init_stage are both given; leave one empty.")
         if self.adapter_rank and not (self.init or self.init_stage):
@@ -132,6 +133,9 @@ class Config:
             raise ValueError(
                 'persona_order is for task="persona"; leave it "as_given".'
             )
+        if self.partner_persona != "gold" and self.task == "persona":
+            told = f"partner_persona={self.partner_persona!r} is told to a response"
+            raise ValueError(f'{told} generator; leave it "gold" for task="persona".')
         if self.branches and (self.task, self.batching) != ("persona", "dialogue"):
             raise ValueError(
                 f'branches={self.branches} is for task="persona" with '
@@ -260,6 +264,7 @@ def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
         train,
         config.prompts.special_tokens,
         pretrained.load_tokenizer,
+        config.init,
     )
 
 
@@ -296,14 +301,8 @@ def base_of(config: Config, folder: Path) -> str:
 def checked_examples(config: Config, prompts: Prompts, splits, split: str):
     """The examples of a split (of valid: as many as the config says), never none."""
     limit = config.validation_dialogues if split == "valid" else 0
-    made = examples(
-        prompts,
-        splits[split][: limit or None],
-        config.task,
-        config.batching,
-        config.partner_persona,
-        config.persona_order,
-    )
+    told = config.batching, config.partner_persona, config.persona_order
+    made = examples(prompts, splits[split][: limit or None], config.task, *told)
     if not made:
         raise UserError(
             f"the {split} split of {config.data.source} has no response to learn; "

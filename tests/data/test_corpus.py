@@ -108,6 +108,18 @@ def test_an_unreachable_hub_is_told_in_one_line(monkeypatch):
         load("hub:x")
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no scripts"), ImportError("torch")])
+def test_whatever_a_hub_repository_raises_is_told_in_one_line(monkeypatch, error):
+    import datasets
+
+    def load_dataset(name):
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(UserError, match=f"cannot read hub:x: {error}; .*train.jsonl"):
+        load("hub:x")
+
+
 def test_a_column_of_the_wrong_type_is_named_with_its_row(tmp_path):
     import datasets
 

@@ -128,7 +128,8 @@ def test_line_ends_byte_order_marks_and_blank_lines_do_not_matter(tmp_path):
         (b"1 hi\tho\n2\n", 2, "0 tabs"),
         (b"1 hi ho\n", 1, "0 tabs"),
         (b"1 hi\tho\tx\n", 1, "2 tabs"),
-        (b"1 hi\tho\t0.5\tho|x\n", 1, "3 tabs"),
+        (b"1 hi\tho\tmuch\tho|x\n", 1, "3 tabs"),
+        (b"1 hi\tho\t1\tho|x\tx\n", 1, "4 tabs"),
         (b"1 hi\t\n", 1, "response is empty"),
         (b"1 \tho\n", 1, "utterance is empty"),
         (b"1 hi\tho\t\tx|y\n", 1, "not among its candidates"),
@@ -258,3 +259,10 @@ def test_personachat_is_already_in_the_expanded_form(shared):
     path = shared / "data/personachat/valid_both_original_no_cands.txt"
     read = personachat.read(path)
     assert read == tuple(map(personachat.expanded, read))
+
+
+def test_a_line_is_read_as_parlai_reads_it(tmp_path):
+    text = "1 your persona: i\\nsail.\n2 hi !\\nyou ?\tme too .\t0.5\n3 a\tb\t\t\n"
+    [dialogue] = personachat.read(write(tmp_path, text))
+    assert dialogue.self_persona == ("i\nsail.",)
+    assert dialogue.utterances == ("hi !\nyou ?", "me too .", "a", "b")

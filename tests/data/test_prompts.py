@@ -1,6 +1,7 @@
 """The layout of every prompt, token by token, and what goes first when it is long."""
 
 import dataclasses
+import re
 from itertools import chain, product
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 from ppg_jax.data import personachat
 from ppg_jax.data.dialogue import Dialogue, instances
+from ppg_jax.data.examples import examples
 from ppg_jax.data.prompts import CUES, PromptConfig, Prompts
 from ppg_jax.data.sentences import sentences
 from ppg_jax.data.tokenization import load_tokenizer
@@ -364,3 +366,20 @@ def test_what_is_remembered_of_texts_is_bounded_by_their_length(monkeypatch):
         seen.append(len(made._known))
     assert seen[1] <= seen[0]
     assert made.response_target("i sing.") == small.prompts().response_target("i sing.")
+
+
+@pytest.mark.parametrize("batching", ["dialogue", "instance"])
+def test_a_response_that_is_too_long_is_cut_and_told(batching, capsys):
+    long = dataclasses.replace(
+        DIALOGUE, utterances=(*DIALOGUE.utterances[:3], "we went to the lake . " * 90)
+    )
+    prompts = small.prompts(max_length=200)
+    made = examples(prompts, [long], "response", batching)
+    assert [name for e in made for name in e.ids] == ["a:0", "a:1"]
+    assert all(len(e) <= 200 for e in made)
+    whole = prompts.response_target(long.utterances[-1])
+    target = made[-1].tokens[made[-1].target_of > 0].tolist()
+    assert 32 <= len(target) < 200
+    assert target == whole[: len(target)]  # and no end, which nobody said
+    told = f"1 responses are cut, .*=200 has no room for: a:1 has {len(whole)} tokens"
+    assert re.match(told, capsys.readouterr().err)

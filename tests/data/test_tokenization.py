@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from ppg_jax.data.tokenization import END_OF_TEXT, load_or_train, load_tokenizer
+from ppg_jax.data.tokenization import (
+    END_OF_TEXT,
+    load_or_train,
+    load_tokenizer,
+    require_fitting,
+    save,
+)
 from ppg_jax.errors import UserError
 from tests import models_for_tests as small
 
@@ -141,3 +147,63 @@ def test_the_same_texts_give_the_same_tokenizer(spec, tmp_path):
         for i in range(3)
     ]
     assert vocabularies[0] == vocabularies[1] == vocabularies[2]
+
+
+def obedient(folder) -> None:
+    """A tokenizer.json that lower-cases and splits digits, beside GPT-2's class."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    backend = small.tokenizer().backend_tokenizer
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(False)]
+    )
+    backend.save(str(folder / "tokenizer.json"))
+    told = {"tokenizer_class": "GPT2Tokenizer", "eos_token": END_OF_TEXT}
+    told["clean_up_tokenization_spaces"] = True
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+
+
+def test_what_tokenizer_json_says_holds_whatever_class_stands_beside_it(tmp_path):
+    from tokenizers import Tokenizer
+
+    obedient(tmp_path)
+    text = "Hi , I am 27 ."
+    stated = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode(text).ids
+    loaded = load_tokenizer(tmp_path)
+    assert encode(loaded, text) == stated
+    save(loaded, tmp_path / "again")
+    assert encode(load_tokenizer(tmp_path / "again"), text) == stated
+    assert loaded.decode(stated) == text.lower()  # no clean-up of "hi ,"
+
+
+def test_a_saved_tokenizer_names_nothing_that_transformers_5_alone_knows(tmp_path):
+    save(small.tokenizer(special=SPECIAL), tmp_path)
+    values = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert values["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert values["additional_special_tokens"] == list(SPECIAL)
+    assert "extra_special_tokens" not in values
+    assert values["model_input_names"] == ["input_ids", "attention_mask"]
+    assert load_tokenizer(tmp_path).all_special_tokens == [END_OF_TEXT, *SPECIAL]
+
+
+def test_a_tokenizer_that_cannot_be_read_is_told_in_one_line(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"the tokenizer cannot be read .*; get it"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_of_other_numbers_than_the_first_weights_is_refused(tmp_path):
+    def make(spec, init):
+        folder = tmp_path / f"{spec[-1]}{init[-1]}"
+        return load_or_train(
+            spec, folder, nothing, "c0", SPECIAL, vocabularies.get, init
+        )
+
+    vocabularies = {n: small.tokenizer(size) for n, size in (("a", 290), ("b", 280))}
+    assert len(make("a", "a")) == 292  # with the special tokens
+    with pytest.raises(UserError, match="tokenizer='b' has 282 tokens and init='a'"):
+        make("b", "a")
+    with pytest.raises(ValueError, match="trains one anew"):
+        require_fitting("bpe:400", "a")

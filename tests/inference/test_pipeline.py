@@ -361,3 +361,50 @@ def test_an_inferred_persona_says_each_sentence_once(monkeypatch, ended):
     assert spy.prompts == [prompts.response_prompt(instance, partner.tokens)]
     assert partner.text == prompts.text(partner.tokens)
     assert partner.log_prob == -2.0  # of what was sampled
+
+
+def test_requests_may_be_given_as_programs_have_them():
+    pipeline = runs.pipeline()
+    roles = ("user", "assistant", "user")
+    said = [{"role": r, "content": t} for r, t in zip(roles, CONTEXT, strict=True)]
+    assert ppg_jax.Request(SELF, said) == Request(SELF, tuple(CONTEXT))
+    asked = {"self_persona": SELF, "context": said}
+    given = [Request(SELF, CONTEXT), (SELF, CONTEXT), asked]
+    assert len(set(texts(pipeline.replies(given, [1, 1, 1])))) == 1
+
+
+@pytest.mark.parametrize(
+    ("requests", "numbers", "told"),
+    [
+        ([{"context": []}], None, "expected Request"),
+        ([Request([], []), "hi"], None, "a request is 'hi', expected"),
+        ([([], [], None, 3)], None, "expected Request"),
+        ([Request([], [])], [1, 2], "'numbers' has 2 for 1 requests"),
+    ],
+)
+def test_requests_of_another_form_are_told_in_one_line(requests, numbers, told):
+    with pytest.raises(ppg_jax.UserError, match=told):
+        runs.pipeline().replies(requests, numbers)
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        [{"role": "system", "content": "be kind"}],
+        [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}],
+        [{"role": "user", "content": None}],
+    ],
+)
+def test_messages_that_are_no_conversation_are_told(context):
+    with pytest.raises(UserError, match=r"'context' (message 0 has the role|holds a)"):
+        Request([], context)
+
+
+def test_a_pipeline_shows_its_models():
+    assert repr(runs.pipeline()).startswith("Pipeline(system=")
+
+
+@pytest.mark.parametrize("name", ["runs/nope", "README.md", "someone/model"])
+def test_what_is_no_folder_is_told_first(name):
+    with pytest.raises(UserError, match=f"^{name}: no such folder; give a run"):
+        Pipeline.load(name)

@@ -300,3 +300,15 @@ def test_a_gguf_file_is_taken_as_it_is_and_a_missing_one_told(tmp_path):
         hub.locate(path)
     path.write_bytes(CARRIED)
     assert hub.locate(str(path)) == path
+
+
+def test_without_a_home_the_place_for_downloads_is_asked_for(monkeypatch, tmp_path):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(hub.Path, "home", no_home)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert hub._cache() == tmp_path / "ppg_jax"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    with pytest.raises(UserError, match="set XDG_CACHE_HOME=DIR"):
+        hub._cache()

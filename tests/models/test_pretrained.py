@@ -232,6 +232,52 @@ def test_encoder_alone_gets_a_classifier_from_the_seed(distilbert_folder):
         assert_same(params[part], expected[part])
 
 
+def test_a_tied_head_may_be_there_under_either_name(gpt2_folder):
+    table = "transformer.wte.weight"
+    rewrite(gpt2_folder, lambda t: {"lm_head.weight": t.pop(table)} | t)
+    _, params, _ = pretrained.load(gpt2_folder)
+    assert_same(params, random_params(GPT2_TINY))
+
+
+@pytest.mark.parametrize(
+    "name", ["multiple_choice_head.summary.weight", "v_head.summary.bias"]
+)
+def test_a_language_model_with_a_second_head_is_one(gpt2_folder, name):
+    rewrite(gpt2_folder, lambda t: t | {name: np.zeros((1, 8), np.float32)})
+    _, params, _ = pretrained.load(gpt2_folder)
+    assert_same(params, random_params(GPT2_TINY))
+
+
+def test_other_words_of_config_json_for_the_same_function_are_read(gpt2_folder):
+    path = gpt2_folder / "config.json"
+    values = json.loads(path.read_text())
+    values["hidden_size"], values["num_hidden_layers"] = values.pop("n_embd"), 2
+    values |= {"activation_function": "gelu_pytorch_tanh", "n_inner": None}
+    path.write_text(json.dumps(values))
+    assert pretrained.load(gpt2_folder)[0] == GPT2_TINY
+
+
+def test_feed_forward_layers_of_any_width_are_read_and_written(tmp_path):
+    model = GPT2(dataclasses.replace(GPT2_TINY.config, n_inner=20))
+    params = random_params(model)
+    folder = pretrained.export(model, params, tokenizer(), tmp_path / "model")
+    assert params["h_0"]["mlp"]["c_fc"]["bias"].shape == (20,)
+    assert json.loads((folder / "config.json").read_text())["n_inner"] == 20
+    loaded, again, _ = pretrained.load(folder)
+    assert loaded == model
+    assert_same(again, params)
+
+
+def test_a_head_of_another_form_is_told_as_that(distilbert_folder):
+    rewrite(
+        distilbert_folder,
+        lambda t: {n: a for n, a in t.items() if "pre_classifier" not in n},
+    )
+    told = complaint(distilbert_folder)
+    assert "its head has classifier and no pre_classifier" in told
+    assert "incomplete" not in told
+
+
 def test_half_a_classifier_is_an_incomplete_file(distilbert_folder):
     def without_bias(tensors):
         return {n: a for n, a in tensors.items() if n != "classifier.bias"}
@@ -424,7 +470,9 @@ def test_config_that_is_no_json_object_is_refused(gpt2_folder, content):
         ({"n_head": 3}, "n_embd=8 is not a multiple of n_head=3"),
         ({"attn_pdrop": 1.5}, "'attn_pdrop' is 1.5, expected a number from 0"),
         ({"attn_pdrop": float("nan")}, "'attn_pdrop' is nan"),
-        ({"n_inner": 7}, "'n_inner' is 7, this architecture has 32 only"),
+        ({"n_inner": 7}, "c_fc.weight' has shape [8, 32], config.json asks for [8, 7]"),
+        ({"n_inner": 0}, "'n_inner' is 0, expected a positive integer"),
+        ({"hidden_size": 9}, "they name one size, keep one of them"),
         ({"activation_function": "relu"}, "'activation_function' is 'relu'"),
         ({"add_cross_attention": True}, "'add_cross_attention' is True"),
     ],
@@ -535,7 +583,7 @@ def test_what_a_folder_lacks_is_said(gpt2_folder, tmp_path):
 
 def test_damaged_tokenizer_ends_in_one_line(gpt2_folder):
     (gpt2_folder / "tokenizer.json").write_text('{"version": "1.0"')
-    assert "the tokenizer is damaged" in complaint(gpt2_folder)
+    assert "the tokenizer cannot be read" in complaint(gpt2_folder)
 
 
 def test_pickle_is_refused_and_the_command_given_converts_it(gpt2_folder):

@@ -129,6 +129,7 @@ def test_a_given_partner_persona_comes_back_as_it_is(tmp_path):
     assert given["partner_persona_log_prob"] is None
     assert [r["id"] for r in (first, given, *others)] == [1, 2, "x", 4, 5]
     assert all(r["partner_persona_log_prob"] < 0 for r in (first, *others))
+    assert others[-1]["mood"] == "other fields"
 
 
 def resumed(whole, folder, left):

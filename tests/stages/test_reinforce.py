@@ -389,3 +389,16 @@ def test_training_stops_when_it_should_and_says_why(change, failed, reason):
     state = Seen(FINE, FINE | change, best)
     told = finished(reinforce.Config().patience)(state)
     assert told.startswith(reason) if reason else told == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"batch_size": 1, "baseline": "leave_one_out"}, "batch_size=1 has none"),
+        ({"seed": -1}, "seed=-1 must be 0 or more"),
+        ({"kl_coefficient": -0.1}, "kl_coefficient=-0.1 must be 0 or more"),
+    ],
+)
+def test_settings_that_train_nothing_or_the_wrong_thing_are_refused(changes, told):
+    with pytest.raises(ValueError, match=told):
+        reinforce.Config(**changes)

@@ -380,3 +380,16 @@ def test_what_a_response_generator_is_told_of_its_partner():
 def test_a_wrong_config_is_refused_by_name(wrong, source):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         config(source, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"init": "gpt2"}, "tokenizer='bpe:300' trains one anew, .*init='gpt2'"),
+        ({"task": "persona", "partner_persona": "none"}, "is told to a response"),
+        ({"seed": -1}, "seed=-1 must be 0 or more"),
+    ],
+)
+def test_settings_that_cannot_go_together_are_refused(source, changes, told):
+    with pytest.raises(ValueError, match=told):
+        config(source, **changes)
