@@ -18,10 +18,10 @@ from flax import traverse_util
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json
 from ppg_jax.models import adapters
-from ppg_jax.models.tensor_files import read_file
+from ppg_jax.models.tensor_files import ADAPTERS, read_file
 from ppg_jax.models.weight_map import Family, weights
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTERS, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _THEIRS = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
 _FOLDER = "a folder of adapters holds adapter_config.json, as PEFT writes it."

@@ -29,7 +29,13 @@ from ppg_jax.files import read_json
 from ppg_jax.models import adapters, config_json, gguf, hub, peft
 from ppg_jax.models.decoder import Decoder
 from ppg_jax.models.distilbert import DistilBertConfig
-from ppg_jax.models.tensor_files import FOLDER, Tensor, finite, read_folder
+from ppg_jax.models.tensor_files import (
+    FOLDER,
+    Tensor,
+    finite,
+    read_folder,
+    write_folder,
+)
 from ppg_jax.models.weight_map import FAMILIES, Family, weights
 
 
@@ -310,38 +316,7 @@ def export(model, params, tokenizer, directory, base: str = "") -> Path:
         if tokenizer is not None:
             tokenization.save(tokenizer, partial)
 
-    return _write_folder(directory, write)
-
-
-def _write_folder(directory: Path, write) -> Path:
-    """A model folder, whole or not at all."""
-    is_model = any((directory / n).is_file() for n in ("config.json", peft.CONFIG))
-    if directory.exists() and not is_model and _occupied(directory):
-        raise UserError(
-            f"{directory} is there already and is no model folder; name a new one."
-        )
-    partial = directory.with_name(f".{directory.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        write(partial)
-        _replace(partial, directory)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"cannot write {directory}: {error}.") from None
-    return directory
-
-
-def _occupied(path: Path) -> bool:
-    return not path.is_dir() or any(path.iterdir())
-
-
-def _replace(partial: Path, directory: Path) -> None:
-    old = directory.with_name(f".{directory.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
-    partial.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
+    return write_folder(directory, write)
 
 
 def _to_checkpoint(model, params) -> dict[str, np.ndarray]:

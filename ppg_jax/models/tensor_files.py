@@ -4,7 +4,8 @@ Only safetensors are opened: a pickle can run code.
 """
 
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from ppg_jax.errors import UserError
 from ppg_jax.files import all_finite, read_json
 from ppg_jax.models import hub
 
+ADAPTERS = "adapter_config.json"  # of a folder of PEFT's
 FOLDER = "a model folder holds config.json, model.safetensors and tokenizer files."
 
 
@@ -101,3 +103,34 @@ def finite(array: np.ndarray, name: str, file: Path) -> np.ndarray:
             "it again or train it again with a lower learning rate."
         )
     return array
+
+
+def write_folder(directory: Path, write: Callable[[Path], None]) -> Path:
+    """A model folder, whole or not at all."""
+    is_model = any((directory / n).is_file() for n in ("config.json", ADAPTERS))
+    if directory.exists() and not is_model and _occupied(directory):
+        raise UserError(
+            f"{directory} is there already and is no model folder; name a new one."
+        )
+    partial = directory.with_name(f".{directory.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write(partial)
+        _replace(partial, directory)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"cannot write {directory}: {error}.") from None
+    return directory
+
+
+def _occupied(path: Path) -> bool:
+    return not path.is_dir() or any(path.iterdir())
+
+
+def _replace(partial: Path, directory: Path) -> None:
+    old = directory.with_name(f".{directory.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    partial.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
