@@ -12,10 +12,10 @@ from pathlib import Path
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.errors import UserError
+from ppg_jax.inference.found import RELEASED
 from ppg_jax.models import peft, pretrained, quantize, starts
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
-from ppg_jax.run_dir import RELEASED
 
 # Width, layers, heads; the tokenizer decides the vocabulary.
 GPT2_SIZES = {
