@@ -32,10 +32,10 @@ from ppg_jax.training.train_state import params_sha256
 from tests import models_for_tests as small
 
 ROOT = Path(__file__).resolve().parents[1]
-# So short that all prompts have one padded width: compiling is what takes the time.
 # The result.json of a stage of whose weights nothing is known.
 FINISHED = {"params_sha256": "0" * 64, "weights": {}}
 CRITIC = {"name": "critic", "task": "critic", "needs": []}
+# So short that all prompts have one padded width: compiling is what takes the time.
 PROMPTS = PromptConfig(max_length=64, max_persona_tokens=10, max_response_tokens=8)
 
 

@@ -46,7 +46,7 @@ def _tested(numbers: dict, rows: dict, system: str) -> list[str]:
         f"## On the test split: {numbers['instances']} instances of "
         f"{numbers['dialogues']} dialogues",
         _metrics(numbers, "responses", system),
-        _metrics(numbers, "personas", _persona_row(rows, rows[system]["models"])),
+        _metrics(numbers, "personas", _persona_row(rows, system)),
         f"Intervals: {100 * numbers['level']:g} %, over base personas.",
     ]
 
@@ -93,13 +93,15 @@ def _made(experiment: dict, models: dict) -> str:
     return "\n".join(lines)
 
 
-def _persona_row(rows: dict, models: dict) -> str:
-    """The row of personas of the same persona generator."""
+def _persona_row(rows: dict, system: str) -> str:
+    """The row of personas that this one's responses are told."""
+    told = rows[system]
     same = [
         name
         for name, row in rows.items()
         if row["kind"] == "personas"
-        and row.get("models", {}).get("persona") == models["persona"]
+        and row.get("models", {}).get("persona") == told["models"]["persona"]
+        and row.get("contrast", 0.0) == told.get("contrast", 0.0)
     ]
     return same[0] if same else ""
 

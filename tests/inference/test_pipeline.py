@@ -87,7 +87,7 @@ class Spy:
     def __init__(self, completion):
         self.completion, self.prompts = completion, []
 
-    def __call__(self, params, prompts, seed, ids, limit):
+    def __call__(self, params, prompts, seed, ids, limit, without=()):
         self.prompts += prompts
         return [self.completion] * len(prompts)
 
@@ -408,3 +408,23 @@ def test_a_pipeline_shows_its_models():
 def test_what_is_no_folder_is_told_first(name):
     with pytest.raises(UserError, match=f"^{name}: no such folder; give a run"):
         Pipeline.load(name)
+
+
+def test_an_inferred_persona_is_contrasted_with_the_one_before_any_word(run_dir):
+    """As the system has it, unless another weight is asked for; replies never are."""
+    experiment = read_experiment(run_dir)
+    for row in experiment["systems"]:
+        row["contrast"] = 2.0
+    write_json(run_dir / "experiment.json", experiment)
+    ours = Pipeline.load(run_dir)
+    persona, response = ours._persona.decoding, ours._response.decoding
+    assert (persona.contrast, response.contrast) == (2.0, 0.0)
+    assert Pipeline.load(run_dir, contrast=0.0)._persona.decoding.contrast == 0
+    instance = Instance("", 0, tuple(SELF), (), tuple(CONTEXT), "")
+    before = dataclasses.replace(instance, context=())
+    prompts = [[ours.prompts.persona_prompt(i)] for i in (instance, before)]
+    (wanted,) = ours._persona(ours.persona[1], prompts[0], without=prompts[1])
+    found = ours.infer_partner(SELF, CONTEXT)
+    assert found.log_prob == pytest.approx(wanted.log_prob, abs=1e-3)
+    export.run(export.Config(str(run_dir / "exported")), run_dir)
+    assert Pipeline.load(run_dir / "exported").config.contrast == 2.0

@@ -23,6 +23,13 @@ def write_run(folder):
             "models": {"persona": "x/y"},
         },
         {
+            "name": "mine_contrasted",
+            "kind": "personas",
+            "label": "Not mine",
+            "models": {"persona": "persona/model"},
+            "contrast": 1.0,
+        },
+        {
             "name": "mine",
             "kind": "personas",
             "label": "Mine",
