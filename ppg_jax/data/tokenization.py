@@ -32,6 +32,7 @@ def load_tokenizer(path):
         PreTrainedTokenizerFast,
     )
 
+    path = Path(path)
     names = {p.name for p in path.iterdir()} if path.is_dir() else set()
     if {"tokenizer.json", "tokenizer_config.json"} <= names:
         kind = PreTrainedTokenizerFast
@@ -191,6 +192,9 @@ def train_wordpiece(texts, vocab_size: int):
     return BertTokenizerFast(tokenizer_object=wordpiece._tokenizer)
 
 
+TRAINED = {"bpe": train_byte_level_bpe, "wordpiece": train_wordpiece}
+
+
 def load_or_train(
     spec: str,
     folder: Path,
@@ -211,6 +215,11 @@ def load_or_train(
     made_from = {"spec": spec, "corpus_sha256": corpus_sha256}
     if special:
         made_from["special_tokens"] = list(special)
+    kind, _, size = spec.partition(":")
+    if kind in TRAINED and not size.isdigit():
+        raise UserError(
+            f"tokenizer={spec!r} has no size; write for example {kind}:8192."
+        )
     # Stages that are started together in a new run directory: one makes it.
     if not (folder / MADE_FROM).exists():
         with files.one_at_a_time(folder.with_name(f".{folder.name}.lock")):
@@ -236,18 +245,13 @@ def _again(folder: Path) -> str:
 
 def _make(spec, folder: Path, texts, made_from: dict, special, load, init) -> None:
     kind, _, size = spec.partition(":")
-    train = {"bpe": train_byte_level_bpe, "wordpiece": train_wordpiece}.get(kind)
-    if train is None:
+    if kind in TRAINED:
+        extra = (tuple(special),) if special else ()
+        tokenizer = TRAINED[kind](texts(), int(size), *extra)
+    else:
         tokenizer = load(spec)
         if special:
             tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
-    elif not size.isdigit():
-        raise UserError(
-            f"tokenizer={spec!r} has no size; write for example {kind}:8192."
-        )
-    else:
-        extra = (tuple(special),) if special else ()
-        tokenizer = train(texts(), int(size), *extra)
     _require_numbers_of(init, tokenizer, spec, load)
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -259,7 +263,7 @@ def _make(spec, folder: Path, texts, made_from: dict, special, load, init) -> No
 
 def require_fitting(spec: str, init: str) -> None:
     """Raises ValueError for a tokenizer trained anew beside weights with their own."""
-    if init and spec.startswith(("bpe:", "wordpiece:")):
+    if init and spec.partition(":")[0] in TRAINED:
         raise ValueError(
             f"tokenizer={spec!r} trains one anew, and the weights of init={init!r} "
             'belong to its own tokens; give tokenizer="" to take that of init.'

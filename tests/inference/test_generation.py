@@ -166,9 +166,9 @@ def test_nested_prompts_are_read_once_and_say_the_same(options, monkeypatch, dec
     asked += [asked[0], asked[2][:-1], asked[3][:1]]
     read = []
 
-    def branched(self, params, prompts, part, *rest):
+    def branched(self, params, prompts, without, part, *rest):
         read.append([len(family.members) for family in part])
-        return original(self, params, prompts, part, *rest)
+        return original(self, params, prompts, without, part, *rest)
 
     original = Generator._branched
     monkeypatch.setattr(Generator, "_branched", branched)
