@@ -30,7 +30,7 @@ from ppg_jax.benchmark.workload import (
     replies,
 )
 from ppg_jax.data.batching import Batch
-from ppg_jax.data.prompts import BRANCHES
+from ppg_jax.data.passes import BRANCHES
 from ppg_jax.inference.scoring import Score as NLL
 from ppg_jax.models import pretrained
 from ppg_jax.models.peft import is_adapter

@@ -21,7 +21,8 @@ from ppg_jax.data.batching import (
 )
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
-from ppg_jax.data.prompts import Example, PromptConfig, Prompts
+from ppg_jax.data.passes import Example
+from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.data.told import told_persona
 from ppg_jax.errors import UserError

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ppg_jax.data.dialogue import Dialogue, Instance
-from ppg_jax.data.prompts import BRANCHES, Example
+from ppg_jax.data.passes import BRANCHES, Example
 
 # Batches that are sorted by length together: enough for little padding, few enough that
 # an epoch stays well mixed.

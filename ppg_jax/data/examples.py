@@ -4,7 +4,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
-from ppg_jax.data.prompts import Example, Prompts
+from ppg_jax.data.passes import Example
+from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.retrieval import told_sentences
 from ppg_jax.data.said import ORDERS
 

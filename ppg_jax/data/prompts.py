@@ -24,9 +24,7 @@ from ppg_jax.config import require_count, require_one_of, require_positive
 from ppg_jax.data import tokenization
 from ppg_jax.data.dialogue import Dialogue, Instance, profile_text
 from ppg_jax.data.normalization import FORMS
-from ppg_jax.data.passes import BRANCHES as BRANCHES
-from ppg_jax.data.passes import Example as Example
-from ppg_jax.data.passes import example
+from ppg_jax.data.passes import Example, example
 from ppg_jax.data.said import as_given
 from ppg_jax.errors import UserError
 

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppg_jax.data.batching import Batch, best_widths, collate
-from ppg_jax.data.prompts import BRANCHES, Example
+from ppg_jax.data.passes import BRANCHES, Example
 from ppg_jax.losses import token_log_probs
 
 
 def branch_mask(branch_ids: jax.Array, branch_starts, position_ids) -> jax.Array:
-    """Which token sees which, for the picture in `ppg_jax.data.prompts.Example`.
+    """Which token sees which, for the picture in `ppg_jax.data.passes.Example`.
 
     int [B, T] three times -> bool [B, T, T]. Own branch: what came before. The trunk:
     what stands before the branching point. Padding (branch -1) sees only padding.

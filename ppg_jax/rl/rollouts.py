@@ -2,7 +2,7 @@
 
 Instances of one dialogue have nested contexts, so a persona policy reads each dialogue
 once: in sampling (`generation.generate_branches`) as in the update, where completions
-branch off the dialogue (`data.prompts.Example`). What the response policy reads differs
+branch off the dialogue (`data.passes.Example`). What the response policy reads differs
 from the partner persona on; its prompts share nothing, and are packed into rows.
 
 Axes: B instances, F trunks, P prompt tokens, T completion tokens, R rows, M targets.
@@ -16,7 +16,8 @@ import numpy as np
 
 from ppg_jax.data.batching import Batch, collate, pack
 from ppg_jax.data.dialogue import Instance
-from ppg_jax.data.prompts import Example, PromptConfig, Prompts, example
+from ppg_jax.data.passes import Example, example
+from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.inference.generation import Rollout, generate, generate_branches, splice
 from ppg_jax.inference.prefixes import Branches, branches_of, families, pad_left
 from ppg_jax.inference.sampling import Decoding

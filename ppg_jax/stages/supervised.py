@@ -23,7 +23,8 @@ from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.data.examples import BATCHINGS, TASKS, examples
-from ppg_jax.data.prompts import Example, PromptConfig, Prompts
+from ppg_jax.data.passes import Example
+from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.retrieval import TOLD
 from ppg_jax.data.said import ORDERS
 from ppg_jax.errors import UserError

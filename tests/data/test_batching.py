@@ -19,7 +19,7 @@ from ppg_jax.data.batching import (
     longest_drawn,
     pack,
 )
-from ppg_jax.data.prompts import Example
+from ppg_jax.data.passes import Example
 from ppg_jax.inference.scoring import branch_mask, target_log_probs
 from tests import models_for_tests as small
 

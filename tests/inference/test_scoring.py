@@ -7,7 +7,7 @@ import pytest
 
 from ppg_jax.data.batching import collate, pack
 from ppg_jax.data.dialogue import instances
-from ppg_jax.data.prompts import Example
+from ppg_jax.data.passes import Example
 from ppg_jax.inference import scoring
 from ppg_jax.inference.generation import generate, generate_branches, row_keys
 from ppg_jax.inference.prefixes import branches_of, pad_left
