@@ -69,6 +69,30 @@ def test_the_same_seed_gives_the_same_answers(name):
     assert answers[0] == answers[1]
 
 
+def test_a_row_with_a_contrast_gives_it_each_prompt_without_its_context(monkeypatch):
+    """Of its personas alone: responses and rows without a contrast are as they were."""
+    original, seen = Generator.__call__, []
+
+    def call(self, params, prompts, seed, ids, limit=0, without=()):
+        seen.append((self.decoding.contrast, prompts, without))
+        return original(self, params, prompts, seed, ids, limit, without)
+
+    monkeypatch.setattr(Generator, "__call__", call)
+    for row in ("personas", "responses generated"):
+        for contrast in (1.5, 0.0):
+            asked = asking()
+            changed = dataclasses.replace(MODELS[row], contrast=contrast)
+            assert changed.description["contrast"] == contrast
+            changed.load(asked).respond(ASKED[:2])
+            (weight, prompts, without), *others = seen
+            make = generators._load(asked, "persona").prompts.persona_prompt
+            assert (weight, prompts) == (contrast, [make(i) for i in ASKED[:2]])
+            before = [dataclasses.replace(i, context=()) for i in ASKED[:2]]
+            assert list(without) == ([make(i) for i in before] if contrast else [])
+            assert all(weight == 0 and not prior for weight, _, prior in others)
+            seen.clear()
+
+
 @pytest.mark.parametrize("name", [name for name in OTHERS if name not in NGRAMS])
 def test_a_row_without_likelihood_says_so(name, greedy):
     row = ROWS[name]
