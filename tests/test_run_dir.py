@@ -254,13 +254,13 @@ def tokenizer_of(workdir: Path):
 
 def test_stages_that_start_together_make_one_tokenizer(tmp_path, monkeypatch):
     trained = []
-    train = tokenization.train_byte_level_bpe
+    train = tokenization.TRAINED["bpe"]
 
     def counting(*arguments):
         trained.append(arguments)
         return train(*arguments)
 
-    monkeypatch.setattr(tokenization, "train_byte_level_bpe", counting)
+    monkeypatch.setitem(tokenization.TRAINED, "bpe", counting)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         made = list(pool.map(tokenizer_of, [tmp_path] * 4))
     assert len({tokenization.sha256(tokenizer) for tokenizer in made}) == 1
