@@ -97,7 +97,9 @@ def get_config():
                     checkpoint_every=10,
                 ),
             ),
-            systems=paper_rows(top3="response_top3", contrast=1.0),
+            systems=paper_rows(
+                top3="response_top3", contrast=1.0, response_contrast=0.5
+            ),
             evaluate=evaluate.Config(
                 title="The method on SmolLM2-135M and PersonaChat, two CPU cores",
                 data=data,

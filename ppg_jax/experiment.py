@@ -144,7 +144,10 @@ def table_7(stage: reinforce.Config) -> tuple[reinforce.Config, reinforce.Config
 
 
 def paper_rows(
-    top3: str = "", reinforced: Sequence[str] = ("reinforce",), contrast: float = 0.0
+    top3: str = "",
+    reinforced: Sequence[str] = ("reinforce",),
+    contrast: float = 0.0,
+    response_contrast: float = 0.0,
 ) -> dict[str, System]:
     """The paper's rows, of stages with the names that the presets have.
 
@@ -152,6 +155,7 @@ def paper_rows(
     a stage that learned from BM25's three sentences, which then is the third row, as in
     the paper. reinforced: the first one's row is "ours"; those of `table_7` may follow.
     contrast: of every inferred persona; the supervised rows are there without it, too.
+    response_contrast: of one more row, ours without RL.
     """
     gold = Generators("E2E, gold partner personas", "response", against=("without",))
     full = top3 or "response"
@@ -176,6 +180,13 @@ def paper_rows(
         supervised,
         against=("without", "training_only", BEST_CONTROL, *_plain("ours", contrast)),
     )
+    if response_contrast:
+        rows["ours_heeding"] = dataclasses.replace(
+            supervised,
+            label="Ours without RL, responses with contrast",
+            response_contrast=response_contrast,
+            against=("ours_supervised",),
+        )
     with_rl = functools.partial(_with_rl, contrast=contrast)
     ours, *others = reinforced
     for stage in others:

@@ -5,6 +5,8 @@ import functools
 import re
 from collections.abc import Iterable, Sequence
 
+import snowballstemmer
+
 from ppg_jax.data.dialogue import Instance
 
 _WORDS = re.compile(r"\w+")
@@ -80,14 +82,5 @@ def _stems(text: str) -> frozenset[str]:
     return frozenset(map(_stem, _WORDS.findall(text.lower())))
 
 
-@functools.cache
-def _stem(word: str) -> str:
-    return _stemmer().stem(word)
-
-
-@functools.cache
-def _stemmer():
-    # nltk takes a second to import.
-    from nltk.stem.porter import PorterStemmer
-
-    return PorterStemmer()
+# nltk has it, too, and takes more than a second to import.
+_stem = functools.cache(snowballstemmer.stemmer("porter").stemWord)

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from ppg_jax.data.said import content_stems
+
 _BORDER = re.compile(r"(?<=[.!?])\s+|\n")
 
 
@@ -21,22 +23,29 @@ def folded(sentence: str) -> str:
 def once(said: Sequence[str], ended: bool = True) -> list[int]:
     """The indices of the sentences that stay: the first of those that say the same.
 
-    What says nothing, a full stop alone, goes beside those that do. Where the text was
-    cut (not ended), so does a last sentence without its end, if another one stays.
+    They do if they are `folded` to one text, or have nearly all that they are about in
+    common: "i like to knit" says nothing beside "i like knitting". What says nothing, a
+    full stop alone, goes beside those that do. Where the text was cut (not ended), so
+    does a last sentence without its end, if another one stays.
     """
     if not said:
         return []
     texts = [folded(sentence) for sentence in said]
+    about = [content_stems(sentence) for sentence in said]
     seen = {""} if any(texts) else set()
-    kept = []
+    kept: list[int] = []
     for n, text in enumerate(texts):
-        if text not in seen:
+        if text not in seen and not any(_alike(about[n], about[k]) for k in kept):
             seen.add(text)
             kept.append(n)
     cut = not ended and not said[-1].endswith((".", "!", "?"))
     if cut and len(kept) > 1 and kept[-1] == len(said) - 1:
         kept.pop()
     return kept
+
+
+def _alike(a: frozenset[str], b: frozenset[str]) -> bool:
+    return len(a & b) >= 0.75 * len(a | b) > 0
 
 
 def text_once(text: str) -> str:

@@ -14,7 +14,7 @@ from ppg_jax.data.sentences import once, sentences
 
 
 def unheard(instance: Instance) -> Instance:
-    """Before anything was said: what a persona generator's contrast is with."""
+    """Before anything was said: what a generator's contrast is with."""
     return dataclasses.replace(instance, context=())
 
 

@@ -33,7 +33,9 @@ class Found(NamedTuple):
     persona: Path
     response: Path
     critic: Path | None
-    contrast: float  # of inferred personas, see `PipelineConfig`
+    # Of inferred personas and of responses, see `PipelineConfig`.
+    contrast: float
+    response_contrast: float
 
 
 def find_models(workdir="", system: str = "") -> Found:
@@ -60,8 +62,13 @@ def _find_trained(workdir: Path, system: str) -> Found:
     made = [workdir / model_folder(c) for c in critics if finished(workdir, c)]
     config = experiment.get("config", {})
     prompts = _trained_prompts(workdir, config, *row["models"].values())
-    critic, contrast = made[0] if made else None, row.get("contrast", 0.0)
-    return Found(row["name"], prompts, *models, critic, contrast)
+    critic = made[0] if made else None
+    return Found(row["name"], prompts, *models, critic, *_contrasts(row))
+
+
+def _contrasts(values: Mapping) -> tuple[float, float]:
+    """Of a row or an exported folder; older ones have none."""
+    return values.get("contrast", 0.0), values.get("response_contrast", 0.0)
 
 
 def _chosen(workdir: Path, systems: Sequence[dict], name: str) -> dict:
@@ -87,10 +94,9 @@ def _find_exported(folder: Path, system: str) -> Found:
             f"--system={system}."
         )
     prompts = from_config_dict(PromptConfig, values.get("prompts", {}))
-    critic = folder / "critic"
     models = folder / "persona", folder / "response"
-    contrast = values.get("contrast", 0.0)
-    return Found(name, prompts, *models, critic if critic.is_dir() else None, contrast)
+    critic = folder / "critic" if (folder / "critic").is_dir() else None
+    return Found(name, prompts, *models, critic, *_contrasts(values))
 
 
 def _trained_prompts(workdir: Path, config: Mapping, *models: str) -> PromptConfig:

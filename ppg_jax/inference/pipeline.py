@@ -33,7 +33,9 @@ class PipelineConfig:
     system: a row of the run's config that infers the partner; "" is the last one of
     which all stages have finished. temperature 0 is greedy; top_k 0 and top_p 1 are
     off. contrast: how much more an inferred persona heeds the conversation than what is
-    likely of anybody (`sampling.contrasted`); None: as the system does, 0 is off.
+    likely of anybody (`sampling.contrasted`); response_contrast: the same of responses,
+    which else tell the model's own persona whatever was said; None: as the system does,
+    0 is off.
     batch_size: contexts at once; on a CPU two such batches are at work at a time.
     weights: the type of the generators' linear layers; less than float32 needs a CPU
     with AMX, or a GPU for bfloat16, which then is the type of activations, too.
@@ -46,6 +48,7 @@ class PipelineConfig:
     top_k: int = 0
     top_p: float = 1.0
     contrast: float | None = None
+    response_contrast: float | None = None
     seed: int = 0
     batch_size: int = 32
     bucket: int = 128
@@ -56,7 +59,8 @@ class PipelineConfig:
         require_one_of(self, weights=WEIGHTS)
         require_positive(self, "batch_size", "bucket")
         # It says what is wrong with the others.
-        self.decoding(max_new_tokens=1, contrast=self.contrast or 0.0)
+        for contrast in (self.contrast, self.response_contrast):
+            self.decoding(max_new_tokens=1, contrast=contrast or 0.0)
 
     def decoding(self, max_new_tokens: int, contrast: float = 0.0) -> Decoding:
         return Decoding(
@@ -112,7 +116,7 @@ class Pipeline:
             for_inference(*generator, config.weights)
             for generator in (persona, response)
         )
-        self._contrast = config.contrast or 0.0
+        self._contrasts = config.contrast or 0.0, config.response_contrast or 0.0
         form = prompts.config
         self._limits = form.max_persona_tokens, form.max_response_tokens
         self._persona, self._response = self._one_or_two()
@@ -130,12 +134,12 @@ class Pipeline:
         """
         models, most = (self.persona[0], self.response[0]), max(self._limits)
         room = models[0].config.n_positions - self.prompts.config.max_length
-        if models[0] == models[1] and room >= most and not self._contrast:
-            return (self._generator(models[0], most),) * 2
-        limits, contrasts = self._limits, (self._contrast, 0.0)
-        return tuple(map(self._generator, models, limits, contrasts))
+        one, other = self._contrasts
+        if models[0] == models[1] and room >= most and one == other:
+            return (self._generator(models[0], most, one),) * 2
+        return tuple(map(self._generator, models, self._limits, self._contrasts))
 
-    def _generator(self, model, max_new_tokens: int, contrast=0.0) -> Generator:
+    def _generator(self, model, max_new_tokens: int, contrast: float) -> Generator:
         return Generator(
             model,
             self.config.decoding(max_new_tokens, contrast),
@@ -162,8 +166,9 @@ class Pipeline:
                 "that launch.export wrote."
             )
         found = find_models(run_dir, config.system)
-        if config.contrast is None:
-            config = dataclasses.replace(config, contrast=found.contrast)
+        for name in ("contrast", "response_contrast"):
+            if getattr(config, name) is None:
+                config = dataclasses.replace(config, **{name: getattr(found, name)})
         shared = {"bases": {}, "prepare": lambda base: ready(base, config.weights)}
         persona, tokenizer = _load(found.persona, found.prompts, shared)
         response, same = _load(found.response, found.prompts, shared)
@@ -199,7 +204,7 @@ class Pipeline:
         """
         read = [asked(request).instance(self._form) for request in requests]
         prompts = [self.prompts.persona_prompt(i) for i in read]
-        others = map(unheard, read if self._contrast else ())
+        others = map(unheard, read if self._contrasts[0] else ())
         without = [self.prompts.persona_prompt(i) for i in others]
         _, params = self.persona
         ids = [2 * number for number in _numbers(requests, numbers)]
@@ -217,16 +222,19 @@ class Pipeline:
         requests = [asked(request) for request in requests]
         numbers = _numbers(requests, numbers)
         partners = self._partners(requests, numbers)
-        prompts = [
-            self.prompts.response_prompt(r.instance(self._form), partner.tokens or None)
-            for r, partner in zip(requests, partners, strict=True)
-        ]
+        told = [partner.tokens or None for partner in partners]
+        read = [request.instance(self._form) for request in requests]
+        prompt = self.prompts.response_prompt
+        prompts = list(map(prompt, read, told))
+        others = map(unheard, read if self._contrasts[1] else ())
+        without = list(map(prompt, others, told))
         _, params = self.response
         # Odd, where personas have even ones: the two must not share their randomness.
         ids = [2 * number + 1 for number in numbers]
         _, limit = self._limits
         completions = _finite(
-            "response", self._response(params, prompts, self.config.seed, ids, limit)
+            "response",
+            self._response(params, prompts, self.config.seed, ids, limit, without),
         )
         return [
             Reply(text_once(self.prompts.text(completion.tokens)), partner, *completion)

@@ -41,7 +41,8 @@ def run(config: Config, workdir: Path) -> str:
     # It comes last: a folder without it is no pipeline, so none is ever half new.
     (output / EXPORTED).unlink(missing_ok=True)
     write = _write_adapters if config.adapters else _write_models
-    kept = {"system": found.system, "contrast": found.contrast}
+    names = "system", "contrast", "response_contrast"
+    kept = {name: getattr(found, name) for name in names}
     kept["prompts"] = dataclasses.asdict(found.prompts)
     write_json(output / EXPORTED, kept | {"weights": write(found, output)})
     print(f"wrote {output / EXPORTED} (system {found.system})")

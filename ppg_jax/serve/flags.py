@@ -31,6 +31,12 @@ def define(bucket: int = 0) -> None:
         "the system has it.",
         0,
     )
+    flags.DEFINE_float(
+        "response_contrast",
+        default.response_contrast,
+        "The same of responses, against telling one's own persona whatever was said.",
+        0,
+    )
     flags.DEFINE_integer("seed", default.seed, "Of the sampling.", 0, 2**31 - 1)
     flags.DEFINE_integer(
         "batch_size",

@@ -31,14 +31,15 @@ class Generators:
     response: a stage of the run, or "STAGE/FOLDER" of one that has several models.
     persona: the same, of a generator whose persona the response generator is told.
     told: instead, "gold", "top3" or "none"; "" is what the response generator was
-    trained with. contrast: of the persona (`sampling.contrasted`). against: rows that
-    it is compared with.
+    trained with. contrast: of the persona (`sampling.contrasted`); response_contrast:
+    of the response. against: rows that it is compared with.
     """
 
     label: str
     response: str
     persona: str = ""
     contrast: float = 0.0
+    response_contrast: float = 0.0
     told: str = ""
     against: tuple[str, ...] = ()
     kind: ClassVar[str] = "responses"
@@ -61,7 +62,8 @@ class Generators:
     def description(self) -> dict:
         models = {"response": self.response, "persona": self.persona}
         folders = {k: run_dir.model_folder(m) if m else None for k, m in models.items()}
-        return _description(self) | {"models": folders, "contrast": self.contrast}
+        contrasts = {n: getattr(self, n) for n in ("contrast", "response_contrast")}
+        return _description(self) | {"models": folders} | contrasts
 
     @property
     def given_gold(self) -> "Generators":
@@ -78,6 +80,7 @@ class Generators:
             _load(asking, self.persona) if self.persona else None,
             told or _learned(asking, self.response, "response")["partner_persona"],
             self.contrast,
+            self.response_contrast,
         )
 
 
@@ -248,6 +251,7 @@ class _Responses:
     persona: _Loaded | None
     told: str
     contrast: float
+    response_contrast: float
 
     def score(self, asked: Sequence[Instance]) -> list[Score]:
         def score() -> dict[str, Score]:
@@ -261,7 +265,7 @@ class _Responses:
 
     def respond(self, asked: Sequence[Instance]) -> list[Answer]:
         # Early stopping may have kept the supervised weights: no need to ask twice.
-        key = ("responses", *self._key(asked))
+        key = ("responses", self.response_contrast, *self._key(asked))
         return self.asking.once(key, lambda: self._respond(asked))
 
     def _key(self, asked: Sequence[Instance]) -> tuple:
@@ -271,14 +275,16 @@ class _Responses:
 
     def _respond(self, asked: Sequence[Instance]) -> list[Answer]:
         prompts, partners = self.response.prompts, self._partners(asked)
-        rows = [
-            prompts.response_prompt(i, p) for i, p in zip(asked, partners, strict=True)
-        ]
-        limit = self.asking.prompts.max_response_tokens
-        generator = _generator(self.asking, self.response, limit)
+        both = list(zip(asked, partners, strict=True))
+        rows = [prompts.response_prompt(i, p) for i, p in both]
+        weight, limit = self.response_contrast, self.asking.prompts.max_response_tokens
+        before = both if weight else ()
+        without = [prompts.response_prompt(unheard(i), p) for i, p in before]
+        generator = _generator(self.asking, self.response, limit, weight)
         # Odd, where personas have even ones: the two must not share their randomness.
         ids = 2 * np.arange(len(rows)) + 1
-        completions = generator(self.response.params, rows, self.asking.seed, ids)
+        given = self.response.params, rows, self.asking.seed, ids
+        completions = generator(*given, without=without)
         return [
             Answer(prompts.text(c.tokens), None if p is None else prompts.text(p))
             for c, p in zip(completions, partners, strict=True)

@@ -107,8 +107,17 @@ def test_where_a_token_spans_a_border_what_stays_is_written_anew():
 
 
 def test_sentences_are_the_same_whatever_their_case_spaces_and_marks():
-    said = sentences("i love tea . I love, tea! i love teas.")
+    said = sentences("i love tea . I love, tea! i love green tea.")
     assert once(said) == [0, 2]
+
+
+def test_sentences_about_nearly_the_same_are_the_same():
+    said = ["i like knitting.", "i like to knit.", "i like my mother's knitting."]
+    assert once(said) == [0, 2]
+    said = "i play drums in a band on fridays. i play drums in a band on friday nights."
+    assert once(sentences(said)) == [0]
+    different = ["i have two cats.", "i have two dogs.", "i am a nurse.", "am i ?", "!"]
+    assert once(different) == [0, 1, 2, 3]
 
 
 def test_a_reply_says_each_sentence_once_and_is_else_untouched():

@@ -410,21 +410,34 @@ def test_what_is_no_folder_is_told_first(name):
         Pipeline.load(name)
 
 
-def test_an_inferred_persona_is_contrasted_with_the_one_before_any_word(run_dir):
-    """As the system has it, unless another weight is asked for; replies never are."""
+@pytest.mark.parametrize("response_contrast", [0.0, 1.5, 2.0])
+def test_what_is_said_is_contrasted_with_the_same_before_any_word(
+    run_dir, response_contrast
+):
+    """As the system has it, unless another weight is asked for."""
     experiment = read_experiment(run_dir)
     for row in experiment["systems"]:
-        row["contrast"] = 2.0
+        row |= {"contrast": 2.0, "response_contrast": response_contrast}
     write_json(run_dir / "experiment.json", experiment)
     ours = Pipeline.load(run_dir)
     persona, response = ours._persona.decoding, ours._response.decoding
-    assert (persona.contrast, response.contrast) == (2.0, 0.0)
-    assert Pipeline.load(run_dir, contrast=0.0)._persona.decoding.contrast == 0
+    assert (persona.contrast, response.contrast) == (2.0, response_contrast)
+    plain = Pipeline.load(run_dir, contrast=0.0, response_contrast=0.0)
+    assert plain._persona.decoding.contrast == plain._response.decoding.contrast == 0
     instance = Instance("", 0, tuple(SELF), (), tuple(CONTEXT), "")
     before = dataclasses.replace(instance, context=())
     prompts = [[ours.prompts.persona_prompt(i)] for i in (instance, before)]
     (wanted,) = ours._persona(ours.persona[1], prompts[0], without=prompts[1])
     found = ours.infer_partner(SELF, CONTEXT)
     assert found.log_prob == pytest.approx(wanted.log_prob, abs=1e-3)
+    told = found.tokens
+    prompts = [[ours.prompts.response_prompt(i, told)] for i in (instance, before)]
+    without = prompts[1] if response_contrast else ()
+    (wanted,) = ours._response(
+        ours.response[1], prompts[0], limit=response.max_new_tokens, without=without
+    )
+    reply = ours.reply(SELF, CONTEXT, found)
+    assert reply.log_prob == pytest.approx(wanted.log_prob, abs=1e-3)
     export.run(export.Config(str(run_dir / "exported")), run_dir)
-    assert Pipeline.load(run_dir / "exported").config.contrast == 2.0
+    config = Pipeline.load(run_dir / "exported").config
+    assert (config.contrast, config.response_contrast) == (2.0, response_contrast)

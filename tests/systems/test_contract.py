@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_answers(name):
 
 
 def test_a_row_with_a_contrast_gives_it_each_prompt_without_its_context(monkeypatch):
-    """Of its personas alone: responses and rows without a contrast are as they were."""
+    """Of its personas or of its responses; others are as they were."""
     original, seen = Generator.__call__, []
 
     def call(self, params, prompts, seed, ids, limit=0, without=()):
@@ -91,6 +91,15 @@ def test_a_row_with_a_contrast_gives_it_each_prompt_without_its_context(monkeypa
             assert list(without) == ([make(i) for i in before] if contrast else [])
             assert all(weight == 0 and not prior for weight, _, prior in others)
             seen.clear()
+    changed = dataclasses.replace(MODELS["responses generated"], response_contrast=1.5)
+    assert changed.description["response_contrast"] == 1.5
+    asked = asking()
+    changed.load(asked).respond(ASKED[:2])
+    (weight, _, prior), (other, _, without) = seen
+    assert (weight, list(prior), other) == (0, [], 1.5)
+    partners = changed.load(asked)._partners(ASKED[:2])
+    make = generators._load(asked, "response").prompts.response_prompt
+    assert list(without) == [make(i, p) for i, p in zip(before, partners, strict=True)]
 
 
 @pytest.mark.parametrize("name", [name for name in OTHERS if name not in NGRAMS])
@@ -188,9 +197,9 @@ def test_rows_with_the_same_weights_are_asked_once(tmp_path, monkeypatch):
     asked = []
     generate = Generator.__call__
 
-    def counting(self, params, *arguments):
+    def counting(self, params, *arguments, **more):
         asked.append(len(arguments[0]))
-        return generate(self, params, *arguments)
+        return generate(self, params, *arguments, **more)
 
     monkeypatch.setattr(Generator, "__call__", counting)
     both = asking(tmp_path)
