@@ -90,6 +90,7 @@ def get_config():
                     prompts=prompts,
                     baseline="leave_one_out",
                     kl_coefficient=0.05,
+                    micro_batches=4,
                     updates=150,
                     optimizer=OptimizerConfig(learning_rate=1e-4, clip_norm=1.0),
                     validation_instances=200,

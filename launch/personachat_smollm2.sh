@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole method on PersonaChat, on SmolLM2-135M, on CPU, once for each seed:
 #   bash launch/personachat_smollm2.sh [full|quick] [SEED ...]
-# quick: 600 updates a stage. Stopped and started again, it goes on where it was.
+# quick: 600 updates a stage, 40 of REINFORCE. Stopped and started again, it goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/environment.sh
@@ -23,6 +23,8 @@ for seed in "${seeds[@]:-0}"; do
         flags+=("--config.$stage.epochs=0.2685" "--config.$stage.evaluate_every=200") ;;
       quick:response_top3)
         flags+=("--config.$stage.epochs=0.0403" "--config.$stage.evaluate_every=80") ;;
+      quick:reinforce)
+        flags+=("--config.$stage.updates=40" "--config.$stage.evaluate_every=20") ;;
     esac
   done
   run=runs/personachat_smollm2_${kind}_$seed

@@ -34,6 +34,19 @@ def is_said(trait: str, heard: Sequence[str]) -> bool:
     return first_said([trait], heard)[0] < len(heard)
 
 
+def is_ones_own(sentence: str, instance: Instance) -> bool:
+    """Whether a sentence about the partner tells of the speaker instead.
+
+    All that it is about is in the speaker's persona or was said by the speaker, and the
+    partner has not said it (`is_said`).
+    """
+    told = (*instance.self_persona, *instance.context[-2::-2])
+    own = frozenset().union(*map(_stems, told))
+    return content_stems(sentence) <= own and not is_said(
+        sentence, instance.context[::-2]
+    )
+
+
 def first_said(persona: Iterable[str], heard: Sequence[str]) -> list[int]:
     """For each trait the utterance of the speaker by which it `is_said`.
 

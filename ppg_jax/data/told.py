@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
+from ppg_jax.data.said import is_ones_own
 from ppg_jax.data.sentences import once, sentences
 
 
@@ -19,38 +20,53 @@ def unheard(instance: Instance) -> Instance:
 
 
 def told_persona(
-    prompts: Prompts, tokens: Sequence[int], ended: bool = True
+    prompts: Prompts,
+    tokens: Sequence[int],
+    ended: bool = True,
+    instance: Instance | None = None,
 ) -> list[int]:
     """`Prompts.generated_persona`, each sentence once.
 
-    Without a last sentence that was cut (not ended), if a whole one is there. What
-    REINFORCE samples goes on as it is, on the device, repetitions too: a policy is paid
-    for all that it said.
+    Without a last sentence that was cut (not ended), if a whole one is there. Where the
+    instance is given for which it was inferred, without what tells of its speaker
+    (`is_ones_own`), if anything else is there. What REINFORCE samples goes on as it is,
+    on the device, repetitions too: a policy is paid for all that it said.
     """
+    stay = functools.partial(_stay, ended=ended, instance=instance)
     [*cut, _] = prompts.generated_persona(tokens)
     decode = functools.partial(
         prompts.tokenizer.decode,
         skip_special_tokens=True,
         clean_up_tokenization_spaces=False,
     )
-    kept = tokens_once(cut, decode, ended)
+    kept = _tokens_that(stay, cut, decode)
     if kept is None:
         said = sentences(decode(cut))
-        [*kept, _] = prompts.persona_target([said[n] for n in once(said, ended)])
+        [*kept, _] = prompts.persona_target([said[n] for n in stay(said)])
     return prompts.generated_persona(kept)
 
 
-def tokens_once(
-    tokens: Sequence[int], decode: Callable[[Sequence[int]], str], ended: bool = True
-) -> list[int] | None:
-    """The tokens of the sentences that stay (`once`), or None if tokens span borders.
+def _stay(said: Sequence[str], ended: bool, instance: Instance | None) -> list[int]:
+    kept = once(said, ended)
+    if instance is None:
+        return kept
+    return [n for n in kept if not is_ones_own(said[n], instance)] or kept[:1]
 
-    decode: tokens -> text. A token belongs to the sentence in which its text begins,
-    spaces not counted: the one before a word is a part of the word's token.
+
+def _tokens_that(
+    stay: Callable[[Sequence[str]], list[int]],
+    tokens: Sequence[int],
+    decode: Callable[[Sequence[int]], str],
+) -> list[int] | None:
+    """The tokens of the sentences that stay, or None if tokens span borders.
+
+    stay: sentences -> indices; decode: tokens -> text. A token belongs to the sentence
+    in which its text begins, spaces not counted: the one before a word is a part of the
+    word's token.
     """
     text = decode(tokens)
     said = sentences(text)
-    kept = once(said, ended)
+    kept = stay(said)
     if len(kept) == len(said):
         return list(tokens)
     ends, start = [], 0

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppg_jax.config import from_config_dict, require_one_of, require_positive
+from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.normalization import normalized_persona
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.sentences import sentences, text_once
@@ -213,7 +214,7 @@ class Pipeline:
             "persona",
             self._persona(params, prompts, self.config.seed, ids, limit, without),
         )
-        return [self._inferred(completion) for completion in completions]
+        return list(map(self._inferred, completions, read))
 
     def replies(
         self, requests: Sequence[Request], numbers: Sequence[int] | None = None
@@ -263,8 +264,9 @@ class Pipeline:
             for i, request in enumerate(requests)
         ]
 
-    def _inferred(self, completion: Completion) -> PartnerPersona:
-        tokens = told_persona(self.prompts, completion.tokens, completion.ended)
+    def _inferred(self, completion: Completion, instance: Instance) -> PartnerPersona:
+        said = completion.tokens, completion.ended
+        tokens = told_persona(self.prompts, *said, instance)
         text = self.prompts.text(tokens)
         return PartnerPersona(text, sentences(text), tuple(tokens), *completion[1:])
 

@@ -68,7 +68,7 @@ def _about(models: dict) -> str:
         f"`{models['persona']}`), `response/` answers given that guess (stage "
         f"`{models['response']}`). Trained on PersonaChat (Zhang et al., 2018; CC BY "
         "4.0). The adapters are under this project's licence; `pipeline.json` has the "
-        "form of the prompts and the contrast that personas are decoded with."
+        "form of the prompts and the contrasts that both are decoded with."
     )
 
 

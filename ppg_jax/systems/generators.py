@@ -235,7 +235,8 @@ class _Personas:
     def respond(self, asked: Sequence[Instance]) -> list[Answer]:
         inferred = _infer(self.asking, self.loaded, asked, self.contrast)
         prompts = self.loaded.prompts
-        told = [told_persona(prompts, p.tokens, p.ended) for p in inferred]
+        both = zip(inferred, asked, strict=True)
+        told = [told_persona(prompts, p.tokens, p.ended, i) for p, i in both]
         return [
             Answer(prompts.text(tokens), None, p.ended)
             for tokens, p in zip(told, inferred, strict=True)
@@ -295,6 +296,7 @@ class _Responses:
         prompts = self.response.prompts
         if self.persona:
             inferred = _infer(self.asking, self.persona, asked, self.contrast)
-            return [told_persona(prompts, p.tokens, p.ended) for p in inferred]
+            both = zip(inferred, asked, strict=True)
+            return [told_persona(prompts, p.tokens, p.ended, i) for p, i in both]
         sentences = [told_sentences(self.told, instance) for instance in asked]
         return [prompts.persona_target(s) if s else None for s in sentences]

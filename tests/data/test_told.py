@@ -1,11 +1,13 @@
 """Who was inferred is told each sentence once, in the tokens that were sampled."""
 
+import dataclasses
 import functools
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.sentences import once, sentences, text_once
 from ppg_jax.data.tokenization import load_tokenizer
@@ -69,6 +71,22 @@ def test_a_last_sentence_that_was_cut_goes_if_a_whole_one_is_there():
     assert told(tiny(), " i sing. i run.", ended=False) == "i sing. i run."
     assert told(tiny(), " i love", ended=False) == "i love"
     assert told(tiny(), " i sing. i love", ended=True) == "i sing. i love"
+
+
+def test_what_tells_of_the_speaker_is_not_told_of_the_partner():
+    own, said = ("i work in a library.", "i sing."), ("hi.", "i am a librarian.", "ok.")
+    instance = Instance("", 0, own, (), said, "")
+
+    def told_of(text, instance):
+        tokens = tiny().tokenizer.encode(text, add_special_tokens=False)
+        return tiny().text(told_persona(tiny(), tokens, True, instance))
+
+    text = " i work as a librarian. i love tea. i sing."
+    assert told_of(text, instance) == "i love tea."
+    assert told_of(" i sing.", instance) == "i sing."
+    heard = dataclasses.replace(instance, context=(*said, "oh.", "i sing, too."))
+    assert told_of(text, heard) == "i love tea. i sing."
+    assert told_of(text, None) == text.strip()
 
 
 def test_what_is_told_is_never_longer_than_a_generated_persona():

@@ -121,11 +121,11 @@ def test_a_given_persona_is_told_as_it_is_in_training(monkeypatch):
     spy, idle = Spy(Completion((8,), True, -1.0)), Spy(None)
     monkeypatch.setattr(pipeline, "_persona", idle)
     monkeypatch.setattr(pipeline, "_response", spy)
-    inferred = pipeline._inferred(Completion((50, 51), False, -1.0))
+    instance = REQUESTS[0].instance()
+    inferred = pipeline._inferred(Completion((50, 51), False, -1.0), instance)
     given = [("i sing.", "i run."), "i sing. i run.", inferred, (), ""]
     for persona in given:
         reply = pipeline.reply(SELF, CONTEXT, persona)
-    instance = REQUESTS[0].instance()
     target = pipeline.prompts.persona_target(["i sing.", "i run."])
     tokens = [target, target, inferred.tokens, None, None]
     assert spy.prompts == [
