@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# A Python of any version, as far as it is asked: `-c`, `--version`, `-m venv`, `-m pip`.
+# A Python of any version, as far as it is asked.
 FAKE = """#!/bin/sh
 case "$1 $2" in
   "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; {after} ;;
