@@ -14,6 +14,9 @@ from ppg_jax.data import corpus
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.errors import UserError
 
+# "PyTorch was not found": nothing here asks transformers for a model.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
 END_OF_TEXT = "<|endoftext|>"
 MADE_FROM = "made_from.json"  # what the tokenizer of a run was made from
 
