@@ -73,7 +73,7 @@ def read_json(path: Path, hint: str = "get it again.") -> dict:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is no file; {hint}")  # a pipe would be waited for
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} is missing; {hint}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}.") from None

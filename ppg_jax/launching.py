@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from ppg_jax.errors import UserError
+from ppg_jax.errors import UserError, printable
 
 COMMAND = "ppg-jax"
 _HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
@@ -58,6 +58,8 @@ def exit_codes():
         # Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except (FileExistsError, NotADirectoryError) as error:
+        fail(f"{error.filename}: a file is in the place of a folder; name another.")
     except OSError as error:
         where = error.filename or "a file"
         fail(
@@ -144,7 +146,7 @@ def one_line_errors():
 
 def fail(message: str) -> NoReturn:
     """Ends the process: one line on stderr, exit code 2."""
-    line = " ".join(as_called(message).split())
+    line = printable(" ".join(as_called(message).split()))
     print(f"{Path(sys.argv[0]).stem}: {line}", file=sys.stderr)
     sys.exit(2)
 

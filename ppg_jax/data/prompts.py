@@ -159,6 +159,14 @@ class Prompts:
         first = self.config.order == "context_first"
         return context + fixed if first else fixed + context
 
+    def unread(self, instance: Instance) -> int:
+        """How many tokens of the newest utterance, at its beginning, a prompt leaves
+        out: what is to be answered has no room beside the longest personas."""
+        config, fixed = self.config, len(self._self_segment(instance))
+        taken = config.max_persona_tokens + config.max_response_tokens
+        left = config.max_length - taken - fixed - len(self._partner_cue)
+        return max(0, len(self._turn(instance.context[-1])) - left)
+
     def persona_example(self, instance: Instance) -> Example:
         """One instance of the persona generator's task."""
         target = self.persona_target(instance.partner_persona)

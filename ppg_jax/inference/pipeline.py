@@ -281,6 +281,10 @@ class Pipeline:
             tokens = self._given(partner).tokens
         self.prompts.response_prompt(instance, tokens or None)
 
+    def unread(self, request: Request) -> int:
+        """As `Prompts.unread`, of what a request is to answer."""
+        return self.prompts.unread(request.instance(self._form))
+
     def _partners(self, requests, numbers, seed) -> list[PartnerPersona]:
         asked = [i for i, r in enumerate(requests) if r.partner_persona is None]
         inferred = self.infer_partners(
