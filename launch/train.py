@@ -4,6 +4,8 @@ All of them in the config's order, or some: --stage=persona, --stage=persona,res
 stage that has finished says so; a stopped one goes on where it was.
 """
 
+import sys
+
 from absl import flags
 
 from ppg_jax import experiment, presets
@@ -16,6 +18,7 @@ def program() -> None:
     config, workdir = experiment.from_flags()
     names = STAGE.value or [stage.name for stage in config.stages]
     for stage in [config.stage(name) for name in names]:  # all are known, or none runs
+        print(f"{stage.name}: in {workdir / stage.name}", file=sys.stderr, flush=True)
         experiment.train(config, stage.name, workdir)
 
 

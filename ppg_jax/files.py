@@ -33,6 +33,12 @@ def write_jsonl(path: Path, records: Iterable[dict]) -> None:
     write_text(path, (dumped(r, path, ensure_ascii=False) + "\n" for r in records))
 
 
+def append_jsonl(path: Path, record: dict) -> None:
+    """One more line of `write_jsonl`."""
+    before = [known for _, known in read_jsonl(path)] if path.exists() else []
+    write_jsonl(path, [*before, record])
+
+
 def dumped(value: Any, path: Path | str, **options) -> str:
     """`value` as JSON for the file `path`, which has no word for NaN and infinity."""
     try:
