@@ -18,6 +18,10 @@ from ppg_jax.errors import UserError
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 END_OF_TEXT = "<|endoftext|>"
+# Of a tokenizer, and what the largest, of a million tokens, stays far below.
+_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"}
+_FILES |= {"vocab.txt", "added_tokens.json", "special_tokens_map.json"}
+_MOST_BYTES = 1 << 28
 MADE_FROM = "made_from.json"  # what the tokenizer of a run was made from
 
 
@@ -49,6 +53,12 @@ def load_tokenizer(path):
             "tokenizer_config.json, or vocab.json with merges.txt (GPT-2), or "
             "vocab.txt (BERT)."
         )
+    for name in names & _FILES:
+        if (size := (path / name).stat().st_size) > _MOST_BYTES:
+            raise UserError(
+                f"{path / name} has {size:,} bytes, expected {_MOST_BYTES:,} at most; "
+                "get it again."
+            )
     try:
         tokenizer = kind.from_pretrained(str(path), trust_remote_code=False)
         if kind is PreTrainedTokenizerFast:

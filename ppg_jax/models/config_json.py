@@ -14,6 +14,7 @@ from ppg_jax.models.gpt2 import GPT2, GPT2Config
 from ppg_jax.models.llama import Llama, LlamaConfig
 from ppg_jax.models.weight_map import FAMILIES, Family
 
+MOST_LAYERS = 256
 MODELS = {
     "gpt2": (GPT2, GPT2Config),
     "llama": (Llama, LlamaConfig),
@@ -64,6 +65,9 @@ def read(values: dict, path: Path):
         config = make(**settings)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
+    if (layers := getattr(config, family.layers)) > MOST_LAYERS:
+        told = f"{family.layers!r} is {layers}, expected {MOST_LAYERS} at most"
+        raise UserError(f"{path}: {told}; each is compiled.")
     if values.get("head_dim") is not None:
         _expect(path, "head_dim", values["head_dim"], config.head_size)
     return kind, config

@@ -8,7 +8,9 @@ whatever the file had.
 """
 
 import dataclasses
+import functools
 import json
+import math
 import os
 import re
 import shutil
@@ -162,7 +164,10 @@ def _read(place: Path):
     kind, config = config_json.read(read_json(path, FOLDER), path)
     tokenizer = tokenization.load_tokenizer(place)
     family = FAMILIES[kind]
-    file, tensors = read_folder(place, family.prefix, family.skipped)
+    shapes = _shapes(config_json.MODELS[kind][0](config)).values()
+    # A head that is tied may be there a second time, and other small ones beside it.
+    most = 2 * sum(map(math.prod, shapes)) + (1 << 20)
+    file, tensors = read_folder(place, family.prefix, family.skipped, most)
     return file, kind, config, tensors, tokenizer
 
 
@@ -245,6 +250,7 @@ def _fold_token_types(tensors: dict[str, Tensor], file: Path) -> None:
         tensors[name] = table._replace(array=table.array + types.array[:1])
 
 
+@functools.cache
 def _shapes(model) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter by its path; nothing is computed."""
     tokens = jnp.zeros((1, 1), jnp.int32)

