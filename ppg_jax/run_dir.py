@@ -255,11 +255,11 @@ def report_done(name: str, result: dict, models: Sequence[str] = ()) -> dict:
     told = "  ".join(
         f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
         for k, v in result.items()
-        if isinstance(v, int | float | str) and not k.endswith("sha256")
+        if isinstance(v, int | float | str)
     )
     told = f"{name}: done  {told}" + (f"  in {', '.join(models)}" if models else "")
-    wrapped = textwrap.wrap(told, 79, subsequent_indent="  ", break_long_words=False)
-    print("\n".join(wrapped), flush=True)
+    whole = {"break_long_words": False, "break_on_hyphens": False}  # of a path
+    print(textwrap.fill(told, 79, subsequent_indent="  ", **whole), flush=True)
     return result
 
 

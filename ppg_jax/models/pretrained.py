@@ -27,7 +27,7 @@ from flax import traverse_util
 from ppg_jax import run_dir
 from ppg_jax.data import tokenization
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_json
+from ppg_jax.files import read_json, write_json
 from ppg_jax.models import adapters, config_json, gguf, hub, peft
 from ppg_jax.models.decoder import Decoder
 from ppg_jax.models.distilbert import DistilBertConfig
@@ -320,7 +320,11 @@ def export(model, params, tokenizer, directory, base: str = "") -> Path:
         # It is made unreadable to others.
         shutil.copymode(partial / name, partial / file)
         if tokenizer is not None:
-            tokenization.save(tokenizer, partial)
+            speaks = isinstance(model, Decoder)
+            tokenization.save(tokenizer, partial, speaks and model.config.n_positions)
+            if speaks:
+                values = config_json.generation(tokenizer)
+                write_json(partial / "generation_config.json", values)
 
     return write_folder(directory, write)
 

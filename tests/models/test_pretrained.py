@@ -20,8 +20,9 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import load_file, save_file
 
+from ppg_jax.data import pairs
 from ppg_jax.errors import UserError
-from ppg_jax.models import hub, pretrained, tensor_files
+from ppg_jax.models import config_json, hub, pretrained, tensor_files
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
 from ppg_jax.models.llama import Llama, LlamaConfig
@@ -731,3 +732,24 @@ def test_a_model_of_very_many_layers_is_refused_before_it_is_built(folder, monke
     for name in ("n_layer", "num_hidden_layers", "n_layers"):
         reconfigure(folder, **{name: 1000})
     assert "is 1000, expected 256 at most" in complaint(folder)
+
+
+def test_an_exported_model_tells_transformers_what_it_needs_to_speak(kind, folder):
+    """Its end and padding, its length, its labels."""
+    config = json.loads((folder / "config.json").read_text())
+    words = json.loads((folder / "tokenizer_config.json").read_text())
+    if kind == "distilbert":
+        assert len(config["id2label"]) == 3  # of whatever it is
+        sizes = dataclasses.replace(DISTILBERT_TINY.config, num_labels=2)
+        critic = config_json.written(DistilBert(sizes), tokenizer())
+        assert critic["id2label"][str(pairs.RELATED)] == "related"
+        assert critic["label2id"] == {"unrelated": pairs.UNRELATED, "related": 1}
+        assert not (folder / "generation_config.json").exists()
+        return
+    told = json.loads((folder / "generation_config.json").read_text())
+    end = tokenizer().eos_token_id
+    assert (told["eos_token_id"], told["pad_token_id"]) == (end, end)
+    assert words["model_max_length"] == TINY[kind].config.n_positions
+    pretrained.export(*pretrained.load(folder), folder)
+    again = json.loads((folder / "tokenizer_config.json").read_text())
+    assert again == words
