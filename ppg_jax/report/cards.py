@@ -87,9 +87,9 @@ def _about_whole(models: dict) -> str:
         "`ppg_jax.Pipeline.load` open: `persona/` writes down who the partner seems to "
         f"be (stage `{models['persona']}`), `response/` answers given that guess "
         f"(stage `{models['response']}`), `critic/`, if it is there, says whether a "
-        "response is related to a persona. `pipeline.json` has the form of the prompts and the "
-        "contrast that personas are decoded with. They are under this project's "
-        "licence and that of what they were trained on."
+        "response is related to a persona. `pipeline.json` has the form of the "
+        "prompts and the contrast that personas are decoded with. They are under this "
+        "project's licence and that of what they were trained on."
     )
 
 

@@ -81,7 +81,7 @@ class Chat:
         self._turns += 1
         self._context.append(reply.text)
         shown = [f"{ANSWER}{reply.text}"]
-        if reply.partner_persona.text != self._partner:
+        if self._told is None and reply.partner_persona.text != self._partner:
             self._partner = reply.partner_persona.text
             shown.insert(0, f"     {self._describe_partner()}")
         if unread:

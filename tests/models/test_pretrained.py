@@ -466,7 +466,7 @@ def test_config_that_is_no_json_object_is_refused(gpt2_folder, content):
         ({"n_embd": "8"}, "'n_embd' is '8', expected a positive integer"),
         ({"n_layer": True}, "'n_layer' is True, expected a positive integer"),
         ({"n_layer": 0}, "'n_layer' is 0"),
-        ({"n_layer": 10**9}, "holds 2 layers, config.json says 1000000000"),
+        ({"n_layer": 3}, "holds 2 layers, config.json says 3"),
         ({"n_layer": 1}, "holds 2 layers, config.json says 1"),
         ({"n_embd": 2**31 - 2}, "has shape"),
         ({"vocab_size": 10**40}, "'vocab_size' is"),

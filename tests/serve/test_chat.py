@@ -79,9 +79,9 @@ class Told(Scripted):
     """Replies as the partner persona is given, or "i run." where none is."""
 
     def replies(self, requests, numbers):
-        self.script = iter(
-            [(" ".join(requests[0].partner_persona or ("i run.",)), "a")]
-        )
+        told = requests[0].partner_persona
+        # In the form of the data, whatever was typed.
+        self.script = iter([("i paint. i swim." if told else "i run.", "a")])
         return super().replies(requests, numbers)
 
 
