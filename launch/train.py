@@ -4,8 +4,6 @@ All of them in the config's order, or some: --stage=persona, --stage=persona,res
 stage that has finished says so; a stopped one goes on where it was.
 """
 
-import sys
-
 from absl import flags
 
 from ppg_jax import experiment, presets
@@ -18,7 +16,7 @@ def program() -> None:
     config, workdir = experiment.from_flags()
     names = STAGE.value or [stage.name for stage in config.stages]
     for stage in [config.stage(name) for name in names]:  # all are known, or none runs
-        print(f"{stage.name}: in {workdir / stage.name}", file=sys.stderr, flush=True)
+        print(f"{stage.name}: in {workdir / stage.name}", flush=True)
         experiment.train(config, stage.name, workdir)
 
 
