@@ -3,10 +3,12 @@
 python -m launch.export --workdir=RUN --output=DIR
 """
 
+import json
 from pathlib import Path
 
 from absl import flags
 
+from ppg_jax.data.prompts import PromptConfig, layout
 from ppg_jax.launching import main
 from ppg_jax.report import cards
 from ppg_jax.serve import export
@@ -16,7 +18,7 @@ _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "The run directory.
 _OUTPUT = flags.DEFINE_string("output", None, "The folder to write.")
 _SYSTEM = flags.DEFINE_string("system", "", SYSTEM)
 _ADAPTERS = flags.DEFINE_bool(
-    "adapters", False, "Low-rank adapters stay apart from their base, with a card."
+    "adapters", False, "Low-rank adapters stay apart from their base."
 )
 
 
@@ -24,8 +26,14 @@ def program() -> None:
     config = export.Config(_OUTPUT.value, _SYSTEM.value, _ADAPTERS.value)
     workdir = Path(_WORKDIR.value)
     system = export.run(config, workdir)
-    if config.adapters:
-        cards.write(Path(config.output) / "README.md", workdir, system)
+    if not (workdir / "experiment.json").exists():
+        return  # an exported folder, of which nothing more is known
+    output = Path(config.output)
+    form = json.loads((output / "pipeline.json").read_text(encoding="utf-8"))["prompts"]
+    prompts = layout(PromptConfig(**form))
+    cards.write(
+        output / "README.md", workdir, system, prompts=prompts, adapters=config.adapters
+    )
 
 
 if __name__ == "__main__":

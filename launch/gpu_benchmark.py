@@ -22,7 +22,7 @@ from absl import flags
 
 from ppg_jax.benchmark import plan, results
 from ppg_jax.benchmark.gpu_plan import GpuPlan
-from ppg_jax.launching import main
+from ppg_jax.launching import fail, main
 
 SOURCE = flags.DEFINE_string("source", "persona_world", "Of the dialogues.")
 GPT2_TOKENIZER = flags.DEFINE_string("gpt2_tokenizer", "gpt2", "A folder or hub id.")
@@ -42,9 +42,9 @@ def program():
     facts["gpu"] = facts["machine"]["platform"] == "gpu"
     torch = importlib.util.find_spec("torch") is not None
     facts["peer"] = "torch" if torch else None
-    if not facts["gpu"]:
+    if not facts["gpu"] and not TRIAL.value:
         hint = "JAX has no CUDA: " if shutil.which("nvidia-smi") else ""
-        print(f"{hint}no GPU is in use; this is the CPU.", file=sys.stderr)
+        fail(f"{hint}no GPU is in use; give --trial to try it on this CPU.")
     if not torch:
         print("PyTorch is not installed; ours runs alone.", file=sys.stderr)
     # A program that one race has compiled is not compiled again by another.

@@ -16,6 +16,7 @@ def program() -> None:
     config, workdir = experiment.from_flags()
     names = STAGE.value or [stage.name for stage in config.stages]
     for stage in [config.stage(name) for name in names]:  # all are known, or none runs
+        print(f"{stage.name}: in {workdir / stage.name}", flush=True)
         experiment.train(config, stage.name, workdir)
 
 

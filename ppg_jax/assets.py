@@ -51,6 +51,7 @@ _ATTEMPTS = 5
 _MAX_EXPANSION = 40
 _ALWAYS_ALLOWED_BYTES = 1 << 24
 _MOST_MEMBERS = 10_000
+_LONGEST_HEADER = 1 << 20  # of a member: long names, attributes
 _MOST_SECONDS = 300  # to unpack; PersonaChat takes 3
 # Less than this over a minute is no download, but a server that keeps us waiting.
 _SLOWEST_BYTES_PER_SECOND, _SLOW_AFTER_SECONDS = 1000, 60
@@ -275,7 +276,7 @@ def _unpacked(archive: Path, destination: Path) -> tuple[Path, ...]:
 def _extract(archive, staging) -> None:
     limit = max(_MAX_EXPANSION * archive.stat().st_size, _ALWAYS_ALLOWED_BYTES)
     began, total = time.monotonic(), 0
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, tarinfo=_Member) as tar:
         for number, member in enumerate(tar, 1):
             _require_plain(archive, member)
             total += member.size
@@ -288,6 +289,24 @@ def _extract(archive, staging) -> None:
                 message = f"{archive} takes over {_MOST_SECONDS} s; not unpacked."
                 raise UserError(message)
             tar.extract(member, staging, filter="data")
+
+
+class _Member(tarfile.TarInfo):
+    """Of a sane header: a long one is read whole before anybody sees the member."""
+
+    def _proc_member(self, tar):
+        if self.size > _LONGEST_HEADER and self.type in _HEADERS:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(tar)
+
+
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 def _require_plain(archive, member) -> None:

@@ -137,6 +137,27 @@ def flatten(config, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+# Of a stage: what comes after the updates that it has done, not what these were. More
+# of LONGER is possible where the learning rate does not depend on it.
+LATER, LONGER = ("evaluate_every", "patience"), ("epochs", "updates")
+
+
+def changes(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, list]:
+    """{field: [was, is]} of what may change in a stage that has not finished.
+
+    theirs, ours: flat, what it was begun with and what is asked for now.
+    """
+    schedules = {settings.get("optimizer.schedule") for settings in (theirs, ours)}
+    return {
+        name: [theirs[name], ours[name]]
+        for name in (*LATER, *LONGER)
+        if name in ours.keys() & theirs.keys()
+        and ours[name] != theirs[name]
+        and (name in LATER or schedules == {"constant"})
+        and (name in LATER or ours[name] > theirs[name] > 0)
+    }
+
+
 def field_names(values: ConfigDict, prefix: str = "") -> list[str]:
     """All that a flag can set, as "optimizer.learning_rate"; parts of a config, too."""
     names = []

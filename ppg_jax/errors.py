@@ -1,4 +1,6 @@
-"""The one kind of error that a user can mend, told from the bugs that we must mend."""
+"""What people are told: the one kind of error that they can mend, and text to show."""
+
+import re
 
 
 class UserError(Exception):
@@ -6,3 +8,11 @@ class UserError(Exception):
 
     Programs under ``launch/`` print the message without a traceback and exit with 2.
     """
+
+
+def printable(text: str) -> str:
+    """The text without control characters other than line breaks and tabs.
+
+    What people type, or a byte-level model writes, may hold any; a terminal obeys some.
+    """
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", " ", text)

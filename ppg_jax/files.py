@@ -33,6 +33,12 @@ def write_jsonl(path: Path, records: Iterable[dict]) -> None:
     write_text(path, (dumped(r, path, ensure_ascii=False) + "\n" for r in records))
 
 
+def append_jsonl(path: Path, record: dict) -> None:
+    """One more line of `write_jsonl`."""
+    before = [known for _, known in read_jsonl(path)] if path.exists() else []
+    write_jsonl(path, [*before, record])
+
+
 def dumped(value: Any, path: Path | str, **options) -> str:
     """`value` as JSON for the file `path`, which has no word for NaN and infinity."""
     try:
@@ -73,7 +79,7 @@ def read_json(path: Path, hint: str = "get it again.") -> dict:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is no file; {hint}")  # a pipe would be waited for
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} is missing; {hint}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}.") from None

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from ppg_jax.errors import UserError
+from ppg_jax.errors import UserError, printable
 
 COMMAND = "ppg-jax"
 _HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
@@ -34,7 +34,7 @@ def main(program: Callable[[], int | None]) -> None:
     def guarded(argv):
         if len(argv) > 1:
             fail(f"unexpected argument {argv[1]!r}; every option is a --flag.")
-        _cache_compiled_programs()
+        keep_compiled_programs()
         code = program()
         sys.stdout.flush()  # a pipe that was closed is told of here, or too late
         return code
@@ -58,6 +58,8 @@ def exit_codes():
         # Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except (FileExistsError, NotADirectoryError) as error:
+        fail(f"{error.filename}: a file is in the place of a folder; name another.")
     except OSError as error:
         where = error.filename or "a file"
         fail(
@@ -144,7 +146,7 @@ def one_line_errors():
 
 def fail(message: str) -> NoReturn:
     """Ends the process: one line on stderr, exit code 2."""
-    line = " ".join(as_called(message).split())
+    line = printable(" ".join(as_called(message).split()))
     print(f"{Path(sys.argv[0]).stem}: {line}", file=sys.stderr)
     sys.exit(2)
 
@@ -164,13 +166,19 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _cache_compiled_programs() -> None:
-    """XLA programs are kept between runs, so that a second start compiles nothing."""
+def keep_compiled_programs() -> None:
+    """XLA programs are kept between processes: a second start compiles nothing.
+
+    A folder that was chosen for them already, by JAX's own settings, stays.
+    """
     import jax  # here, so that a wrong flag is told before a second has passed
+    from jax.experimental.compilation_cache import compilation_cache
 
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (cache := cache_folder()):
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+    if not jax.config.jax_compilation_cache_dir and (folder := cache_folder()):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        # What was compiled before has settled that nothing is kept.
+        compilation_cache.reset_cache()
 
 
 def cache_folder() -> Path | None:

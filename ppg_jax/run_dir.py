@@ -8,15 +8,16 @@ RUN/STAGE/metrics.jsonl      its curves;  model/ what it made;  checkpoints/
 
 import json
 import re
+import textwrap
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from ppg_jax.config import flatten
+from ppg_jax.config import changes, flatten
 from ppg_jax.data.corpus import fingerprint
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.errors import UserError
-from ppg_jax.files import hold_folder, read_json, understood, write_json
+from ppg_jax.files import append_jsonl, hold_folder, read_json, understood, write_json
 
 RESULT, FINGERPRINT = "result.json", "fingerprint.json"
 # What only a run that has its fingerprint leaves in a folder.
@@ -35,6 +36,7 @@ MODEL = "model"  # the folder of a stage's only one
 # reaches its models, not what it computes. (What the data is, the inputs say.) What is
 # asked beside the answers is added to them.
 NOT_COMPARED = ("log_every", "checkpoint_every", "source", "text", "swapped_dialogues")
+CHANGES = "changes.jsonl"  # of a stage: what was changed in it (`config.changes`)
 
 
 # --- Whose a folder is ---
@@ -54,8 +56,14 @@ def claim(
     folder.mkdir(parents=True, exist_ok=True)
     hold_folder(folder)
     ours = _fingerprint(config, inputs)
-    if _is_new(folder, ours, later):
-        write_json(folder / FINGERPRINT, ours)
+    path = folder / FINGERPRINT
+    changed = changes(settings_of(folder), ours) if path.exists() else {}
+    before = {field: was for field, (was, _) in changed.items()}
+    if _is_new(folder, ours | before, later) or changed:
+        write_json(path, ours)
+    if changed:
+        print(f"{folder.name}: changed: {_differences(before, ours, list(before))}")
+        append_jsonl(folder / CHANGES, changed)
 
 
 def _is_new(folder: Path, ours: dict, later: Collection[str] = ()) -> bool:
@@ -164,7 +172,11 @@ def once(
     its models. Returns the content of result.json.
     """
     if (folder / RESULT).exists():  # nothing is written: it may be read-only
-        _is_new(folder, _fingerprint(config, inputs))
+        ours = _fingerprint(config, inputs)
+        if asked := ", ".join(changes(settings_of(folder), ours)):
+            told = f"{folder} has finished; to change {asked}, remove {folder / RESULT}"
+            raise UserError(f"{told}: it goes on from its last checkpoint.")
+        _is_new(folder, ours)
         result = result_of(folder)
         for name in weights_of(result) or [MODEL]:
             _require_model(folder, name)
@@ -175,7 +187,8 @@ def once(
         result = make()
         result |= {"seconds_of_last_process": time.monotonic() - began}
         write_json(folder / RESULT, result)
-    return report_done(config.name, result)
+    made = [str(folder / name) for name in weights_of(result) or [MODEL]]
+    return report_done(config.name, result, made)
 
 
 def require_fresh(workdir: Path, name: str) -> None:
@@ -237,14 +250,16 @@ def result_of(folder: Path) -> dict:
     return result
 
 
-def report_done(name: str, result: dict) -> dict:
-    """Prints one line about what has finished; returns its result."""
+def report_done(name: str, result: dict, models: Sequence[str] = ()) -> dict:
+    """Prints what has finished, and where its models are; returns its result."""
     told = "  ".join(
         f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
         for k, v in result.items()
         if isinstance(v, int | float | str)
     )
-    print(f"{name}: done  {told}", flush=True)
+    told = f"{name}: done  {told}" + (f"  in {', '.join(models)}" if models else "")
+    whole = {"break_long_words": False, "break_on_hyphens": False}  # of a path
+    print(textwrap.fill(told, 79, subsequent_indent="  ", **whole), flush=True)
     return result
 
 

@@ -331,6 +331,19 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path, members, said
     assert names(tmp_path) == ["out", "x.tgz"]
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("first", [{}, {"a/good": b"x"}])
+def test_an_archive_with_a_huge_header_is_refused_before_it_is_read(
+    tmp_path, kind, first
+):
+    huge = tarfile.TarInfo("huge")
+    huge.type, huge.size = kind, 2**33 - 1
+    archive = make_archive(tmp_path / "x.tgz", first | {"huge": huge})
+    with pytest.raises(UserError, match="a header of 8,589,934,591 bytes"):
+        assets.unpack(archive, tmp_path / "out")
+    assert names(tmp_path) == ["out", "x.tgz"]
+
+
 def test_a_name_that_is_there_already_is_kept(tmp_path):
     archive = make_archive(tmp_path / "x.tgz", {"a/new": b"x", "b": b"x"})
     (tmp_path / "out/b").mkdir(parents=True)

@@ -53,3 +53,20 @@ def test_what_nohup_ignores_stays_ignored():
     finally:
         signal.signal(signal.SIGHUP, before[0])
         signal.signal(signal.SIGTERM, before[1])
+
+
+def test_an_error_shows_no_control_character_of_what_it_quotes(capsys):
+    with pytest.raises(SystemExit):
+        launching.fail("no \x1b[2Jsystem\x07.")
+    assert capsys.readouterr().err.endswith(": no  [2Jsystem .\n")
+
+
+@pytest.mark.parametrize("use", [Path.mkdir, lambda path: (path / "x").unlink()])
+def test_a_file_in_the_place_of_a_folder_is_told_as_that(use, tmp_path, capsys):
+    path = tmp_path / "README.md"
+    path.write_text("text")
+    with pytest.raises(SystemExit) as end, launching.exit_codes():
+        use(path)
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and str(path) in told and told.count("\n") == 1
+    assert "a file is in the place of a folder; name another." in told

@@ -15,6 +15,9 @@ from pathlib import Path
 from ppg_jax import files
 from ppg_jax.errors import UserError
 
+# Of one dialogue: each response has all before it as its context.
+MOST_UTTERANCES = 10_000
+
 
 class DataError(UserError):
     """A file that cannot be read: ``file:line: what is wrong, what was expected``."""
@@ -137,6 +140,7 @@ def from_record(record, default_id: str) -> Dialogue:
     values["candidates"] = tuple(tuple(c) for c in values.get("candidates", ()))
     for name in ("self_persona", "partner_persona", "utterances"):
         values[name] = tuple(values[name])
+    require_few(values["utterances"])
     dialogue = Dialogue(**values)
     responses = len(dialogue.response_indices())
     if dialogue.candidates and len(dialogue.candidates) != responses:
@@ -147,6 +151,15 @@ def from_record(record, default_id: str) -> Dialogue:
         if candidates and response not in candidates:
             raise ValueError(f"the response {response!r} is none of its candidates.")
     return dialogue
+
+
+def require_few(utterances: Sequence[str]) -> None:
+    """Raises ValueError for more than any conversation has."""
+    if len(utterances) > MOST_UTTERANCES:
+        raise ValueError(
+            f"more than {MOST_UTTERANCES:,} utterances in one dialogue; cut it into "
+            "several."
+        )
 
 
 def _once_each(pairs: list[tuple]) -> dict:

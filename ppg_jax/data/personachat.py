@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ppg_jax import assets
-from ppg_jax.data.dialogue import DataError, Dialogue
+from ppg_jax.data.dialogue import DataError, Dialogue, require_few
 from ppg_jax.errors import UserError
 
 # ConvAI2 has the partner "say" this where self speaks first.
@@ -120,6 +120,7 @@ class _Episode:
         else:
             self.utterances.append(utterance)
         self.utterances.append(response)
+        require_few(self.utterances)
 
     def _add_candidates(self, candidates, response):
         if self.utterances and bool(candidates) != bool(self.candidates):

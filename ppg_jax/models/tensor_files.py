@@ -3,6 +3,7 @@
 Only safetensors are opened: a pickle can run code.
 """
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -27,9 +28,12 @@ class Tensor(NamedTuple):
 
 
 def read_folder(
-    folder: Path, prefix: str, skipped: str
+    folder: Path, prefix: str, skipped: str, most: int = 0
 ) -> tuple[Path, dict[str, Tensor]]:
-    """The file that lists the tensors, and those that matter, without their prefix."""
+    """The file that lists the tensors, and those that matter, without their prefix.
+
+    most: numbers that a file of this model can hold, 0 for any; more are not read.
+    """
     single, index = (folder / f"model.safetensors{end}" for end in ("", ".index.json"))
     if single.is_file():
         file, shards = single, {single: None}
@@ -39,7 +43,7 @@ def read_folder(
         raise hub.no_weights(folder)
     tensors: dict[str, Tensor] = {}
     for shard, listed in shards.items():
-        for tensor in read_file(shard, prefix, skipped, listed):
+        for tensor in read_file(shard, prefix, skipped, listed, most):
             name = tensor.name.removeprefix(prefix)
             if name in tensors:
                 both = f"{tensor.name!r} and {tensors[name].name!r}"
@@ -65,18 +69,32 @@ def _read_index(index: Path) -> dict[Path, set[str]]:
 
 
 def read_file(
-    file: Path, prefix: str = "", skipped: str = "", listed: set[str] | None = None
+    file: Path,
+    prefix: str = "",
+    skipped: str = "",
+    listed: set[str] | None = None,
+    most: int = 0,
 ) -> Iterator[Tensor]:
-    """The tensors of one file; `listed` are the names that an index gives it."""
+    """The tensors of one file; `listed` are the names that an index gives it, `most` is
+    as in `read_folder`."""
     try:
         with safetensors.safe_open(file, framework="numpy") as shard:
             names = set(shard.keys())
             for name in sorted(names ^ (names if listed is None else listed)):
                 fault = "not in the index" if name in names else "missing"
                 raise UserError(f"{file}: tensor {name!r} is {fault}.")
-            for name in sorted(names):
-                if not re.fullmatch(skipped, name.removeprefix(prefix)):
-                    yield Tensor(_read_float32(shard, name, file), name, file)
+            read = [
+                n for n in names if not re.fullmatch(skipped, n.removeprefix(prefix))
+            ]
+            # Before memory is asked for: a file without content can be of any size.
+            held = sum(math.prod(shard.get_slice(n).get_shape()) for n in read)
+            if most and held > most:
+                raise UserError(
+                    f"{file}: holds {held:,} numbers, far more than config.json "
+                    "describes; they belong to different models."
+                )
+            for name in sorted(read):
+                yield Tensor(_read_float32(shard, name, file), name, file)
     except safetensors.SafetensorError as error:
         raise UserError(
             f"{file}: no complete safetensors file ({error}); get it again."

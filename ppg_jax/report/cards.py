@@ -1,11 +1,12 @@
 """A model card of a run's generators, made from its report."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ppg_jax.files import read_json, write_text
 from ppg_jax.report.columns import METRICS
 from ppg_jax.report.tables import interval, table
-from ppg_jax.run_dir import read_experiment, result_of
+from ppg_jax.run_dir import finished, read_experiment, result_of
 
 _SHOWN = {
     "responses": ("ppl_token", "ppl_word", "bleu", "rouge_parlai", "f1"),
@@ -13,27 +14,34 @@ _SHOWN = {
 }
 
 
-def write(path: Path, workdir: Path, system: str) -> None:
+def write(path: Path, workdir: Path, system: str, **shown) -> None:
     """`card`, as a file."""
-    write_text(path, card(workdir, system))
+    write_text(path, card(workdir, system, **shown))
     print(f"wrote {path}")
 
 
-def card(workdir: Path, system: str) -> str:
+def card(
+    workdir: Path, system: str, prompts: Mapping[str, str] = {}, adapters: bool = True
+) -> str:
     """README.md of an export: what it is, what it was made of, how good it is.
 
-    Of a run that was not evaluated it says so, and what the validation split gave.
+    prompts: an example for each generator. adapters: it holds these, and not whole
+    models. Of a run that was not evaluated it says so, and what the validation split
+    gave.
     """
     experiment, path = read_experiment(workdir), Path(workdir) / "report.json"
     rows = {row["name"]: row for row in experiment["systems"]}
     models = rows[system]["models"]
     numbers = read_json(path) if path.exists() else None
-    title = numbers["title"] if numbers else experiment["config"]["evaluate"]["title"]
+    config = experiment.get("config", {})  # an older run may not say
+    title = (numbers or config.get("evaluate", {})).get("title", workdir)
     parts = [
         f"# {title}: {rows[system]['label']}",
-        _about(models),
+        _about(models) if adapters else _about_whole(models),
+        _prompted(prompts),
         "## Made with",
         _made(experiment, models),
+        _unchanged(Path(workdir), models),
         *(_tested(numbers, rows, system) if numbers else _validated(workdir, models)),
         "## Limits",
         _LIMITS,
@@ -53,10 +61,11 @@ def _tested(numbers: dict, rows: dict, system: str) -> list[str]:
 
 def _validated(workdir: Path, models: dict) -> list[str]:
     stages = dict.fromkeys(m.partition("/")[0] for m in models.values())
-    told = [
-        f"- `{stage}`: perplexity {result_of(Path(workdir) / stage)['valid_ppl']:.2f}"
-        for stage in stages
-    ]
+    told = []
+    for stage in stages:
+        result = result_of(Path(workdir) / stage)
+        found = (result.get(k) for k in ("valid_ppl", "valid_response_ppl"))
+        told += [f"- `{stage}`: perplexity {ppl:.2f}" for ppl in found if ppl]
     return ["## On the validation split; not yet on the test split", "\n".join(told)]
 
 
@@ -72,6 +81,29 @@ def _about(models: dict) -> str:
     )
 
 
+def _about_whole(models: dict) -> str:
+    return (
+        "Whole models in Hugging Face's layout, which `transformers` and "
+        "`ppg_jax.Pipeline.load` open: `persona/` writes down who the partner seems to "
+        f"be (stage `{models['persona']}`), `response/` answers given that guess "
+        f"(stage `{models['response']}`), `critic/`, if it is there, says whether a "
+        "response is related to a persona. `pipeline.json` has the form of the "
+        "prompts and the contrast that personas are decoded with. They are under this "
+        "project's licence and that of what they were trained on."
+    )
+
+
+def _prompted(prompts: Mapping[str, str]) -> str:
+    """How other programs ask the models."""
+    if not prompts:
+        return ""
+    shown = "\n".join(f"{name}: {text}" for name, text in prompts.items())
+    return (
+        "## Prompts\n\nWhat each generator continues until its end token, END here:"
+        f"\n\n```\n{shown}\n```"
+    )
+
+
 def _made(experiment: dict, models: dict) -> str:
     fields = (
         "init",
@@ -84,13 +116,24 @@ def _made(experiment: dict, models: dict) -> str:
         "seed",
     )
     stages = dict.fromkeys(m.partition("/")[0] for m in models.values())
-    config = experiment["config"]
+    config = experiment.get("config", {})
     lines = [
-        f"- `{stage}`: "
-        + ", ".join(f"{f} {config[stage][f]}" for f in fields if f in config[stage])
-        for stage in stages
+        f"- `{stage}`: " + ", ".join(f"{f} {made[f]}" for f in fields if f in made)
+        for stage, made in ((stage, config.get(stage, {})) for stage in stages)
     ]
     return "\n".join(lines)
+
+
+def _unchanged(workdir: Path, models: dict) -> str:
+    """Where REINFORCE has kept what it began with, the name says more than is true."""
+    stages = dict.fromkeys(m.partition("/model")[0] for m in models.values())
+    made = {s: result_of(workdir / s) for s in stages if finished(workdir, s)}
+    return " ".join(
+        f"`{stage}` has kept update 0: these are the models that it began with, for no "
+        "later update was better on validation."
+        for stage, result in made.items()
+        if result.get("best_update") == 0
+    )
 
 
 def _persona_row(rows: dict, system: str) -> str:
@@ -120,6 +163,6 @@ def _metrics(numbers: dict, kind: str, name: str) -> str:
 
 _LIMITS = """- The guess is a guess: it holds things that nobody said. Do not decide \
 about people by it.
-- It learned from small talk of crowd workers, in English, lower case, in the first \
+- It learned from small talk, in English, lower case, in the first \
 person; other text is outside of what it knows.
 - It may say untrue or offensive things; nothing filters them."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ppg_jax.errors import printable
 from ppg_jax.files import write_json, write_text
 from ppg_jax.metrics import significance
 from ppg_jax.report import columns, figures, inferred, results, scores
@@ -55,7 +56,8 @@ def write_report(workdir: Path, title: str, paper: bool) -> Path:
     pictures = figures.draw(workdir, numbers)
     talks = conversations(workdir, SHOWN_CONVERSATIONS, scores.SEED)
     path = workdir / "report.md"
-    write_text(path, markdown(numbers, [p.stem for p in pictures], talks))
+    told = markdown(numbers, [p.stem for p in pictures], talks)
+    write_text(path, printable(told))  # labels are people's, too
     return path
 
 

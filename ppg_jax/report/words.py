@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ppg_jax.errors import printable
 from ppg_jax.report import inferred
 from ppg_jax.report.columns import METRICS
 from ppg_jax.report.predictions import BEST_CONTROL, Predictions, read
@@ -237,9 +238,8 @@ def conversations(workdir: Path, count: int, seed: int) -> str:
     names = list(rows_of)
     picked = [names[i] for i in rng.permutation(len(names))[:count]]
     drawn = [rng.choice(rows_of[name]) for name in picked]
-    return "\n\n".join(
-        _conversation(predictions, number, row) for number, row in enumerate(drawn, 1)
-    )
+    talks = (_conversation(predictions, n, row) for n, row in enumerate(drawn, 1))
+    return printable("\n\n".join(talks))
 
 
 def _conversation(predictions: Predictions, number: int, row: int) -> str:
@@ -260,7 +260,7 @@ def _conversation(predictions: Predictions, number: int, row: int) -> str:
     context = instance["context"]
     speakers = ("partner", "self")  # counted from the end: the partner spoke last
     said = [
-        f"> {speakers[(len(context) - 1 - i) % 2]}: {text}"
+        f"> {speakers[(len(context) - 1 - i) % 2]}: {_shown(text)}"
         for i, text in enumerate(context)
     ]
     return "\n\n".join(

@@ -6,17 +6,26 @@ types. Where lines are piped in, what comes out is a transcript.
 
 import contextlib
 import dataclasses
-import re
+import itertools
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-from ppg_jax.errors import UserError
+from ppg_jax.errors import UserError, printable
+from ppg_jax.files import write_text
 from ppg_jax.inference.pipeline import Pipeline, PipelineConfig, Request
 
-PROMPT = "you: "
+PROMPT, ANSWER = "you: ", "it:  "
+SAVE = "name a file, as /save talk.txt."
 HELP = """\
 /persona             shows who the model is
 /persona A.|B.       makes it someone else
+/partner             shows who you are to it
+/partner A.|B.       tells it who you are
+/partner ?           has it find that out again
+/undo                takes back your last line, and its reply
+/history             shows the conversation
+/save FILE           writes the conversation into a new file
 /reset               forgets the conversation
 /quit, or Ctrl-D     leaves"""
 
@@ -35,6 +44,7 @@ class Chat:
     def __init__(self, pipeline: Pipeline, config: Config):
         self._pipeline = pipeline
         self._turns = 0  # each has a random number of its own, after a reset too
+        self._told: tuple[str, ...] | None = None  # of the partner, by the user
         self._set_persona(config.self_persona)
         self._reset()
 
@@ -44,46 +54,90 @@ class Chat:
         if not line.startswith("/"):
             return self._reply(line) if line else []
         command, _, rest = line.partition(" ")
-        if command == "/persona":
-            return self._change_persona(rest)
-        if command == "/reset":
-            self._reset()
-            return ["(a new conversation)"]
-        if command == "/help":
-            return HELP.splitlines()
-        return [f"(no command {command}; /help lists them)"]
+        commands = {
+            "/persona": self._change_persona,
+            "/partner": self._tell_partner,
+            "/undo": self._undo,
+            "/history": self._history,
+            "/save": self._save,
+            "/reset": self._reset,
+            "/help": lambda _: HELP.splitlines(),
+        }
+        if command not in commands:
+            return [f"(no command {command}; /help lists them)"]
+        try:
+            return commands[command](rest.strip())
+        except UserError as error:
+            return [f"({error})"]
 
     def describe(self) -> str:
         return f"(the model is: {' '.join(self._persona) or 'anyone'})"
 
     def _reply(self, utterance: str) -> list[str]:
         self._context.append(utterance)
-        request = Request(self._persona, self._context)
+        request = Request(self._persona, self._context, self._told)
+        unread = self._pipeline.unread(request)
         (reply,) = self._pipeline.replies([request], [self._turns])
         self._turns += 1
         self._context.append(reply.text)
-        shown = [f"it:  {reply.text}"]
-        if reply.partner_persona.text != self._partner:
+        shown = [f"{ANSWER}{reply.text}"]
+        if self._told is None and reply.partner_persona.text != self._partner:
             self._partner = reply.partner_persona.text
-            shown.insert(0, f"     (you seem to be: {self._partner or 'anyone'})")
+            shown.insert(0, f"     {self._describe_partner()}")
+        if unread:
+            told = f"the first {unread} tokens of what you said were not read"
+            shown.insert(0, f"     (too long: {told})")
         return shown
 
     def _change_persona(self, text: str) -> list[str]:
         if text:
-            try:
-                self._set_persona(text)
-            except UserError as error:
-                return [f"({error})"]
+            self._set_persona(text)
         return [self.describe()]
 
     def _set_persona(self, text: str) -> None:
-        persona = tuple(s.strip() for s in text.split("|") if s.strip())
-        self._pipeline.check(Request(persona, ()))
+        persona = _sentences(text)
+        self._pipeline.check(Request(persona, (), self._told))
         self._persona = persona
 
-    def _reset(self) -> None:
+    def _tell_partner(self, text: str) -> list[str]:
+        if text == "?":
+            self._told, self._partner = None, ""
+            return ["(it will find out who you are)"]
+        if text:
+            told = _sentences(text)
+            self._pipeline.check(Request(self._persona, (), told))
+            self._told, self._partner = told, " ".join(told)
+        return [self._describe_partner()]
+
+    def _describe_partner(self) -> str:
+        be = "are" if self._told is not None else "seem to be"
+        return f"(you {be}: {self._partner or 'anyone'})"
+
+    def _undo(self, _: str = "") -> list[str]:
+        if not self._context:
+            return ["(nothing was said yet)"]
+        *self._context, said, _ = self._context
+        return [f"(forgotten: {said})"]
+
+    def _history(self, _: str = "") -> list[str]:
+        said = zip(itertools.cycle((PROMPT, ANSWER)), self._context, strict=False)
+        return [who + text for who, text in said] or ["(nothing was said yet)"]
+
+    def _save(self, name: str) -> list[str]:
+        path = Path(name).expanduser()
+        if not name or path.exists():
+            raise UserError(f"{name} is there already; name another." if name else SAVE)
+        lines = [self.describe(), *self._history()]
+        try:
+            write_text(path, (f"{_shown(line)}\n" for line in lines))
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}; name another.") from None
+        return [f"(saved as {path})"]
+
+    def _reset(self, _: str = "") -> list[str]:
         self._context: list[str] = []
-        self._partner = ""
+        self._partner = " ".join(self._told or ())
+        return ["(a new conversation)"]
 
 
 def run(config: Config, workdir="") -> None:
@@ -101,9 +155,12 @@ def run(config: Config, workdir="") -> None:
             print(_shown(shown), flush=True)
 
 
+def _sentences(text: str) -> tuple[str, ...]:
+    return tuple(s.strip() for s in text.split("|") if s.strip())
+
+
 def _shown(line: str) -> str:
-    # A byte-level model can write any byte, and a terminal would obey some.
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", line)
+    return printable(line).replace("\n", " ").replace("\t", " ")  # as one line
 
 
 def _typed() -> Iterator[str]:
@@ -116,12 +173,21 @@ def _typed() -> Iterator[str]:
         return
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  input() edits and recalls lines with it
+    interrupted = False
     while True:
         try:
-            yield input(PROMPT)
+            line = input(PROMPT)
         except EOFError:
             print()
             return
+        except KeyboardInterrupt:  # takes back the line, as in a shell
+            if interrupted:
+                raise
+            interrupted = True
+            print("\n(Ctrl-C once more, or Ctrl-D, leaves)")
+            continue
+        interrupted = False
+        yield line
 
 
 if __name__ == "__main__":

@@ -162,9 +162,7 @@ def train(config: Config, folder: Path, splits, tokenizer, model, first: list) -
         folder,
         state.pop(),
         lambda state, step: train_step(state, batches(step)),
-        loop.Schedule(
-            steps, config.log_every, config.checkpoint_every, config.evaluate_every
-        ),
+        loop.Schedule.of(config, steps, batches.steps_per_epoch),
         lambda state: (state, validate(config, model, state.params, encoder, valid)),
     )
     tokenizer.model_max_length = config.max_length  # `Critic.load` reads it there

@@ -215,22 +215,22 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
         folder,
         state.pop(),
         take_step,
-        loop.Schedule(
-            steps, config.log_every, config.checkpoint_every, config.evaluate_every
-        ),
+        loop.Schedule.of(config, steps, batches.steps_per_epoch),
         make_evaluate(config, measure),
         lambda state: state.best.given_up(config.patience),
     )
     kept, learned = state.kept
     base = base_of(config, folder)
     pretrained.export(model, learned, tokenizer, folder / "model", base)
+    # Of the best weights the last validation is known.
+    nll = float(state.best.nll) if state.best.params else measure(learned)
     return {
         "steps": int(state.step),
         "kept_step": kept,
         "stopped_because": state.best.given_up(config.patience) or "all updates done",
         "parameters": parameters,
         "trained_parameters": sum(p.size for p in jax.tree.leaves(learned)),
-        "valid_ppl": float(np.exp(measure(learned))),
+        "valid_ppl": float(np.exp(nll)),
         "params_sha256": params_sha256(learned),
     }
 

@@ -15,6 +15,7 @@ from ppg_jax import files
 from ppg_jax.errors import UserError
 from ppg_jax.training.checkpoint import Checkpoints
 from ppg_jax.training.run_log import RunLog
+from ppg_jax.training.train_state import learning_rate_schedule
 
 
 class State(Protocol):
@@ -28,12 +29,32 @@ Metrics = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How long a stage runs and what happens when.  Counted in updates; 0 is never."""
+    """How long a stage runs and what happens when.  Counted in updates; 0 is never.
+
+    epoch: updates that read all of the data, a part of one too; 0 if nobody knows.
+    learning_rate: of an update, by its number from 0.
+    """
 
     steps: int
     log_every: int
     checkpoint_every: int
     evaluate_every: int = 0
+    epoch: float = 0
+    learning_rate: Callable[[int], Any] | None = None
+
+    @classmethod
+    def of(cls, config, steps: int, epoch: float) -> "Schedule":
+        """As the config of a stage has it, with an `OptimizerConfig`."""
+        every = config.log_every, config.checkpoint_every, config.evaluate_every
+        rate = learning_rate_schedule(config.optimizer, steps)
+        return cls(steps, *every, epoch, rate)
+
+    def at(self, done: int) -> dict[str, float]:
+        """Where a run stands after `done` updates: epochs, the last learning rate."""
+        told = {"epoch": done / self.epoch} if self.epoch else {}
+        if self.learning_rate:
+            told["learning_rate"] = float(self.learning_rate(done - 1))
+        return told
 
 
 def train(
@@ -56,8 +77,9 @@ def train(
     checkpoints = Checkpoints(folder)
     state = checkpoints.restore(state)
     start = int(state.step)
-    if start:
-        print(f"{name}: going on from step {start}", file=sys.stderr)
+    begun = f"going on from step {start}" if start else "begins; compiling"
+    told = f"{name}: {begun}, {schedule.steps} updates in all"
+    print(told, file=sys.stderr, flush=True)
     log = RunLog(folder, name, start, schedule.steps)
     # Whatever happens, a checkpoint that is being written is finished.
     with _signals() as received, closing(checkpoints), closing(log):
@@ -69,11 +91,13 @@ def train(
                 break
             state, metrics = take_step(state, step)
             done = step + 1
+            log.stepped(done)
             if done % schedule.log_every == 0 or done == schedule.steps:
                 metrics = jax.device_get(metrics)
                 _check_loss(name, done, metrics)
-                log.write(done, metrics)
-                log.progress(done, dict(list(metrics.items())[:3]))
+                stands = schedule.at(done)
+                log.write(done, {**metrics, **stands})
+                log.progress(done, {**stands, **metrics})
             if evaluate and _due(done, schedule.evaluate_every, schedule.steps):
                 state, metrics = evaluate(state)
                 log.write(done, metrics)

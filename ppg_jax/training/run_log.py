@@ -3,13 +3,16 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from tensorboardX import SummaryWriter
 
 from ppg_jax.files import read_metrics, write_jsonl
+
+_WIDTH = 79  # a terminal has 80, and some break the line after the last
+_NAMES = {"learning_rate": "lr"}
 
 
 class RunLog:
@@ -21,7 +24,7 @@ class RunLog:
 
     def __init__(self, folder: Path, name: str, start: int, total: int):
         self._name, self._start, self._total = name, start, total
-        self._began = time.monotonic()
+        self._first = (start, time.monotonic())  # what rates are counted from
         self._shown = 0.0
         path = folder / "metrics.jsonl"
         _drop_after(path, start)
@@ -39,27 +42,54 @@ class RunLog:
         for key, value in values.items():
             self._board.add_scalar(key, value, step)
 
-    def progress(self, step: int, headline: Mapping[str, float], every=2.0) -> None:
-        """One line with rate, time left and `headline`; at most every `every` s."""
+    def stepped(self, step: int) -> None:
+        """After each step: the first one, which is compiled, counts in no rate."""
+        if step == self._start + 1:
+            self._first = (step, time.monotonic())
+
+    def progress(self, step: int, metrics: Mapping[str, float], every=2.0) -> None:
+        """One line of 79 characters at most, at most every `every` s: rate, time left
+        and, as far as there is room, `metrics`.
+        """
         now = time.monotonic()
         last = step == self._total
         pause = every if sys.stderr.isatty() else 5 * every
         if now - self._shown < pause and not last:
             return
         self._shown = now
-        rate = (step - self._start) / max(now - self._began, 1e-9)
-        left = (self._total - step) / max(rate, 1e-9)
-        numbers = "  ".join(f"{k} {float(v):.4g}" for k, v in headline.items())
-        line = (
-            f"{self._name}  {step}/{self._total}  {rate:.2f} steps/s  "
-            f"ETA {duration(left)}  {numbers}"
-        )
-        end = "\n" if last or not sys.stderr.isatty() else "\r"
-        print(line.ljust(88), end=end, file=sys.stderr, flush=True)
+        first, began = self._first
+        rate = (step - first) / max(now - began, 1e-9)
+        line = f"{self._name} {step}/{self._total}"
+        for word in _words(self._total - step, rate, metrics):
+            if len(line) + 2 + len(word) <= _WIDTH:
+                line += f"  {word}"
+        overwritten = sys.stderr.isatty() and not last
+        line = line.ljust(_WIDTH) if sys.stderr.isatty() else line
+        end = "\r" if overwritten else "\n"
+        print(line, end=end, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self._file.close()
         self._board.close()
+
+
+def _words(left: int, rate: float, metrics: Mapping[str, float]) -> Iterator[str]:
+    """What a line tells, what matters most first."""
+    if rate:
+        yield f"ETA {duration(left / rate)}"
+    told = {_NAMES.get(k, k): f"{float(v):.4g}" for k, v in metrics.items()}
+    first = [k for k in ("loss", "reward", "epoch") if k in told]
+    for name in first:
+        yield f"{name} {told.pop(name)}"
+    if rate and "targets" in metrics:  # of this batch, as of any
+        yield f"{float(metrics['targets']) * rate:.0f} targets/s"
+    if "lr" in told:
+        yield f"lr {told.pop('lr')}"
+    if rate:
+        yield f"{rate:.3g} steps/s"
+    told.pop("targets", None)
+    for name, value in told.items():
+        yield f"{name} {value}"
 
 
 def duration(seconds: float) -> str:

@@ -1,11 +1,12 @@
 """ParlAI text: every kind is read, every bad line is named."""
 
 import dataclasses
+import json
 import random
 
 import pytest
 
-from ppg_jax.data import personachat
+from ppg_jax.data import dialogue, personachat
 from ppg_jax.data.dialogue import DataError, Dialogue, instances
 from ppg_jax.errors import UserError
 
@@ -266,3 +267,20 @@ def test_a_line_is_read_as_parlai_reads_it(tmp_path):
     [dialogue] = personachat.read(write(tmp_path, text))
     assert dialogue.self_persona == ("i\nsail.",)
     assert dialogue.utterances == ("hi !\nyou ?", "me too .", "a", "b")
+
+
+def test_a_dialogue_without_end_is_refused_by_both_readers(tmp_path):
+    """Its contexts, one for each response, would be quadratic in memory."""
+    most = dialogue.MOST_UTTERANCES
+    told = "more than 10,000 utterances in one dialogue; cut it into several"
+    path = tmp_path / "a.txt"
+    lines = [f"{n} hi\thello\n" for n in range(1, most // 2 + 2)]
+    path.write_text("".join(lines[:-1]))
+    assert len(personachat.read(path)[0].utterances) == most
+    path.write_text("".join(lines))
+    with pytest.raises(DataError, match=f"a.txt:{len(lines)}: {told}"):
+        personachat.read(path)
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"utterances": ["hi"] * (most + 1)}))
+    with pytest.raises(DataError, match=f"a.jsonl:1: {told}"):
+        dialogue.read_jsonl(path)

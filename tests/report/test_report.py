@@ -1,6 +1,7 @@
 """The report says what the metrics say, finds what is there and nothing else."""
 
 import ast
+import dataclasses
 import json
 import re
 import zlib
@@ -774,3 +775,20 @@ def test_the_last_thing_said_is_the_partners(run_dir):
         said = re.findall(r"^> (partner|self): ", talk, re.MULTILINE)
         assert said[-1] == "partner" and len(said) % 2 == 1
         assert said == ["partner", "self"] * (len(said) // 2) + ["partner"]
+
+
+def test_no_control_character_of_a_text_reaches_terminal_or_report(
+    run_dir, monkeypatch
+):
+    known = words.read(run_dir)
+    odd = [
+        i | {"response": "a\x1b[2J\x07b\x9b", "context": ["\x1b]c"]}
+        for i in known.instances
+    ]
+    monkeypatch.setattr(
+        words, "read", lambda _: dataclasses.replace(known, instances=odd)
+    )
+    told = words.conversations(run_dir, 3, seed=0)
+    assert told.count("a [2J  b ") == 0 and told.count("a [2J b") == 3
+    assert told.count("> partner:  ]c") == 3
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", told)

@@ -9,7 +9,7 @@ import pytest
 from ppg_jax.data import personachat
 from ppg_jax.data.normalization import normalized
 from ppg_jax.errors import UserError
-from ppg_jax.inference.pipeline import PartnerPersona, Reply
+from ppg_jax.inference.pipeline import PartnerPersona, Reply, Request
 from ppg_jax.serve import chat
 from ppg_jax.serve.chat import Chat, Config
 from tests import run_for_tests as runs
@@ -24,8 +24,14 @@ class Scripted:
         self.script, self.asked, self.numbers = iter(script), [], []
 
     def check(self, request):
-        if sum(map(len, request.self_persona)) > 60:
+        if (
+            sum(map(len, (*request.self_persona, *(request.partner_persona or ()))))
+            > 60
+        ):
             raise UserError("too long; shorten it.")
+
+    def unread(self, request):
+        return max(0, len(request.context[-1]) - 90)
 
     def replies(self, requests, numbers):
         self.asked += [(tuple(r.self_persona), tuple(r.context)) for r in requests]
@@ -67,6 +73,99 @@ def test_commands_say_what_they_did():
     assert talk.hear("/persona") == ["(the model is: I run. i swim)"]
     assert talk.hear("/help") == chat.HELP.splitlines()
     assert talk.hear("/dance") == ["(no command /dance; /help lists them)"]
+
+
+class Told(Scripted):
+    """Replies as the partner persona is given, or "i run." where none is."""
+
+    def replies(self, requests, numbers):
+        told = requests[0].partner_persona
+        # In the form of the data, whatever was typed.
+        self.script = iter([("i paint. i swim." if told else "i run.", "a")])
+        return super().replies(requests, numbers)
+
+
+def test_the_partner_may_say_who_they_are_and_have_it_found_out_again():
+    talk = Chat(Told(), Config("i sing."))
+    assert talk.hear("hi") == ["     (you seem to be: i run.)", "it:  a"]
+    assert talk.hear("/partner I paint.| i swim") == ["(you are: I paint. i swim)"]
+    assert talk.hear("hi") == ["it:  a"]
+    assert talk.hear("/partner " + "x" * 99) == ["(too long; shorten it.)"]
+    assert talk.hear("/partner") == ["(you are: I paint. i swim)"]
+    assert talk.hear("/partner ?") == ["(it will find out who you are)"]
+    assert talk.hear("hi") == ["     (you seem to be: i run.)", "it:  a"]
+
+
+def test_a_line_that_is_taken_back_was_never_said():
+    pipeline = Scripted(("", "a"), ("", "b"), ("", "c"))
+    talk = Chat(pipeline, Config("i sing."))
+    assert talk.hear("/undo") == talk.hear("/history") == ["(nothing was said yet)"]
+    talk.hear("hi")
+    talk.hear("i am a tree")
+    assert talk.hear("/undo") == ["(forgotten: i am a tree)"]
+    talk.hear("i am a nurse")
+    assert pipeline.asked[-1][1] == ("hi", "a", "i am a nurse")
+    assert len(set(pipeline.numbers)) == 3
+    assert talk.hear("/history") == ["you: hi", "it:  a", "you: i am a nurse", "it:  c"]
+
+
+def test_a_conversation_is_saved_into_a_new_file_and_over_nothing(tmp_path):
+    talk = Chat(Scripted(("", "a\x1b[2J")), Config("i sing."))
+    talk.hear("hi")
+    path = tmp_path / "talk.txt"
+    assert talk.hear(f"/save {path}") == [f"(saved as {path})"]
+    assert path.read_text() == "(the model is: i sing.)\nyou: hi\nit:  a [2J\n"
+    assert talk.hear(f"/save {path}") == [f"({path} is there already; name another.)"]
+    assert "name another" in talk.hear(f"/save {path}/below")[0]
+    assert talk.hear("/save") == [f"({chat.SAVE})"]
+
+
+def test_what_is_too_long_to_be_read_is_told():
+    talk = Chat(Scripted(("", "a"), ("", "b")), Config("i sing."))
+    told = "     (too long: the first 10 tokens of what you said were not read)"
+    assert talk.hear("x" * 100) == [told, "it:  a"]
+    assert talk.hear("x" * 90) == ["it:  b"]
+
+
+def test_what_a_prompt_leaves_out_of_a_long_utterance_is_counted():
+    pipeline = runs.pipeline()
+    prompts, read = pipeline.prompts, []
+    # The longest partner persona leaves the prompt of a response the least room.
+    longest = (5,) * prompts.config.max_persona_tokens
+    nothing = Request(["i sing."], []).instance()
+    for text in [" ".join(["tea and dogs"] * n) for n in (1, 5, 20, 40)]:
+        request = Request(["i sing."], [text])
+        turn = len(prompts.tokenizer.encode(text)) + 1
+        read.append(turn - pipeline.unread(request))
+        given = prompts.response_prompt(request.instance(), longest)
+        assert read[-1] == len(given) - len(prompts.response_prompt(nothing, longest))
+    assert read[0] < read[-1] == read[-2]
+
+
+class Typing:
+    """Stands for a keyboard: lines, and what else comes of one."""
+
+    def __init__(self, monkeypatch, *typed):
+        self.typed = iter(typed)
+        monkeypatch.setattr("builtins.input", self)
+        for stream in ("stdin", "stdout"):
+            monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True, raising=False)
+
+    def __call__(self, prompt):
+        line = next(self.typed, EOFError)
+        if isinstance(line, str):
+            return line
+        raise line
+
+
+def test_an_interrupt_takes_back_a_line_and_a_second_one_leaves(monkeypatch, capsys):
+    stop = KeyboardInterrupt
+    Typing(monkeypatch, "a", stop, "b", stop, "c")
+    assert list(chat._typed()) == ["a", "b", "c"]
+    assert capsys.readouterr().out.count("Ctrl-C once more") == 2
+    Typing(monkeypatch, "a", stop, stop, "c")
+    with pytest.raises(KeyboardInterrupt):
+        list(chat._typed())
 
 
 def test_a_long_chat_goes_on():

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import weakref
 from pathlib import Path
 
@@ -21,8 +22,8 @@ import numpy as np
 import pytest
 
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_metrics
-from ppg_jax.run_dir import agree, claim, finished_stage
+from ppg_jax.files import read_jsonl, read_metrics
+from ppg_jax.run_dir import agree, claim, finished_stage, once
 from ppg_jax.training.checkpoint import Checkpoints
 from ppg_jax.training.loop import Schedule, train
 from ppg_jax.training.run_log import RunLog, duration
@@ -439,6 +440,59 @@ def test_how_a_run_is_watched_may_change(tmp_path):
     claim(tmp_path, Config(log_every=5, checkpoint_every=7, source="there"), INPUTS)
 
 
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    name: str = "stage"
+    epochs: float = 2.0
+    evaluate_every: int = 10
+    size: int = 3
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+
+def test_what_alters_no_update_that_was_done_may_change_and_is_logged(tmp_path, capsys):
+    claim(tmp_path, Trained(), INPUTS)
+    claim(tmp_path, Trained(evaluate_every=5), INPUTS)
+    assert "evaluate_every was 10, is 5" in capsys.readouterr().out
+    claim(tmp_path, Trained(epochs=3.0, evaluate_every=7), INPUTS)
+    assert [record for _, record in read_jsonl(tmp_path / "changes.jsonl")] == [
+        {"evaluate_every": [10, 5]},
+        {"evaluate_every": [5, 7], "epochs": [2.0, 3.0]},
+    ]
+    claim(tmp_path, Trained(epochs=3.0, evaluate_every=7), INPUTS)
+    assert capsys.readouterr().out.count("\n") == 1  # of the second change
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Trained(epochs=1.0),
+        Trained(epochs=3.0, optimizer=OptimizerConfig(schedule="linear")),
+        Trained(evaluate_every=5, size=4),
+    ],
+)
+def test_fewer_updates_or_another_rate_of_those_done_are_refused(config, tmp_path):
+    began = dataclasses.replace(Trained(), optimizer=config.optimizer)
+    claim(tmp_path, began, INPUTS)
+    before = (tmp_path / "fingerprint.json").read_bytes()
+    with pytest.raises(UserError, match="another setting"):
+        claim(tmp_path, config, INPUTS)
+    assert (tmp_path / "fingerprint.json").read_bytes() == before
+    assert not (tmp_path / "changes.jsonl").exists()
+
+
+def test_a_finished_stage_goes_on_once_its_result_is_removed(tmp_path):
+    def stage(config):
+        made = {"params_sha256": "0" * 64, "weights": {}}
+        return once(tmp_path, config, INPUTS, lambda: made, lambda folder: None)
+
+    longer = Trained(epochs=3.0)
+    stage(Trained())
+    with pytest.raises(UserError, match=r"change epochs, remove .*result.json"):
+        stage(longer)
+    (tmp_path / "result.json").unlink()
+    stage(longer)
+
+
 def test_an_input_that_may_come_later_may_come_but_not_change(tmp_path):
     claim(tmp_path, Config(), INPUTS)
     more = INPUTS | {"new model": "c"}
@@ -500,3 +554,53 @@ def test_a_torn_line_of_metrics_is_left_out(tmp_path):
 )
 def test_a_duration_as_people_write_it(seconds, shown):
     assert duration(seconds) == shown
+
+
+def test_a_progress_line_fits_a_terminal_and_its_rate_counts_no_compilation(
+    tmp_path, capsys, monkeypatch
+):
+    clock = iter([0.0, 100.0, 104.0, 112.0])  # made, first step, two lines
+    fake = types.SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr("ppg_jax.training.run_log.time", fake)
+    log = RunLog(tmp_path, "a_stage_of_a_long_name", 0, 9)
+    told = {
+        "epoch": 0.5,
+        "learning_rate": 1e-3,
+        "loss": 2.0,
+        "targets": 50,
+        "x" * 40: 1,
+    }
+    log.stepped(1)
+    log.stepped(2)
+    log.stepped(3)
+    log.progress(3, told, every=0)  # two steps in 4 s
+    line = "a_stage_of_a_long_name 3/9  ETA 0:12  loss 2  epoch 0.5  25 targets/s"
+    line += "  lr 0.001"
+    assert len(line) == 79 and capsys.readouterr().err == f"{line}\n"
+    log._name = "a"
+    log.progress(5, told, every=0)  # four in 12 s
+    line = "a 5/9  ETA 0:12  loss 2  epoch 0.5  17 targets/s  lr 0.001  0.333 steps/s"
+    assert capsys.readouterr().err == f"{line}\n"
+    log.close()
+
+
+def test_a_schedule_tells_epoch_and_learning_rate_and_the_curves_have_them(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        log_every: int = 1
+        checkpoint_every: int = 2
+        evaluate_every: int = 0
+        optimizer: OptimizerConfig = OptimizerConfig(0.1, schedule="linear")
+
+    schedule = Schedule.of(Settings(), 4, epoch=8)
+    assert schedule == Schedule(4, 1, 2, 0, 8, schedule.learning_rate)
+    rates = [0.1, 0.075, 0.05, 0.025]
+    for done, rate in enumerate(rates, 1):
+        expected = {"epoch": done / 8, "learning_rate": pytest.approx(rate)}
+        assert schedule.at(done) == expected
+    start = TrainState.create({"w": jnp.zeros(4)}, optimizer())
+    x = np.ones((8, 4), np.float32)
+    train("test", tmp_path, start, lambda s, _: update(s, x, x[:, 0]), schedule)
+    curves = read_metrics(tmp_path / "metrics.jsonl")
+    assert [r["learning_rate"] for r in curves] == pytest.approx(rates)
+    assert [r["epoch"] for r in curves] == [1 / 8, 2 / 8, 3 / 8, 4 / 8]
