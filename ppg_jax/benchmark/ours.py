@@ -109,7 +109,7 @@ class Generate:
         return as_checks(self._work, personas, [r.tokens for r in replies])
 
     def run(self):
-        self._pipeline.replies(self._requests)
+        self._pipeline.replies(self._requests, seed=0)  # the same in each round
 
 
 class Reinforce:

@@ -195,8 +195,7 @@ class Pipeline:
         There is a program for each `bucket` of tokens up to the longest prompt.
         """
         generators = (self._persona, self._response), (self.persona, self.response)
-        contrasted = bool(self._contrast), False
-        settings = zip(*generators, self._limits, contrasted, strict=True)
+        settings = zip(*generators, self._limits, self._contrasts, strict=True)
         for generate, (_, params), limit, contrast in settings:
             longest, bucket = self.prompts.config.max_length - limit, self.config.bucket
             for length in (*range(bucket, longest, bucket), longest):
