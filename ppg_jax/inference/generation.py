@@ -7,6 +7,7 @@ Axes: B batch, F trunks, P prompt tokens, W tail tokens, T completion tokens,
 V vocabulary; G branches of one trunk.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -54,25 +55,63 @@ def generate(
     end_id: int,
     pad_id: int,
     limit: jax.Array | None = None,
+    piece: int = 0,
 ) -> Rollout:
     """Completes each prompt until `end_id` or `decoding.max_new_tokens`.
 
     `model` has the methods `prefill` and `decode_step` of a `models.decoder.Decoder`;
     int [B, P], bool [B, P], keys [B] -> `Rollout`. Stops early when all rows have
-    ended. limit: int32 scalar, fewer new tokens than the decoding has room for. Pure;
-    jit it with the model, the decoding and the ids closed over.
+    ended. limit: int32 scalar, fewer new tokens than the decoding has room for. piece:
+    tokens that are read at a time, see `_read_in_pieces`; 0: all. Pure; jit it with the
+    model, the decoding and the ids closed over.
 
     With a contrast, B more prompts follow: without the context, one for each.
     """
     _check_room(model, prompt, decoding)
     params = for_decoding(params, model.dtype)
+    if piece:
+        room = [(0, 0), (-prompt.shape[1] % piece, 0)]
+        prompt, prompt_mask = jnp.pad(prompt, room), jnp.pad(prompt_mask, room)
     slots = prompt.shape[1] + decoding.max_new_tokens
-    logits, cache = model.apply(
-        {"params": params}, prompt, prompt_mask, slots, method="prefill"
-    )
+    apply = functools.partial(model.apply, {"params": params})
+    if piece:
+        read = model.config.vocab_size, prompt, prompt_mask, slots, piece
+        logits, cache = _read_in_pieces(apply, *read)
+    else:
+        logits, cache = apply(prompt, prompt_mask, slots, method="prefill")
     read = prompt, prompt_mask, logits, cache
     ends = decoding, end_id, pad_id, limit
     return _complete(model, params, *read, rngs, *ends)
+
+
+def _read_in_pieces(apply, vocabulary: int, prompt, prompt_mask, slots, piece: int):
+    """As `prefill`, of a multiple of `piece` tokens: row by row, so many at a time, and
+    none where a row has only padding.
+
+    One program for prompts of any length, which does little for a short one.
+    """
+    last = prompt.shape[1] // piece
+
+    def read(row):
+        tokens, mask = row
+        positions = positions_of(mask)
+        first = jnp.argmax(mask[0]).astype(jnp.int32) // piece
+        empty = apply(1, slots, method="empty_cache")
+
+        def next_piece(i, state):
+            cut = (
+                jax.lax.dynamic_slice_in_dim(a, i * piece, piece, axis=1)
+                for a in (tokens, mask, positions)
+            )
+            return apply(state[1], *cut, method="extend")
+
+        start = jnp.zeros((1, vocabulary), jnp.float32)
+        cache = empty.replace(slot=first * piece)
+        return jax.lax.fori_loop(first, last, next_piece, (start, cache))
+
+    logits, cache = jax.lax.map(read, (prompt[:, None], prompt_mask[:, None]))
+    cache = jax.tree.map(lambda a: a[:, 0] if a.ndim > 1 else a[0], cache)
+    return logits[:, 0], cache
 
 
 def generate_branches(

@@ -24,6 +24,10 @@ from ppg_jax.inference.prefixes import (
 )
 from ppg_jax.inference.sampling import Decoding
 
+# Tokens that a prompt alone is read by: products of fewer are slower for each, and half
+# of them are padding.
+PIECE = 64
+
 
 class Completion(NamedTuple):
     """One generated sequence, on the host."""
@@ -39,7 +43,9 @@ class Generator:
     Of nested prompts, as persona generators get them for the contexts of a dialogue,
     the longest is read and the others branch off. Prompts are padded to a multiple of
     `bucket` tokens, rows and the branches of a trunk to a power of two and trunks
-    nearly so, so the number of compiled programs is bounded: for each bucket a few.
+    nearly so, so the number of compiled programs is bounded: for each bucket a few. A
+    bucket that holds any prompt is one program for a conversation, whose prompts come
+    one by one and grow: it reads them in pieces, for only as long as they are.
 
     batch_size: prompts at once; on a CPU two such batches are at work at a time.
     longest: tokens of prompt and completion together, 0: what the model has room for.
@@ -63,12 +69,17 @@ class Generator:
         self._longest = longest
         fixed = {"decoding": decoding, "end_id": end_id, "pad_id": end_id}
         self._generate = jax.jit(functools.partial(generate, model, **fixed))
+        alone = functools.partial(generate, model, **fixed, piece=PIECE)
+        self._alone = jax.jit(alone)
+        # One width for all prompts: those that come one by one are read in pieces.
+        self._one_width = bucket >= (longest or model.config.n_positions)
         self._branch = jax.jit(functools.partial(generate_branches, model, **fixed))
 
     @property
     def compile_count(self) -> int:
         """How many shapes have been compiled so far."""
-        return self._generate._cache_size() + self._branch._cache_size()
+        programs = self._generate, self._alone, self._branch
+        return sum(program._cache_size() for program in programs)
 
     def __call__(
         self,
@@ -126,6 +137,8 @@ class Generator:
     def _pays(self, prompts, part: list[Family], room: int, without=()) -> bool:
         """Whether trunks and tails are much less to read than the whole prompts."""
         longest = max(len(prompts[family.trunk]) for family in part)
+        if self._is_alone(part):
+            return False
         times = 2 if without else 1
         rows = times * power_of_two(sum(len(family.members) for family in part))
         tokens = _trunks(len(part)) * longest + rows * TAIL
@@ -138,12 +151,16 @@ class Generator:
         largest = times * max(len(family.members) for family in part)
         return _trunks(len(part)) * power_of_two(largest) <= 4 * rows
 
+    def _is_alone(self, part: list[Family]) -> bool:
+        return self._one_width and len(_rows(part)) == 1
+
     def _whole(self, params, prompts, without, part, fill, room, keys, limit):
         rows = _rows(part)
         rows += rows[:1] * fill
         read = [asked[i] for asked in (prompts, without) if asked for i in rows]
         padded = self._padded(read, room)
-        return self._generate(params, *padded, keys, limit=limit)
+        complete = self._alone if self._is_alone(part) else self._generate
+        return complete(params, *padded, keys, limit=limit)
 
     def _branched(self, params, prompts, without, part, fill, room, keys, limit):
         trunks = [prompts[family.trunk] for family in part]
