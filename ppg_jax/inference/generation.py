@@ -7,7 +7,6 @@ Axes: B batch, F trunks, P prompt tokens, W tail tokens, T completion tokens,
 V vocabulary; G branches of one trunk.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -55,63 +54,67 @@ def generate(
     end_id: int,
     pad_id: int,
     limit: jax.Array | None = None,
+    contrast: jax.Array | None = None,
     piece: int = 0,
 ) -> Rollout:
     """Completes each prompt until `end_id` or `decoding.max_new_tokens`.
 
     `model` has the methods `prefill` and `decode_step` of a `models.decoder.Decoder`;
     int [B, P], bool [B, P], keys [B] -> `Rollout`. Stops early when all rows have
-    ended. limit: int32 scalar, fewer new tokens than the decoding has room for. piece:
-    tokens that are read at a time, see `_read_in_pieces`; 0: all. Pure; jit it with the
-    model, the decoding and the ids closed over.
+    ended. limit: int32 scalar, fewer new tokens than the decoding has room for. Pure;
+    jit it with the model, the decoding and the ids closed over.
 
     With a contrast, B more prompts follow: without the context, one for each.
+    contrast: float32 scalar, the decoding's as an argument, so that one program serves
+    any; 0 is off, and what follows is not looked at. piece: a divisor of P, the tokens
+    that are read at a time, see `_read_in_pieces`; 0: all.
     """
-    _check_room(model, prompt, decoding)
+    if not piece:
+        _check_room(model, prompt, decoding)
     params = for_decoding(params, model.dtype)
-    if piece:
-        room = [(0, 0), (-prompt.shape[1] % piece, 0)]
-        prompt, prompt_mask = jnp.pad(prompt, room), jnp.pad(prompt_mask, room)
     slots = prompt.shape[1] + decoding.max_new_tokens
-    apply = functools.partial(model.apply, {"params": params})
+    variables = {"params": params}
+    read = prompt, prompt_mask, slots
     if piece:
-        read = model.config.vocab_size, prompt, prompt_mask, slots, piece
-        logits, cache = _read_in_pieces(apply, *read)
+        logits, cache = _read_in_pieces(model, variables, *read, piece)
     else:
-        logits, cache = apply(prompt, prompt_mask, slots, method="prefill")
+        logits, cache = model.apply(variables, *read, method="prefill")
     read = prompt, prompt_mask, logits, cache
-    ends = decoding, end_id, pad_id, limit
+    ends = decoding, end_id, pad_id, limit, contrast
     return _complete(model, params, *read, rngs, *ends)
 
 
-def _read_in_pieces(apply, vocabulary: int, prompt, prompt_mask, slots, piece: int):
+def _read_in_pieces(model, variables, prompt, prompt_mask, slots: int, piece: int):
     """As `prefill`, of a multiple of `piece` tokens: row by row, so many at a time, and
     none where a row has only padding.
 
     One program for prompts of any length, which does little for a short one.
     """
-    last = prompt.shape[1] // piece
+    (batch, width), size = prompt.shape, model.config.vocab_size
+    positions = positions_of(prompt_mask)
+    padding = jnp.where(prompt_mask.any(axis=1), jnp.argmax(prompt_mask, axis=1), width)
+    ends = jnp.cumsum(width // piece - padding // piece)  # of each row, in pieces
 
-    def read(row):
-        tokens, mask = row
-        positions = positions_of(mask)
-        first = jnp.argmax(mask[0]).astype(jnp.int32) // piece
-        empty = apply(1, slots, method="empty_cache")
+    def read(number, state):
+        row = jnp.sum(number >= ends)
+        start = width - (ends[row] - number) * piece
+        cut = (
+            jax.lax.dynamic_slice(a, (row, start), (1, piece))
+            for a in (prompt, prompt_mask, positions)
+        )
+        own = jax.tree.map(
+            lambda a: jax.lax.dynamic_slice_in_dim(a, row, 1) if a.ndim else start,
+            state[1],
+        )
+        told, own = model.apply(variables, own, *cut, method="extend")
+        return jax.tree.map(
+            lambda a, b: a.at[row].set(b[0]) if a.ndim else a, state, (told, own)
+        )
 
-        def next_piece(i, state):
-            cut = (
-                jax.lax.dynamic_slice_in_dim(a, i * piece, piece, axis=1)
-                for a in (tokens, mask, positions)
-            )
-            return apply(state[1], *cut, method="extend")
-
-        start = jnp.zeros((1, vocabulary), jnp.float32)
-        cache = empty.replace(slot=first * piece)
-        return jax.lax.fori_loop(first, last, next_piece, (start, cache))
-
-    logits, cache = jax.lax.map(read, (prompt[:, None], prompt_mask[:, None]))
-    cache = jax.tree.map(lambda a: a[:, 0] if a.ndim > 1 else a[0], cache)
-    return logits[:, 0], cache
+    empty = model.apply(variables, batch, slots, method="empty_cache")
+    start = jnp.zeros((batch, size), jnp.float32), empty
+    logits, cache = jax.lax.fori_loop(0, ends[-1], read, start)
+    return logits, cache.replace(slot=jnp.asarray(width, jnp.int32))
 
 
 def generate_branches(
@@ -145,7 +148,7 @@ def generate_branches(
     )
     begun = trunk[rows], cache.trunk.seen
     read = *splice([begun, (tail, tail_mask)]), logits, cache
-    ends = decoding, end_id, pad_id, limit
+    ends = decoding, end_id, pad_id, limit, None
     return _complete(model, params, *read, rngs, *ends)
 
 
@@ -162,16 +165,19 @@ def _complete(
     model, params, prompt, prompt_mask, logits, cache, rngs, *ends
 ) -> Rollout:
     """From the logits behind the prompts and their cache to the end of all rows."""
-    decoding, end_id, pad_id, limit = ends
+    decoding, end_id, pad_id, limit, contrast = ends
     batch, width = rngs.shape[0], decoding.max_new_tokens
     most = width if limit is None else limit
     lengths = jnp.sum(prompt_mask, axis=1, dtype=jnp.int32)
     variables = {"params": params}
 
     def emit(loop: _Loop, logits) -> _Loop:
-        if decoding.contrast:
-            both = logits[:batch], logits[batch:]
-            logits = sampling.contrasted(*both, decoding.contrast)
+        own, prior = logits[:batch], logits[batch:]
+        if contrast is not None:
+            logits = sampling.contrasted(own, prior, contrast)
+            logits = jnp.where(contrast > 0, logits, own)
+        elif decoding.contrast:
+            logits = sampling.contrasted(own, prior, decoding.contrast)
         logits = sampling.filter_logits(logits, decoding)
         token = _choose(logits, rngs, loop.step, decoding)
         log_prob = token_log_probs(logits, token)

@@ -3,6 +3,7 @@
 Axes: B batch, T completion tokens.
 """
 
+import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,9 +25,10 @@ from ppg_jax.inference.prefixes import (
 )
 from ppg_jax.inference.sampling import Decoding
 
-# Tokens that a prompt alone is read by: products of fewer are slower for each, and half
-# of them are padding.
+# Tokens that a prompt alone is read by: products of fewer are slower for each, and the
+# first of more has more padding.
 PIECE = 64
+ROOM = 128  # for new tokens of a prompt alone, or a multiple: one program for most
 
 
 class Completion(NamedTuple):
@@ -35,6 +37,23 @@ class Completion(NamedTuple):
     tokens: tuple[int, ...]  # without the end token
     ended: bool  # False: cut at max_new_tokens
     log_prob: float  # of the whole sequence, the end token included
+
+
+@functools.lru_cache(maxsize=4)
+def _alone(model, decoding: Decoding, end_id: int):
+    fixed = {"decoding": decoding, "end_id": end_id, "pad_id": end_id, "piece": PIECE}
+    return jax.jit(functools.partial(generate, model, **fixed))
+
+
+def _of_prompts_alone(model, decoding: Decoding, end_id: int):
+    """The program for prompts that come one by one, each with one without its context.
+
+    Persona and response of one form of model share it, which is half of what a first
+    answer waits for: limit and contrast are arguments, and there is room for both.
+    """
+    room = -(-decoding.max_new_tokens // ROOM) * ROOM
+    shared = dataclasses.replace(decoding, max_new_tokens=room, contrast=0.0)
+    return _alone(model, shared, end_id)
 
 
 class Generator:
@@ -69,11 +88,11 @@ class Generator:
         self._longest = longest
         fixed = {"decoding": decoding, "end_id": end_id, "pad_id": end_id}
         self._generate = jax.jit(functools.partial(generate, model, **fixed))
-        alone = functools.partial(generate, model, **fixed, piece=PIECE)
-        self._alone = jax.jit(alone)
-        # One width for all prompts: those that come one by one are read in pieces.
-        self._one_width = bucket >= (longest or model.config.n_positions)
         self._branch = jax.jit(functools.partial(generate_branches, model, **fixed))
+        # One width for all prompts: those that come one by one are read in pieces.
+        most = longest or model.config.n_positions
+        self._width = -(-most // PIECE) * PIECE if bucket >= most else 0
+        self._alone = _of_prompts_alone(model, decoding, end_id)
 
     @property
     def compile_count(self) -> int:
@@ -137,7 +156,7 @@ class Generator:
     def _pays(self, prompts, part: list[Family], room: int, without=()) -> bool:
         """Whether trunks and tails are much less to read than the whole prompts."""
         longest = max(len(prompts[family.trunk]) for family in part)
-        if self._is_alone(part):
+        if self._is_alone(prompts, part, room):
             return False
         times = 2 if without else 1
         rows = times * power_of_two(sum(len(family.members) for family in part))
@@ -151,16 +170,21 @@ class Generator:
         largest = times * max(len(family.members) for family in part)
         return _trunks(len(part)) * power_of_two(largest) <= 4 * rows
 
-    def _is_alone(self, part: list[Family]) -> bool:
-        return self._one_width and len(_rows(part)) == 1
+    def _is_alone(self, prompts, part: list[Family], room: int) -> bool:
+        rows = _rows(part)
+        return bool(self._width) and len(rows) == 1 and len(prompts[rows[0]]) <= room
 
     def _whole(self, params, prompts, without, part, fill, room, keys, limit):
         rows = _rows(part)
         rows += rows[:1] * fill
+        if self._is_alone(prompts, part, room):
+            both = [prompts[rows[0]], without[rows[0]] if without else ()]
+            padded = pad_left(both, self._width, self.end_id)
+            weight = np.float32(self.decoding.contrast)
+            return self._alone(params, *padded, keys, limit=limit, contrast=weight)
         read = [asked[i] for asked in (prompts, without) if asked for i in rows]
         padded = self._padded(read, room)
-        complete = self._alone if self._is_alone(part) else self._generate
-        return complete(params, *padded, keys, limit=limit)
+        return self._generate(params, *padded, keys, limit=limit)
 
     def _branched(self, params, prompts, without, part, fill, room, keys, limit):
         trunks = [prompts[family.trunk] for family in part]

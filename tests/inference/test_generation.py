@@ -314,6 +314,17 @@ def test_prompts_that_come_alone_are_read_in_pieces_by_one_program(decoder, cont
     assert alone.compile_count == 1
 
 
+def test_generators_of_one_model_share_the_program_for_prompts_alone():
+    """Whatever their limits and contrasts, which are arguments of it."""
+    model, params = small.gpt2(37, n_layer=1, n_positions=256)
+    persona = Generator(model, Decoding(9, contrast=1.0), END, bucket=256)
+    response = Generator(model, Decoding(5), END, bucket=256)
+    (ours,) = persona(params, [[5] * 9], without=[[6] * 3])
+    (theirs,) = response(params, [[5] * 99])
+    assert response.compile_count == persona.compile_count == 1
+    assert len(ours.tokens) <= 9 and len(theirs.tokens) <= 5
+
+
 def test_no_piece_of_padding_alone_is_read():
     read = []
 
