@@ -172,12 +172,7 @@ def _complete(
     variables = {"params": params}
 
     def emit(loop: _Loop, logits) -> _Loop:
-        own, prior = logits[:batch], logits[batch:]
-        if contrast is not None:
-            logits = sampling.contrasted(own, prior, contrast)
-            logits = jnp.where(contrast > 0, logits, own)
-        elif decoding.contrast:
-            logits = sampling.contrasted(own, prior, decoding.contrast)
+        logits = _contrasted(logits[:batch], logits[batch:], decoding, contrast)
         logits = sampling.filter_logits(logits, decoding)
         token = _choose(logits, rngs, loop.step, decoding)
         log_prob = token_log_probs(logits, token)
@@ -222,6 +217,15 @@ def _complete(
         completion_mask=loop.completion_mask,
         log_probs=loop.log_probs,
     )
+
+
+def _contrasted(own, prior, decoding: Decoding, contrast):
+    """float32 [B, V], and twice if there is a contrast -> [B, V]."""
+    if contrast is not None:
+        return jnp.where(contrast > 0, sampling.contrasted(own, prior, contrast), own)
+    if decoding.contrast:
+        return sampling.contrasted(own, prior, decoding.contrast)
+    return own
 
 
 def _choose(logits, rngs, step, decoding: Decoding):

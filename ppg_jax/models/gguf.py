@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ppg_jax.data.tokenization import byte_level_bpe
+from ppg_jax.data.tokenization_bpe import byte_level_bpe
 from ppg_jax.errors import UserError
 from ppg_jax.models.gguf_blocks import dequantize
 
