@@ -1,6 +1,6 @@
 """Tokenizers: loaded from a folder or a hub, or trained on the corpus at hand.
 
-The only file that imports transformers.
+The only file that imports transformers, but for `tokenization_bpe`.
 """
 
 import hashlib
@@ -124,72 +124,6 @@ def train_byte_level_bpe(texts: Iterable[str], vocab_size: int, special=()):
         eos_token=END_OF_TEXT,
         additional_special_tokens=list(special),
     )
-
-
-def byte_level_bpe(
-    tokens: Sequence[str],
-    merges: Sequence[tuple[str, str]],
-    special: Iterable[str] = (),
-    added: Iterable[str] = (),
-    split_digits: bool = False,
-    **settings,
-):
-    """A tokenizer of GPT-2's kind from its parts; `tokens` in the order of their ids.
-
-    special: those of `tokens` that are never text. added: those that are text, and one
-    token wherever they stand. split_digits: each digit is a word. settings: `eos_token`
-    and the like. A character that has a byte without a token would vanish without a
-    word; it is read as U+FFFD, or as "?" where that has none either.
-
-    Raises:
-      ValueError: no tokenizer can be made of these.
-    """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    if len(vocabulary) != len(tokens):
-        raise ValueError("a token stands twice in the vocabulary")
-    try:
-        backend = Tokenizer(models.BPE(vocabulary, list(merges)))
-    except Exception as error:  # the tokenizers library raises plain Exceptions
-        raise ValueError(str(error)) from None
-    backend.normalizer = _replacing_the_unspeakable(vocabulary)
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    digits = [pre_tokenizers.Digits(individual_digits=True)] if split_digits else []
-    backend.pre_tokenizer = pre_tokenizers.Sequence([*digits, byte_level])
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(t, normalized=False) for t in special])
-    backend.add_tokens([AddedToken(t, normalized=False) for t in added])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **settings)
-
-
-def _replacing_the_unspeakable(vocabulary):
-    from tokenizers import Regex, normalizers
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    symbols = bytes_to_unicode()
-    lacking = sorted(byte for byte in symbols if symbols[byte] not in vocabulary)
-    if any(0x80 <= byte < 0xC0 for byte in lacking):
-        raise ValueError("bytes from 0x80 to 0xBF have no tokens: not byte-level")
-    spans = [span for span in map(_characters, lacking) if span]
-    if not spans:
-        return None
-    left = next(c for c in "\ufffd?" if not any(a <= ord(c) <= b for a, b in spans))
-    pattern = "".join(rf"\x{{{a:x}}}-\x{{{b:x}}}" for a, b in spans)
-    return normalizers.Replace(Regex(f"[{pattern}]"), left)
-
-
-def _characters(byte: int) -> tuple[int, int] | None:
-    """First and last character whose UTF-8 begins with `byte`."""
-    if byte < 0x80:
-        return byte, byte
-    # Shorter characters have a shorter form: with these first bytes they are illegal.
-    forms = ((0xF0, 18, 0x10000), (0xE0, 12, 0x800), (0xC0, 6, 0x80))
-    mark, bits, least = next(form for form in forms if byte >= form[0])
-    start = (byte - mark) << bits
-    first, last = max(start, least), min(start + (1 << bits) - 1, 0x10FFFF)
-    return (first, last) if first <= last else None
 
 
 def train_wordpiece(texts, vocab_size: int):

@@ -54,6 +54,8 @@ def generate(
     end_id: int,
     pad_id: int,
     limit: jax.Array | None = None,
+    contrast: jax.Array | None = None,
+    piece: int = 0,
 ) -> Rollout:
     """Completes each prompt until `end_id` or `decoding.max_new_tokens`.
 
@@ -63,16 +65,56 @@ def generate(
     jit it with the model, the decoding and the ids closed over.
 
     With a contrast, B more prompts follow: without the context, one for each.
+    contrast: float32 scalar, the decoding's as an argument, so that one program serves
+    any; 0 is off, and what follows is not looked at. piece: a divisor of P, the tokens
+    that are read at a time, see `_read_in_pieces`; 0: all.
     """
-    _check_room(model, prompt, decoding)
+    if not piece:
+        _check_room(model, prompt, decoding)
     params = for_decoding(params, model.dtype)
     slots = prompt.shape[1] + decoding.max_new_tokens
-    logits, cache = model.apply(
-        {"params": params}, prompt, prompt_mask, slots, method="prefill"
-    )
+    variables = {"params": params}
+    read = prompt, prompt_mask, slots
+    if piece:
+        logits, cache = _read_in_pieces(model, variables, *read, piece)
+    else:
+        logits, cache = model.apply(variables, *read, method="prefill")
     read = prompt, prompt_mask, logits, cache
-    ends = decoding, end_id, pad_id, limit
+    ends = decoding, end_id, pad_id, limit, contrast
     return _complete(model, params, *read, rngs, *ends)
+
+
+def _read_in_pieces(model, variables, prompt, prompt_mask, slots: int, piece: int):
+    """As `prefill`, of a multiple of `piece` tokens: row by row, so many at a time, and
+    none where a row has only padding.
+
+    One program for prompts of any length, which does little for a short one.
+    """
+    (batch, width), size = prompt.shape, model.config.vocab_size
+    positions = positions_of(prompt_mask)
+    padding = jnp.where(prompt_mask.any(axis=1), jnp.argmax(prompt_mask, axis=1), width)
+    ends = jnp.cumsum(width // piece - padding // piece)  # of each row, in pieces
+
+    def read(number, state):
+        row = jnp.sum(number >= ends)
+        start = width - (ends[row] - number) * piece
+        cut = (
+            jax.lax.dynamic_slice(a, (row, start), (1, piece))
+            for a in (prompt, prompt_mask, positions)
+        )
+        own = jax.tree.map(
+            lambda a: jax.lax.dynamic_slice_in_dim(a, row, 1) if a.ndim else start,
+            state[1],
+        )
+        told, own = model.apply(variables, own, *cut, method="extend")
+        return jax.tree.map(
+            lambda a, b: a.at[row].set(b[0]) if a.ndim else a, state, (told, own)
+        )
+
+    empty = model.apply(variables, batch, slots, method="empty_cache")
+    start = jnp.zeros((batch, size), jnp.float32), empty
+    logits, cache = jax.lax.fori_loop(0, ends[-1], read, start)
+    return logits, cache.replace(slot=jnp.asarray(width, jnp.int32))
 
 
 def generate_branches(
@@ -106,7 +148,7 @@ def generate_branches(
     )
     begun = trunk[rows], cache.trunk.seen
     read = *splice([begun, (tail, tail_mask)]), logits, cache
-    ends = decoding, end_id, pad_id, limit
+    ends = decoding, end_id, pad_id, limit, None
     return _complete(model, params, *read, rngs, *ends)
 
 
@@ -123,16 +165,14 @@ def _complete(
     model, params, prompt, prompt_mask, logits, cache, rngs, *ends
 ) -> Rollout:
     """From the logits behind the prompts and their cache to the end of all rows."""
-    decoding, end_id, pad_id, limit = ends
+    decoding, end_id, pad_id, limit, contrast = ends
     batch, width = rngs.shape[0], decoding.max_new_tokens
     most = width if limit is None else limit
     lengths = jnp.sum(prompt_mask, axis=1, dtype=jnp.int32)
     variables = {"params": params}
 
     def emit(loop: _Loop, logits) -> _Loop:
-        if decoding.contrast:
-            both = logits[:batch], logits[batch:]
-            logits = sampling.contrasted(*both, decoding.contrast)
+        logits = _contrasted(logits[:batch], logits[batch:], decoding, contrast)
         logits = sampling.filter_logits(logits, decoding)
         token = _choose(logits, rngs, loop.step, decoding)
         log_prob = token_log_probs(logits, token)
@@ -177,6 +217,15 @@ def _complete(
         completion_mask=loop.completion_mask,
         log_probs=loop.log_probs,
     )
+
+
+def _contrasted(own, prior, decoding: Decoding, contrast):
+    """float32 [B, V], and twice if there is a contrast -> [B, V]."""
+    if contrast is not None:
+        return jnp.where(contrast > 0, sampling.contrasted(own, prior, contrast), own)
+    if decoding.contrast:
+        return sampling.contrasted(own, prior, decoding.contrast)
+    return own
 
 
 def _choose(logits, rngs, step, decoding: Decoding):

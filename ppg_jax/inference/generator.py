@@ -3,6 +3,7 @@
 Axes: B batch, T completion tokens.
 """
 
+import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,11 @@ from ppg_jax.inference.prefixes import (
 )
 from ppg_jax.inference.sampling import Decoding
 
+# Tokens that a prompt alone is read by: products of fewer are slower for each, and the
+# first of more has more padding.
+PIECE = 64
+ROOM = 128  # for new tokens of a prompt alone, or a multiple: one program for most
+
 
 class Completion(NamedTuple):
     """One generated sequence, on the host."""
@@ -33,13 +39,32 @@ class Completion(NamedTuple):
     log_prob: float  # of the whole sequence, the end token included
 
 
+@functools.lru_cache(maxsize=4)
+def _alone(model, decoding: Decoding, end_id: int):
+    fixed = {"decoding": decoding, "end_id": end_id, "pad_id": end_id, "piece": PIECE}
+    return jax.jit(functools.partial(generate, model, **fixed))
+
+
+def _of_prompts_alone(model, decoding: Decoding, end_id: int):
+    """The program for prompts that come one by one, each with one without its context.
+
+    Persona and response of one form of model share it, which is half of what a first
+    answer waits for: limit and contrast are arguments, and there is room for both.
+    """
+    room = -(-decoding.max_new_tokens // ROOM) * ROOM
+    shared = dataclasses.replace(decoding, max_new_tokens=room, contrast=0.0)
+    return _alone(model, shared, end_id)
+
+
 class Generator:
     """Completes many prompts of any length: sorted, bucketed, batched, jitted.
 
     Of nested prompts, as persona generators get them for the contexts of a dialogue,
     the longest is read and the others branch off. Prompts are padded to a multiple of
     `bucket` tokens, rows and the branches of a trunk to a power of two and trunks
-    nearly so, so the number of compiled programs is bounded: for each bucket a few.
+    nearly so, so the number of compiled programs is bounded: for each bucket a few. A
+    bucket that holds any prompt is one program for a conversation, whose prompts come
+    one by one and grow: it reads them in pieces, for only as long as they are.
 
     batch_size: prompts at once; on a CPU two such batches are at work at a time.
     longest: tokens of prompt and completion together, 0: what the model has room for.
@@ -64,11 +89,16 @@ class Generator:
         fixed = {"decoding": decoding, "end_id": end_id, "pad_id": end_id}
         self._generate = jax.jit(functools.partial(generate, model, **fixed))
         self._branch = jax.jit(functools.partial(generate_branches, model, **fixed))
+        # One width for all prompts: those that come one by one are read in pieces.
+        most = longest or model.config.n_positions
+        self._width = -(-most // PIECE) * PIECE if bucket >= most else 0
+        self._alone = _of_prompts_alone(model, decoding, end_id)
 
     @property
     def compile_count(self) -> int:
         """How many shapes have been compiled so far."""
-        return self._generate._cache_size() + self._branch._cache_size()
+        programs = self._generate, self._alone, self._branch
+        return sum(program._cache_size() for program in programs)
 
     def __call__(
         self,
@@ -126,6 +156,8 @@ class Generator:
     def _pays(self, prompts, part: list[Family], room: int, without=()) -> bool:
         """Whether trunks and tails are much less to read than the whole prompts."""
         longest = max(len(prompts[family.trunk]) for family in part)
+        if self._is_alone(prompts, part, room):
+            return False
         times = 2 if without else 1
         rows = times * power_of_two(sum(len(family.members) for family in part))
         tokens = _trunks(len(part)) * longest + rows * TAIL
@@ -138,9 +170,18 @@ class Generator:
         largest = times * max(len(family.members) for family in part)
         return _trunks(len(part)) * power_of_two(largest) <= 4 * rows
 
+    def _is_alone(self, prompts, part: list[Family], room: int) -> bool:
+        rows = _rows(part)
+        return bool(self._width) and len(rows) == 1 and len(prompts[rows[0]]) <= room
+
     def _whole(self, params, prompts, without, part, fill, room, keys, limit):
         rows = _rows(part)
         rows += rows[:1] * fill
+        if self._is_alone(prompts, part, room):
+            both = [prompts[rows[0]], without[rows[0]] if without else ()]
+            padded = pad_left(both, self._width, self.end_id)
+            weight = np.float32(self.decoding.contrast)
+            return self._alone(params, *padded, keys, limit=limit, contrast=weight)
         read = [asked[i] for asked in (prompts, without) if asked for i in rows]
         padded = self._padded(read, room)
         return self._generate(params, *padded, keys, limit=limit)

@@ -4,9 +4,12 @@
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
+from flax import traverse_util
 
 from ppg_jax.errors import UserError
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
@@ -38,6 +41,23 @@ def module_of(config, dtype=jnp.float32):
 
 def layers_of(model) -> int:
     return getattr(model.config, FAMILIES[kind_of(model)].layers)
+
+
+@functools.cache
+def shapes_of(model) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter by its path; nothing is computed.
+
+    All layers have one form, so a model with one of them is asked.
+    """
+    one = {FAMILIES[kind_of(model)].layers: 1}
+    small = model.clone(config=dataclasses.replace(model.config, **one))
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    tree = jax.eval_shape(small.init, jax.random.key(0), tokens)["params"]
+    shapes = {}
+    for path, leaf in traverse_util.flatten_dict(tree, sep="/").items():
+        for layer in range(layers_of(model) if "_0/" in path else 1):
+            shapes[path.replace("_0/", f"_{layer}/")] = leaf.shape
+    return shapes
 
 
 def read(values: dict, path: Path):

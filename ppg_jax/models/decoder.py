@@ -146,7 +146,8 @@ class Decoder(nn.Module):
 
     A family has in `setup` the token embedding under the name `TABLE`, the blocks
     `self.blocks`, each (x, pass, cache, read) -> (x, keys and values), and
-    `self.last_norm`; `embed` and `rotation` where it has positions there.
+    `self.last_norm`; `cached`, the number of heads of keys and their size; `embed` and
+    `rotation` where it has positions there.
     """
 
     config: Any
@@ -227,6 +228,18 @@ class Decoder(nn.Module):
         )
         return self.unembed(hidden[:, 0]), cache
 
+    def empty_cache(self, batch: int, slots: int) -> KVCache:
+        """Before any token: `extend` takes the first ones as well."""
+        heads, size = self.cached
+        keys = jnp.zeros((batch, heads, size, slots), self.dtype)
+        layers = len(self.blocks)
+        return KVCache(
+            keys=(keys,) * layers,
+            values=(keys.swapaxes(2, 3),) * layers,
+            filled=jnp.zeros((batch, slots), bool),
+            slot=jnp.zeros((), jnp.int32),
+        )
+
     def decode_step(self, cache: KVCache, tokens, position_ids):
         """int [B], int [B] -> logits [B, V] of the next token, and the next cache."""
         mask = jnp.ones((tokens.shape[0], 1), bool)
@@ -285,7 +298,32 @@ class Decoder(nn.Module):
                     for both in zip(trunk.keys, trunk.values, strict=True)
                 ]
             layers = list(zip(cache.keys, cache.values, before, strict=True))
+        once = None
+        if pass_.deterministic and not self.is_initializing():
+            once = _traced_once(self.blocks[0])
         for i, block in enumerate(self.blocks):
             last = i == len(self.blocks) - 1
-            x, layers[i] = block(x, pass_, layers[i], read if last else None)
+            given = x, pass_, layers[i], read if last else None
+            x, layers[i] = once(block, *given) if once else block(*given)
         return self.last_norm(x), layers
+
+
+def _traced_once(first):
+    """What applies any block of the first one's form, and traces it for all of them.
+
+    Tracing thirty layers one by one takes longer than to load what XLA has made of
+    them; it puts the calls' bodies in place, and the program is the same. Not for
+    dropout, whose randomness derives from the layer's name.
+    """
+    alone = first.clone(parent=None, name=None)
+
+    @jax.jit
+    def layer(params, x, pass_, cache, read):
+        pass_ = pass_._replace(deterministic=True)
+        return alone.apply({"params": params}, x, pass_, cache, read)
+
+    def apply(block, x, pass_, cache, read):
+        arrays = pass_._replace(deterministic=None)
+        return layer(block.variables["params"], x, arrays, cache, read)
+
+    return apply

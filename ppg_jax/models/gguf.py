@@ -3,7 +3,7 @@
 The form is llama.cpp's, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. What
 comes out has the names, shapes and row order of Hugging Face, as if the folder that the
 file was made from lay here; quantised weights come back as the float32 numbers that
-they stand for. The only file that imports gguf.
+they stand for. The only file that imports gguf, but for `gguf_blocks`.
 """
 
 import functools
@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ppg_jax.data.tokenization import byte_level_bpe
+from ppg_jax.data.tokenization_bpe import byte_level_bpe
 from ppg_jax.errors import UserError
+from ppg_jax.models.gguf_blocks import dequantize
 
 # Names between "blk.N." or "model.layers.N." and ".weight".
 _LAYER = {
@@ -299,8 +300,6 @@ def _hugging_face_name(file: _File, name: str) -> str:
 
 
 def _float32(file: _File, tensor, config: dict) -> np.ndarray:
-    import gguf
-
     rows, heads = tensor.data, None
     if ".attn_q." in tensor.name:
         heads = config["num_attention_heads"]
@@ -314,7 +313,7 @@ def _float32(file: _File, tensor, config: dict) -> np.ndarray:
         rows = rows[_halves(size, heads)]
     try:
         with np.errstate(over="raise", invalid="raise"):
-            array = gguf.dequantize(rows, tensor.tensor_type)
+            array = dequantize(rows, tensor.tensor_type)
     except (FloatingPointError, ValueError) as error:
         fault = f"tensor {tensor.name!r} holds no weights ({error})"
         raise file.error(fault) from None

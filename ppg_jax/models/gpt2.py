@@ -129,6 +129,10 @@ class GPT2(Decoder):
     def last_norm(self):
         return self.ln_f
 
+    @property
+    def cached(self):
+        return self.config.n_head, self.config.n_embd // self.config.n_head
+
     def embed(self, tokens, position_ids, deterministic=True):
         """int [B, T] twice -> [B, T, D]."""
         x = (self.looked_up(tokens) + self.wpe(position_ids)).astype(self.dtype)

@@ -190,6 +190,10 @@ class Llama(Decoder):
     def last_norm(self):
         return self.norm
 
+    @property
+    def cached(self):
+        return self.config.num_key_value_heads, self.config.head_size
+
     def rotation(self, position_ids):
         config = self.config
         return rotation(position_ids, config.head_size, config.rope_theta)

@@ -8,7 +8,6 @@ whatever the file had.
 """
 
 import dataclasses
-import functools
 import json
 import math
 import os
@@ -72,10 +71,19 @@ def load(
     else:
         loaded = _load_whole(place, dtype, num_labels, seed)
     run_dir.require_sound(place, lambda: adapters.sha256(loaded[1]))
-    return loaded
+    model, params, tokenizer = loaded
+    return model, _on_device(params), tokenizer
+
+
+def _on_device(params: dict) -> dict:
+    """The tree, changed in place: each array of numpy goes when it has been copied."""
+    for name, part in params.items():
+        params[name] = (_on_device if isinstance(part, dict) else jnp.asarray)(part)
+    return params
 
 
 def _load_whole(place: Path, dtype, num_labels: int, seed: int):
+    """What `load` returns, its parameters still as numpy has them, without a copy."""
     file, kind, config, tensors, tokenizer = _read(place)
     # A vocabulary may have gaps: what counts is the largest id.
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
@@ -129,13 +137,17 @@ def _load_adapted(folder: Path, dtype, bases: dict, prepare):
     """The base that the folder names, with its adapters."""
     base = base_of(folder)
     if base not in bases:
-        model, params, tokenizer = load(base, dtype=dtype)
-        if not isinstance(model, Decoder) or adapters.has(params):
+        place, model = hub.locate(base), None
+        if not peft.is_adapter(place):
+            model, params, tokenizer = _load_whole(place, dtype, 2, 0)
+        if not isinstance(model, Decoder):
             raise UserError(
                 f"{folder / peft.CONFIG}: its base {base} is no whole GPT-2 or Llama; "
                 "write the name or the folder of one as base_model_name_or_path."
             )
-        bases[base] = model, prepare(params), tokenizer
+        run_dir.require_sound(place, lambda: adapters.sha256(params))
+        params = prepare(params)
+        bases[base] = model, _on_device(params), tokenizer
     model, params, tokenizer = bases[base]
     kind = config_json.kind_of(model)
     params = peft.read(folder, FAMILIES[kind], config_json.layers_of(model), params)
@@ -162,13 +174,12 @@ def _read(place: Path):
         return place, kind, config, tensors, gguf.tokenizer(place)
     path = place / "config.json"
     kind, config = config_json.read(read_json(path, FOLDER), path)
-    tokenizer = tokenization.load_tokenizer(place)
     family = FAMILIES[kind]
-    shapes = _shapes(config_json.MODELS[kind][0](config)).values()
+    shapes = config_json.shapes_of(config_json.MODELS[kind][0](config)).values()
     # A head that is tied may be there a second time, and other small ones beside it.
     most = 2 * sum(map(math.prod, shapes)) + (1 << 20)
     file, tensors = read_folder(place, family.prefix, family.skipped, most)
-    return file, kind, config, tensors, tokenizer
+    return file, kind, config, tensors, tokenization.load_tokenizer(place)
 
 
 def load_tokenizer(path_or_hub_id):
@@ -250,18 +261,9 @@ def _fold_token_types(tensors: dict[str, Tensor], file: Path) -> None:
         tensors[name] = table._replace(array=table.array + types.array[:1])
 
 
-@functools.cache
-def _shapes(model) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter by its path; nothing is computed."""
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    tree = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
-    leaves = traverse_util.flatten_dict(tree, sep="/")
-    return {path: leaf.shape for path, leaf in leaves.items()}
-
-
 def _fill(model, family: Family, has_head: bool, tensors, file: Path) -> dict:
     """Checkpoint -> params tree; empties `tensors`, or says what does not fit."""
-    params, shapes = {}, _shapes(model)
+    params, shapes = {}, config_json.shapes_of(model)
     modules = family.modules + (family.head if has_head else ())
     for path, name, transposed in weights(modules, config_json.layers_of(model)):
         if name not in tensors:
@@ -270,7 +272,7 @@ def _fill(model, family: Family, has_head: bool, tensors, file: Path) -> dict:
         expected = shapes[path][::-1] if transposed else shapes[path]
         if tensor.array.shape != expected:
             raise _misshapen(tensor, list(expected))
-        params[path] = jnp.asarray(tensor.array.T if transposed else tensor.array)
+        params[path] = tensor.array.T if transposed else tensor.array
     for tensor in tensors.values():
         raise UserError(
             f"{tensor.file}: tensor {tensor.name!r} has no place in this model; "
@@ -333,7 +335,9 @@ def _to_checkpoint(model, params) -> dict[str, np.ndarray]:
     """The tensors under the names of transformers."""
     family = FAMILIES[config_json.kind_of(model)]
     leaves = traverse_util.flatten_dict(params, sep="/")
-    if {path: leaf.shape for path, leaf in leaves.items()} != _shapes(model):
+    if {path: leaf.shape for path, leaf in leaves.items()} != config_json.shapes_of(
+        model
+    ):
         raise ValueError("params do not fit this model; build it with their config.")
     tied = getattr(model.config, "tie_word_embeddings", False)
     modules = family.modules + (() if tied else family.head)

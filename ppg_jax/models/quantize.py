@@ -16,6 +16,7 @@ Axes: R rows, D inputs, F outputs.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ppg_jax.errors import UserError
 from ppg_jax.models import product
@@ -57,6 +58,8 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
     "kernel" [D, F] becomes "weight" [F, D], and so does "embedding" [V, D] if it gets
     smaller; int8 ones have a "scale", float32 [F], beside them.
 
+    Of numpy's arrays float32 ones are views: a file has most kernels by output.
+
     What is ready already stays what it is, as the base of several trees does
     (`models.adapters`), which may be trained beside adapters: only its own weights have
     no gradient.
@@ -73,6 +76,8 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
     if is_ready(params):
         return params
     if weights == "float32":
+        if _on_host(params):
+            return for_decoding(params, dtype)
         return jax.jit(for_decoding, static_argnums=1)(params, jnp.dtype(dtype))
     return jax.jit(_smaller, static_argnums=1)(params, weights)
 
@@ -82,6 +87,10 @@ def is_ready(params: dict) -> bool:
     return "kernel" not in params and all(
         is_ready(part) for part in params.values() if isinstance(part, dict)
     )
+
+
+def _on_host(params) -> bool:
+    return all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params))
 
 
 def _smaller(params, weights):
@@ -116,9 +125,11 @@ def _by_output(tree, weights):
         return tree
     made = {name: _by_output(part, weights) for name, part in tree.items()}
     if "kernel" in made:
-        # Without the barrier, XLA makes the transpose a matter of layout, which is to
-        # read the kernel as it was.
-        weight = jax.lax.optimization_barrier(made.pop("kernel").T)
+        weight = made.pop("kernel").T
+        if not isinstance(weight, np.ndarray):
+            # Without the barrier, XLA makes the transpose a matter of layout, which is
+            # to read the kernel as it was.
+            weight = jax.lax.optimization_barrier(weight)
         made |= _weight(weight, weights)
     return made
 
@@ -135,7 +146,7 @@ def _kernels_as(tree, dtype):
 
 def _weight(weight, weights) -> dict:
     if weights != "int8":
-        return {"weight": weight.astype(weights)}
+        return {"weight": weight.astype(weights, copy=False)}
     weight, scale = to_int8(weight)
     return {"weight": weight, "scale": scale}
 

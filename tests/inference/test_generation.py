@@ -16,6 +16,7 @@ from ppg_jax.inference.generator import Generator, _fetch_each
 from ppg_jax.inference.prefixes import branches_of, families, pad_left
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.models.decoder import positions_of
+from ppg_jax.models.gpt2 import GPT2
 from tests import models_for_tests as small
 
 END, PAD = 0, 9
@@ -291,6 +292,56 @@ def test_a_contrast_is_with_the_prompt_without_its_context(decoder, nested):
         tokens, log_prob = contrasted_by_hand(model, params, prompt, prior, 1.0, 6)
         assert list(completion.tokens) == [t for t in tokens if t != END]
         np.testing.assert_allclose(completion.log_prob, log_prob, atol=1e-3)
+
+
+@pytest.mark.parametrize("contrast", [0.0, 1.0])
+def test_prompts_that_come_alone_are_read_in_pieces_by_one_program(decoder, contrast):
+    model, params = decoder(40, n_positions=256)
+    params = jax.tree.map(lambda p: p * 3 if p.ndim == 2 else p, params)
+    rng = np.random.default_rng(0)
+    # A width of 250, which is no multiple of a piece.
+    alone, padded = (
+        Generator(model, Decoding(6, contrast=contrast), END, bucket=bucket)
+        for bucket in (4096, 16)
+    )
+    for length in (1, 63, 64, 65, 150, 250):
+        prompt = rng.integers(1, 40, length).tolist()
+        without = [prompt[:70]] if contrast else []
+        (ours,) = alone(params, [prompt], without=without)
+        (theirs,) = padded(params, [prompt], without=without)
+        assert ours.tokens == theirs.tokens and ours.ended == theirs.ended
+        np.testing.assert_allclose(ours.log_prob, theirs.log_prob, atol=1e-4)
+    assert alone.compile_count == 1
+
+
+def test_generators_of_one_model_share_the_program_for_prompts_alone():
+    """Whatever their limits and contrasts, which are arguments of it."""
+    model, params = small.gpt2(37, n_layer=1, n_positions=256)
+    persona = Generator(model, Decoding(9, contrast=1.0), END, bucket=256)
+    response = Generator(model, Decoding(5), END, bucket=256)
+    (ours,) = persona(params, [[5] * 9], without=[[6] * 3])
+    (theirs,) = response(params, [[5] * 99])
+    assert response.compile_count == persona.compile_count == 1
+    assert len(ours.tokens) <= 9 and len(theirs.tokens) <= 5
+
+
+def test_no_piece_of_padding_alone_is_read():
+    read = []
+
+    class Watched(GPT2):
+        def extend(self, cache, tokens, *rest):
+            if tokens.shape[1] > 1:
+                jax.debug.callback(lambda slot: read.append(int(slot)), cache.slot)
+            return super().extend(cache, tokens, *rest)
+
+    model, params = small.gpt2(40, n_layer=1, n_positions=256)
+    decoding = Decoding(56, contrast=1.0)
+    generator = Generator(Watched(model.config), decoding, END, bucket=256)
+    for length, slots in [(70, [128, 192]), (64, [192]), (200, [0, 64, 128, 192])]:
+        read.clear()
+        generator(params, [[5] * length], without=[[5] * 10])
+        jax.effects_barrier()
+        assert sorted(read) == sorted([*slots, 192])  # the other row has one piece
 
 
 def test_a_contrast_without_anything_to_contrast_with_is_refused():

@@ -1,5 +1,6 @@
 """GGUF files of Llama models: known numbers, Hugging Face's order, plain refusals."""
 
+import copy
 import hashlib
 import importlib.util
 import json
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from ppg_jax import assets
+from ppg_jax.data import tokenization_bpe
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.errors import UserError
 from ppg_jax.models import gguf as ours
@@ -298,6 +300,36 @@ def test_tokens_are_gpt2s_with_each_digit_a_word(small):
     assert words == ["hello", "Ġt", "he", "Ċ", "Ċ", "12"]
 
 
+def test_a_tokenizer_says_the_same_before_and_after_transformers_has_made_it(small):
+    made, whole = ours.tokenizer(small()), ours.tokenizer(small()).whole
+    plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+
+    def told(tokenizer):
+        tokenizer.backend_tokenizer.encode_special_tokens = True
+        ids = tokenizer.backend_tokenizer.encode("hello <|im_end|> 12").ids
+        text = tokenizer.decode([2, *ids, 0], **plain)
+        return ids, text, tokenizer.eos_token_id, tokenizer.get_vocab()
+
+    before = told(made)
+    assert "whole" not in vars(made)
+    assert before == told(whole)
+    assert len(made) == len(whole) and made.pad_token_id == whole.pad_token_id
+    assert made.backend_tokenizer.encode_special_tokens
+    assert told(made) == before == told(copy.deepcopy(made))
+
+
+def test_an_end_that_is_no_special_token_in_the_file_is_one(small):
+    kinds = [1] * len(METADATA["tokenizer.ggml.token_type"])
+    made = ours.tokenizer(small({"tokenizer.ggml.token_type": kinds}))
+    assert made.decode([2], skip_special_tokens=True) == ""
+
+
+def test_bytes_stand_for_what_transformers_takes_them_for():
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    assert tokenization_bpe._symbols() == bytes_to_unicode()
+
+
 def test_tokens_that_are_text_are_one_token_wherever_they_stand(small):
     tokens = METADATA["tokenizer.ggml.tokens"]
     changed = {
@@ -319,7 +351,7 @@ def test_a_saved_tokenizer_is_the_same_one(small, tmp_path, with_config):
         (folder / "config.json").write_text(json.dumps(ours.read(path)[0]))
     again = load_tokenizer(folder)
     assert again.backend_tokenizer.to_str() == made.backend_tokenizer.to_str()
-    assert again.get_vocab() == made.get_vocab() and type(again) is type(made)
+    assert again.get_vocab() == made.get_vocab() and type(again) is type(made.whole)
     for name in ("eos_token_id", "pad_token_id", "bos_token_id", "model_max_length"):
         assert getattr(again, name) == getattr(made, name)
     for text in ("hello  12", "\n\n1. \x04", "<|im_end|>é", "\U00050000"):
