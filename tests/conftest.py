@@ -1,11 +1,25 @@
-"""Strict by default: no silent broadcasting, no network, two CPU devices."""
+"""Strict by default: no silent broadcasting, no network, two CPU devices.
 
+Compiling is what takes the time: it is done with little effort, since programs are
+small and run once or twice, and for equal programs once in all tests and in the
+processes that they start.
+"""
+
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    cache = tempfile.mkdtemp(prefix="ppg_jax_xla_")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
 
 import socket
 from pathlib import Path

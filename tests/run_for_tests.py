@@ -3,7 +3,6 @@
 import atexit
 import dataclasses
 import functools
-import os
 import shutil
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.run_dir import claim, write_experiment
 from ppg_jax.stages import critic, supervised
 from ppg_jax.training.train_state import params_sha256
+from tests import forked
 from tests import models_for_tests as small
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,14 +218,19 @@ def pipeline() -> Pipeline:
 
     It samples, so that what two requests get alike they do not get by chance.
     """
-    # Shared with the processes that `launch` starts.
-    jax.config.update("jax_compilation_cache_dir", str(finished_run() / "xla"))
     return Pipeline.load(finished_run(), temperature=1.0, batch_size=2)
 
 
 def launch(program: str, *flags, **pipes) -> subprocess.Popen:
-    """python -m launch.PROGRAM, as `pipeline` is; what it compiles is kept."""
-    kept = {"JAX_COMPILATION_CACHE_DIR": str(finished_run() / "xla")}
-    same = [f"--workdir={finished_run()}", "--temperature=1", "--batch_size=2"]
-    command = [sys.executable, "-m", f"launch.{program}", *same, *flags]
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | kept, **pipes)
+    """python -m launch.PROGRAM, as `pipeline` is."""
+    command = [sys.executable, "-m", f"launch.{program}", *_settings(), *flags]
+    return subprocess.Popen(command, cwd=ROOT, **pipes)
+
+
+def launched(program: str, *flags) -> subprocess.CompletedProcess:
+    """As `launch`, and it has ended."""
+    return forked.run(f"launch.{program}", *_settings(), *flags)
+
+
+def _settings() -> list[str]:
+    return [f"--workdir={finished_run()}", "--temperature=1", "--batch_size=2"]

@@ -1,7 +1,6 @@
 """`ppg-jax`: one command over the programs, away from the repository as in it."""
 
 import dataclasses
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from ppg_jax import __version__, command, launching, presets
 from ppg_jax.command import PROGRAMS
 from ppg_jax.errors import UserError
 from ppg_jax.presets import documentation
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[1]
 CARRIED = ("launch", "configs", "third_party")
@@ -56,14 +56,9 @@ def ppg_jax(site, tmp_path):
     """Runs the installed command in an empty folder, with what is installed alone."""
 
     def run(*arguments, **options) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, site / "bin" / "ppg-jax", *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(site)},
-            capture_output=True,
-            text=True,
-            **options,
-        )
+        path = {"PYTHONPATH": str(site)}
+        program = site / "bin" / "ppg-jax"
+        return forked.run(program, *arguments, cwd=tmp_path, env=path, **options)
 
     return run
 
@@ -202,8 +197,7 @@ def test_an_unknown_command_is_told_with_the_nearest(monkeypatch, capsys):
 def test_the_version_is_that_of_the_package(monkeypatch, capsys):
     assert call(monkeypatch, "--version") == 0
     assert capsys.readouterr().out == f"ppg-jax {__version__}\n"
-    module = [sys.executable, "-m", "ppg_jax", "--version"]
-    told = subprocess.run(module, cwd=ROOT, capture_output=True, text=True)
+    told = forked.run("ppg_jax", "--version")
     assert told.stdout == f"ppg-jax {__version__}\n"
 
 

@@ -5,7 +5,7 @@ Axes: B instances.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import flax.struct
@@ -114,7 +114,8 @@ def _make_loss(objective: Objective):
     return loss
 
 
-def _make_measure(names: Sequence[str]):
+@functools.cache
+def _make_measure(names: tuple[str, ...]):
     """(model, learned, batch, (reference, base)) -> the `_terms` named; jitted.
 
     A program of its own, row by row: within that of the gradient they would take its
@@ -134,9 +135,10 @@ def _make_measure(names: Sequence[str]):
     return measure
 
 
+@functools.cache
 def _make_improve(objective: Objective, tx):
     """(model, parts, state, batch, advantage, (reference, base)) -> (state, metrics);
-    jitted, the state is donated.
+    jitted, the state is donated. Updates of one objective share what is compiled.
     """
     loss = _make_loss(objective)
 
@@ -164,7 +166,7 @@ def make_update(objective: Objective, policies: Policies, tx):
     and entropy are measured, before the update, where the loss does not hold them
     anyway; they are 0 elsewhere.
     """
-    free = [name for name in ("entropy", "kl") if name not in objective.paid]
+    free = tuple(name for name in ("entropy", "kl") if name not in objective.paid)
     measure, improve = _make_measure(free), _make_improve(objective, tx)
 
     def update(state: ReinforceState, prompted, rollouts, advantages, watch: bool):

@@ -3,16 +3,15 @@
 import dataclasses
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ppg_jax.benchmark import models, parity, suites, workload
+from tests import forked
 from tests import models_for_tests as small
 
-ROOT = Path(__file__).resolve().parents[2]
 ROW = next(row for row in suites.ROWS if row.name == "score response")
 
 
@@ -63,18 +62,10 @@ def test_what_rounds_is_told_and_not_judged(job, monkeypatch, rounded):
 
 
 def launch(folder: Path, *flags) -> subprocess.CompletedProcess:
-    command = [
-        sys.executable,
-        "-m",
-        "launch.benchmark",
-        "--suite=score",
-        "--model=tiny",
-    ]
-    command += [
-        f"--{kind}_tokenizer={folder / 'tokenizer'}" for kind in ("gpt2", "bert")
-    ]
-    command += ["--row=score response", "--instances=4", "--batch_size=2", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    asked = [f"--{kind}_tokenizer={folder / 'tokenizer'}" for kind in ("gpt2", "bert")]
+    asked += ["--suite=score", "--model=tiny", "--row=score response"]
+    asked += ["--instances=4", "--batch_size=2"]
+    return forked.run("launch.benchmark", *asked, *flags)
 
 
 def test_no_round_is_parity_alone(folder, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ppg_jax.benchmark import plan, suites
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,9 +150,9 @@ def test_an_entry_has_its_own_environment(tmp_path):
 
 
 def test_the_plan_has_every_race_in_both_types_and_says_that_no_gpu_is_there(tmp_path):
-    command = [sys.executable, "-m", "launch.gpu_benchmark", "--trial", "--budget=1"]
+    command = ["launch.gpu_benchmark", "--trial", "--budget=1"]
     command.append(f"--output={tmp_path}")
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = forked.run(*command)
     assert done.returncode == 0, done.stderr
     assert "no GPU is in use; this is the CPU" in done.stderr
     told = json.loads((tmp_path / "plan.json").read_text())

@@ -5,7 +5,6 @@ import importlib
 import importlib.util
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,8 @@ from ppg_jax.data import tokenization
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.models import product
+from tests import forked
 from tests import models_for_tests as small
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -232,8 +230,7 @@ def test_models_of_another_tokenizer_are_told(job, folder, tmp_path):
 
 
 def launch(*flags) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "launch.benchmark", *map(str, flags)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return forked.run("launch.benchmark", *flags)
 
 
 def test_a_benchmark_from_the_shell(job, folder, tmp_path):

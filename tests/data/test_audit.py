@@ -1,8 +1,6 @@
 """The audit's figures, by hand on a small corpus and as published on PersonaChat."""
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from ppg_jax.data.audit import Lengths, audit, table
 from ppg_jax.data.corpus import DataConfig, load_splits
 from ppg_jax.data.dialogue import Dialogue, instances, read_jsonl
+from tests import forked
 
 TRAIN = (
     Dialogue("0", ("a b", "c"), ("d",), ("x", "y y", "z", "w w w")),
@@ -90,12 +89,7 @@ def test_personachat_has_the_published_counts(shared):
 
 
 def prepare_data(*flags):
-    return subprocess.run(
-        [sys.executable, "-m", "launch.prepare_data", *flags],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return forked.run("launch.prepare_data", *flags)
 
 
 def test_the_program_prints_the_audit_and_writes_json_lines(tmp_path):

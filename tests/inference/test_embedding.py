@@ -19,6 +19,14 @@ TEXTS = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_rows():
+    """The long text makes only so many rows long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "ROWS", 16)
+        yield
+
+
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     return Encoder.load()

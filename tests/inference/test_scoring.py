@@ -1,5 +1,7 @@
 """One pass over a dialogue scores its instances exactly as one pass each does."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,24 +155,32 @@ def test_sampled_log_probs_equal_a_teacher_forced_rescore(options, nested, decod
     model, params = decoder(len(prompts.tokenizer))
     rows = [prompts.persona_prompt(i) for i in instances(small.DIALOGUES)]
     decoding = Decoding(max_new_tokens=12, **options)
-    rest = row_keys(0, range(len(rows))), decoding, 0, 0
+    keys = row_keys(0, range(len(rows)))
+    options = {"decoding": decoding, "end_id": 0, "pad_id": 0}
     if nested:  # two dialogues of three and two contexts, the longest of each last
         trunks = pad_left([rows[2], rows[4]], 128, 0)
         shared = [len(row) - 16 for row in rows]
         tails = [row[-16:] for row in rows]
         branches = branches_of([0, 0, 0, 1, 1], shared, tails, 2, 16, 0)
-        rollout = generate_branches(model, params, *trunks, branches, *rest)
+        run = functools.partial(generate_branches, model, **options)
+        rollout = jax.jit(run)(params, *trunks, branches, keys)
         kept = [
             t[m].tolist()
             for t, m in zip(rollout.prompt, rollout.prompt_mask, strict=True)
         ]
         assert kept == rows
     else:
-        rollout = generate(model, params, *pad_left(rows, 128, 0), *rest)
+        run = functools.partial(generate, model, **options)
+        rollout = jax.jit(run)(params, *pad_left(rows, 128, 0), keys)
     batch = collate(completed(jax.device_get(rollout)))
-    logits = target_logits(model, params, batch)
-    filtered = filter_logits(logits, decoding, batch.targets)
-    again = token_log_probs(filtered, batch.targets)
+
+    @jax.jit
+    def rescored(params, batch):
+        logits = target_logits(model, params, batch)
+        filtered = filter_logits(logits, decoding, batch.targets)
+        return token_log_probs(filtered, batch.targets)
+
+    again = rescored(params, batch)
     mask = rollout.completion_mask
     np.testing.assert_allclose(
         again[batch.target_mask], rollout.log_probs[mask], atol=1e-4

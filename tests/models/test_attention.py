@@ -47,10 +47,10 @@ def test_blocks_give_the_same_results_and_gradients(length, more_slots):
             y = function(query, key, value, mask)
             return jnp.sum(jnp.sin(y)), y
 
-        gradients = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
-        return jax.tree.leaves(gradients(query, key, value))
+        return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
 
-    for ours, plain in zip(results(attend_back), results(attend), strict=True):
+    both = jax.jit(lambda *qkv: [results(f)(*qkv) for f in (attend_back, attend)])
+    for ours, plain in zip(*map(jax.tree.leaves, both(query, key, value)), strict=True):
         np.testing.assert_allclose(ours, plain, atol=2e-5)
 
 
@@ -102,15 +102,18 @@ def test_slots_shared_by_rows_are_slots_of_each(tokens):
     own = [jax.random.normal(next(keys), shape) for shape in of_slots(5, 6)]
     mask = jax.random.bernoulli(next(keys), 0.6, (5, tokens, 17))
     shared = Shared(*before, jnp.array(members), jnp.array(places))
-    whole = [
-        jnp.concatenate([a[trunk_of], b], axis=axis)
-        for a, b, axis in zip(before, own, (3, 2), strict=True)
-    ]
-    np.testing.assert_allclose(
-        jax.jit(attend_shared)(query, shared, *own, mask),
-        attend_cached(query, *whole, mask),
-        atol=1e-5,
-    )
+
+    @jax.jit
+    def both(query, shared, own, before):
+        whole = [
+            jnp.concatenate([a[trunk_of], b], axis=axis)
+            for a, b, axis in zip(before, own, (3, 2), strict=True)
+        ]
+        return attend_shared(query, shared, *own, mask), attend_cached(
+            query, *whole, mask
+        )
+
+    np.testing.assert_allclose(*both(query, shared, own, before), atol=1e-5)
 
 
 def of_slots(rows: int, slots: int):

@@ -278,12 +278,10 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert part.read_bytes().count(b"\n") >= goal and not output.exists()
-    process = runs.launch(
-        "generate", *flags, f"--output={output}", stderr=subprocess.PIPE, text=True
-    )
-    _, told = process.communicate()
-    assert process.returncode == 1  # all is written, and one line is an error record
-    assert "going on after line " in told and f"{source}:61: not JSON" in told
+    done = runs.launched("generate", *flags, f"--output={output}")
+    assert done.returncode == 1  # all is written, and one line is an error record
+    assert "going on after line " in done.stderr
+    assert f"{source}:61: not JSON" in done.stderr
     straight = tmp_path / "straight.jsonl"
     answer_file(config(source, straight, chunk=1), runs.pipeline())
     assert output.read_bytes() == straight.read_bytes()
@@ -309,7 +307,7 @@ def test_pipes_are_answered_chunk_by_chunk_and_may_close(whole):
 
 def test_a_wrong_flag_is_one_line_and_exit_code_2():
     flags = ["--input=x", "--output=y", "--top_p=0"]
-    process = runs.launch("generate", *flags, stderr=subprocess.PIPE, text=True)
-    _, error = process.communicate()
-    assert process.returncode == 2
-    assert error.count("\n") == 1 and "top_p=0.0 must be in (0, 1]" in error
+    done = runs.launched("generate", *flags)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "top_p=0.0 must be in (0, 1]" in done.stderr

@@ -1,6 +1,7 @@
 """The laws of one REINFORCE update, and of when training stops."""
 
 import dataclasses
+import functools
 import itertools
 from collections import Counter
 from types import SimpleNamespace
@@ -178,7 +179,8 @@ def test_the_update_scores_what_was_sampled_as_it_was_sampled(world, policy):
     ][policy]
     whose = np.arange(4, dtype=np.float32)
     batch, owner, _ = update_batch(examples, whose, width=200, parts=1)
-    again = np.asarray(log_probs_of(config, model, params, batch))
+    scored = jax.jit(functools.partial(log_probs_of, config, model))
+    again = np.asarray(scored(params, batch))
     for row in range(4):
         mine = batch.target_mask & (owner == row)
         said = rollout.completion_mask[row]
@@ -196,19 +198,20 @@ def test_the_update_is_minus_reward_times_the_gradient_of_log_p(world, reduce):
     advantage = signs(1, -1, -1, 1)
     persona, response, _ = updated(world, (advantage, advantage), reduce=reduce)
 
-    def objective(params, model, rollout):
-        batch = collate(completed(rollout))
+    def objective(params, model, batch, lengths):
         log_p = log_probs_of(config, model, params, batch)
         log_p = jnp.sum(log_p, 1, where=batch.target_mask)[:4]
         if reduce == "mean":
-            log_p = log_p / rollout.completion_mask.sum(1)
+            log_p = log_p / lengths
         return jnp.mean(advantage * log_p)
 
+    gradient = jax.jit(jax.grad(objective), static_argnums=1)
     for new, old, model, rollout in [
         (persona, policies.persona.learned, policies.persona.model, rollouts[0]),
         (response, policies.response.learned, policies.response.model, rollouts[1]),
     ]:
-        grads = jax.grad(objective)(old, model, rollout)
+        batch, lengths = collate(completed(rollout)), rollout.completion_mask.sum(1)
+        grads = gradient(old, model, batch, lengths)
         expected = jax.tree.map(lambda p, g: p + 0.1 * g, old, grads)
         assert distance(expected, old) > 1e-3
         assert distance(new, expected) < 1e-5

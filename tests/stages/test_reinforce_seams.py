@@ -76,8 +76,6 @@ def trained(tmp_path_factory):
         metrics = read_metrics(workdir / name / "metrics.jsonl")
         return Run(workdir, workdir / name, result, asked, metrics)
 
-    # Each run compiles the same programs.
-    jax.config.update("jax_compilation_cache_dir", str(workdir / "xla"))
     return functools.cache(train)
 
 

@@ -8,7 +8,6 @@ import weakref
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from ppg_jax import run_dir
 from ppg_jax.data.batching import Batches, collate
@@ -34,18 +33,6 @@ from ppg_jax.training.train_state import (
 from tests import models_for_tests as small
 
 PROMPTS = PromptConfig(max_length=256, max_persona_tokens=40)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Runs of one shape share the compiled program, as `launching` has it for users."""
-    cache = tmp_path_factory.mktemp("xla")
-    compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
