@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-import bm25s
 import numpy as np
 
 from ppg_jax.data.dialogue import Dialogue, Instance
@@ -59,6 +58,8 @@ def _bm25(query: Sequence[str], document: Counter, documents: list[Counter]) -> 
 
 def most_similar(documents: Sequence[str], queries: Sequence[str]) -> list[int]:
     """Index of each query's best document by BM25; the first if none has its words."""
+    import bm25s  # it starts JAX's backend: findings/bm25s_starts_jax.sh
+
     index = bm25s.BM25(method="lucene", k1=_K1, b=_B)
     index.index([_bm25_words(d) or [""] for d in documents], show_progress=False)
     known = index.vocab_dict
