@@ -280,3 +280,17 @@ def test_a_report_needs_no_jax():
         "heavy = {'jax', 'orbax', 'tensorboardX', 'torch'} & sys.modules.keys(); "
         "assert not heavy, heavy"
     )
+
+
+def test_importing_every_module_starts_no_backend():
+    """Once it has started, nobody can say how many devices it has."""
+    names = sorted(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "ppg_jax").rglob("*.py")
+        if path.name != "__main__.py" and "benchmark" not in path.parts
+    )
+    in_a_fresh_process(
+        f"import importlib\nfor name in {names}: importlib.import_module(name)\n"
+        "import jax; jax.config.update('jax_num_cpu_devices', 3); "
+        "assert jax.local_device_count() == 3"
+    )
