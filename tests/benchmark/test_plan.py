@@ -149,12 +149,14 @@ def test_an_entry_has_its_own_environment(tmp_path):
     assert "COLOUR" not in os.environ
 
 
-def test_the_plan_has_every_race_in_both_types_and_says_that_no_gpu_is_there(tmp_path):
-    command = ["launch.gpu_benchmark", "--trial", "--budget=1"]
-    command.append(f"--output={tmp_path}")
-    done = forked.run(*command)
+def test_without_a_gpu_the_plan_ends_in_one_line_and_a_trial_has_every_race(tmp_path):
+    command = ["launch.gpu_benchmark", "--budget=1", f"--output={tmp_path}"]
+    refused = forked.run(*command)
+    assert refused.returncode == 2 and not list(tmp_path.iterdir())
+    assert refused.stderr.count("\n") == 1
+    assert "no GPU is in use; give --trial to try it on this CPU." in refused.stderr
+    done = forked.run(*command, "--trial")
     assert done.returncode == 0, done.stderr
-    assert "no GPU is in use; this is the CPU" in done.stderr
     told = json.loads((tmp_path / "plan.json").read_text())
     assert told["gpu"] is False
     names = [e["name"] for e in told["entries"]]
