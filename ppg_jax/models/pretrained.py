@@ -108,8 +108,7 @@ def _load_whole(place: Path, dtype, num_labels: int, seed: int):
     params = _fill(model, family, has_head, tensors, file)
     if classifies and not has_head:
         first = jnp.zeros((1, config.dim))
-        head = model.init(jax.random.key(seed), first, method="classify")
-        params |= head["params"]
+        params |= model.init(jax.random.key(seed), first, method="classify")["params"]
     return model, params, tokenizer
 
 
@@ -174,12 +173,13 @@ def _read(place: Path):
         return place, kind, config, tensors, gguf.tokenizer(place)
     path = place / "config.json"
     kind, config = config_json.read(read_json(path, FOLDER), path)
+    tokenizer = tokenization.load_tokenizer(place)
     family = FAMILIES[kind]
     shapes = config_json.shapes_of(config_json.MODELS[kind][0](config)).values()
     # A head that is tied may be there a second time, and other small ones beside it.
     most = 2 * sum(map(math.prod, shapes)) + (1 << 20)
     file, tensors = read_folder(place, family.prefix, family.skipped, most)
-    return file, kind, config, tensors, tokenization.load_tokenizer(place)
+    return file, kind, config, tensors, tokenizer
 
 
 def load_tokenizer(path_or_hub_id):

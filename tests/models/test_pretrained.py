@@ -728,7 +728,7 @@ def test_weights_of_any_size_are_refused_before_memory_is_asked_for(
 
 
 def test_a_model_of_very_many_layers_is_refused_before_it_is_built(folder, monkeypatch):
-    monkeypatch.setattr(pretrained, "_shapes", None)
+    monkeypatch.setattr(config_json, "shapes_of", None)
     for name in ("n_layer", "num_hidden_layers", "n_layers"):
         reconfigure(folder, **{name: 1000})
     assert "is 1000, expected 256 at most" in complaint(folder)

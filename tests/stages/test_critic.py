@@ -610,5 +610,7 @@ def test_a_finished_run_is_left_alone(woof, monkeypatch):
 
 def test_another_setting_is_refused_by_name(woof):
     config, workdir, _ = woof
-    with pytest.raises(UserError, match=r"epochs was 18\.0, is 19\.0"):
+    with pytest.raises(UserError, match="seed was 0, is 1"):
+        critic.run(dataclasses.replace(config, seed=1), workdir)
+    with pytest.raises(UserError, match="has finished; to change epochs, remove "):
         critic.run(dataclasses.replace(config, epochs=19.0), workdir)
