@@ -207,7 +207,10 @@ def replies(
     prompts, limits = work.prompts, work.prompts.config
     chosen, longest = work.first_instances(), limits.max_persona_tokens
     made = complete(0, [prompts.persona_prompt(i) for i in chosen], longest)
-    personas = [told_persona(prompts, said, len(said) < longest) for said in made]
+    personas = [
+        told_persona(prompts, said, len(said) < longest, instance)
+        for said, instance in zip(made, chosen, strict=True)
+    ]
     pairs = zip(chosen, personas, strict=True)
     rows = [prompts.response_prompt(i, persona) for i, persona in pairs]
     responses = complete(1, rows, limits.max_response_tokens)
