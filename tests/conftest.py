@@ -49,6 +49,16 @@ def decoder(request):
     return models_for_tests.DECODERS[request.param]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def effort(request):
+    """What is held against PyTorch's results, closely, is compiled as users have it."""
+    least, closely = "jax_disable_most_optimizations", {"benchmark", "parity"}
+    before = jax.config.values[least]
+    jax.config.update(least, before and not closely & set(request.path.parts))
+    yield
+    jax.config.update(least, before)
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Any connection that leaves this machine fails the test."""

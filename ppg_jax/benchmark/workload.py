@@ -208,7 +208,7 @@ def replies(
     chosen, longest = work.first_instances(), limits.max_persona_tokens
     made = complete(0, [prompts.persona_prompt(i) for i in chosen], longest)
     personas = [
-        told_persona(prompts, said, len(said) < longest, instance)
+        told_persona(prompts, said, instance, len(said) < longest)
         for said, instance in zip(made, chosen, strict=True)
     ]
     pairs = zip(chosen, personas, strict=True)

@@ -42,9 +42,9 @@ def is_ones_own(sentence: str, instance: Instance) -> bool:
     """
     told = (*instance.self_persona, *instance.context[-2::-2])
     own = frozenset().union(*map(_stems, told))
-    return content_stems(sentence) <= own and not is_said(
-        sentence, instance.context[::-2]
-    )
+    about = content_stems(sentence)
+    heard = instance.context[::-2]
+    return bool(about) and about <= own and not is_said(sentence, heard)
 
 
 def first_said(persona: Iterable[str], heard: Sequence[str]) -> list[int]:

@@ -45,6 +45,7 @@ def once(said: Sequence[str], ended: bool = True) -> list[int]:
 
 
 def _alike(a: frozenset[str], b: frozenset[str]) -> bool:
+    """Whether three of four stems of the two are in both; nothing is like nothing."""
     return len(a & b) >= 0.75 * len(a | b) > 0
 
 

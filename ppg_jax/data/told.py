@@ -20,17 +20,14 @@ def unheard(instance: Instance) -> Instance:
 
 
 def told_persona(
-    prompts: Prompts,
-    tokens: Sequence[int],
-    ended: bool = True,
-    instance: Instance | None = None,
+    prompts: Prompts, tokens: Sequence[int], instance: Instance, ended: bool = True
 ) -> list[int]:
     """`Prompts.generated_persona`, each sentence once.
 
-    Without a last sentence that was cut (not ended), if a whole one is there. Where the
-    instance is given for which it was inferred, without what tells of its speaker
-    (`is_ones_own`), if anything else is there. What REINFORCE samples goes on as it is,
-    on the device, repetitions too: a policy is paid for all that it said.
+    Without a last sentence that was cut (not ended), if a whole one is there. Without
+    what tells of the speaker of the instance for which it was inferred (`is_ones_own`),
+    if anything else is there. What REINFORCE samples goes on as it is, on the device,
+    repetitions too: a policy is paid for all that it said.
     """
     stay = functools.partial(_stay, ended=ended, instance=instance)
     [*cut, _] = prompts.generated_persona(tokens)
@@ -46,10 +43,9 @@ def told_persona(
     return prompts.generated_persona(kept)
 
 
-def _stay(said: Sequence[str], ended: bool, instance: Instance | None) -> list[int]:
+def _stay(said: Sequence[str], ended: bool, instance: Instance) -> list[int]:
+    """The indices of the sentences that are told."""
     kept = once(said, ended)
-    if instance is None:
-        return kept
     return [n for n in kept if not is_ones_own(said[n], instance)] or kept[:1]
 
 

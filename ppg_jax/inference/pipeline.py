@@ -304,8 +304,8 @@ class Pipeline:
         ]
 
     def _inferred(self, completion: Completion, instance: Instance) -> PartnerPersona:
-        said = completion.tokens, completion.ended
-        tokens = told_persona(self.prompts, *said, instance)
+        said, ended = completion.tokens, completion.ended
+        tokens = told_persona(self.prompts, said, instance, ended)
         text = self.prompts.text(tokens)
         return PartnerPersona(text, sentences(text), tuple(tokens), *completion[1:])
 

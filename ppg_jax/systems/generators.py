@@ -236,7 +236,7 @@ class _Personas:
         inferred = _infer(self.asking, self.loaded, asked, self.contrast)
         prompts = self.loaded.prompts
         both = zip(inferred, asked, strict=True)
-        told = [told_persona(prompts, p.tokens, p.ended, i) for p, i in both]
+        told = [told_persona(prompts, p.tokens, i, p.ended) for p, i in both]
         return [
             Answer(prompts.text(tokens), None, p.ended)
             for tokens, p in zip(told, inferred, strict=True)
@@ -297,6 +297,6 @@ class _Responses:
         if self.persona:
             inferred = _infer(self.asking, self.persona, asked, self.contrast)
             both = zip(inferred, asked, strict=True)
-            return [told_persona(prompts, p.tokens, p.ended, i) for p, i in both]
+            return [told_persona(prompts, p.tokens, i, p.ended) for p, i in both]
         sentences = [told_sentences(self.told, instance) for instance in asked]
         return [prompts.persona_target(s) if s else None for s in sentences]

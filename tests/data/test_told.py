@@ -14,6 +14,8 @@ from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.data.told import told_persona
 from tests import models_for_tests as small
 
+NOBODY = Instance("", 0, (), (), (), "")
+
 
 @functools.cache
 def tiny() -> Prompts:
@@ -22,7 +24,7 @@ def tiny() -> Prompts:
 
 def told(prompts: Prompts, text: str, ended: bool = True) -> str:
     tokens = prompts.tokenizer.encode(text, add_special_tokens=False)
-    return prompts.text(told_persona(prompts, tokens, ended))
+    return prompts.text(told_persona(prompts, tokens, NOBODY, ended))
 
 
 CASES = [
@@ -62,8 +64,8 @@ def test_what_stays_are_the_sampled_tokens_and_the_end(request, name):
     first, second, last = encode(" i sing."), encode(" i run."), encode(" i love tea.")
     sampled = [*first, *letters, *first, *second, *letters, *last]
     kept = [*first, *letters, *second, *last, prompts.end_id]
-    assert told_persona(prompts, sampled) == kept
-    assert told_persona(prompts, kept[:-1]) == kept
+    assert told_persona(prompts, sampled, NOBODY) == kept
+    assert told_persona(prompts, kept[:-1], NOBODY) == kept
 
 
 def test_a_last_sentence_that_was_cut_goes_if_a_whole_one_is_there():
@@ -79,20 +81,21 @@ def test_what_tells_of_the_speaker_is_not_told_of_the_partner():
 
     def told_of(text, instance):
         tokens = tiny().tokenizer.encode(text, add_special_tokens=False)
-        return tiny().text(told_persona(tiny(), tokens, True, instance))
+        return tiny().text(told_persona(tiny(), tokens, instance))
 
     text = " i work as a librarian. i love tea. i sing."
     assert told_of(text, instance) == "i love tea."
     assert told_of(" i sing.", instance) == "i sing."
     heard = dataclasses.replace(instance, context=(*said, "oh.", "i sing, too."))
     assert told_of(text, heard) == "i love tea. i sing."
-    assert told_of(text, None) == text.strip()
+    assert told_of(text, NOBODY) == text.strip()
+    assert told_of(" \u2665. i love tea.", instance) == "\u2665. i love tea."
 
 
 def test_what_is_told_is_never_longer_than_a_generated_persona():
     prompts = small.prompts(max_persona_tokens=6)
     sampled = prompts.tokenizer.encode(" i love tea and dogs and tea and dogs")
-    cut = told_persona(prompts, sampled[:6], ended=False)
+    cut = told_persona(prompts, sampled[:6], NOBODY, ended=False)
     assert cut == prompts.generated_persona(sampled[:6]) and len(cut) == 6
 
 
@@ -120,7 +123,7 @@ def test_where_a_token_spans_a_border_what_stays_is_written_anew():
     text = " i sing. i sing. i run. i two. i run. i pa"
     sampled = prompts.tokenizer.encode(text)
     assert any(". i" in prompts.tokenizer.decode([token]) for token in sampled)
-    kept = told_persona(prompts, sampled, ended=False)
+    kept = told_persona(prompts, sampled, NOBODY, ended=False)
     assert kept == prompts.persona_target(["i sing.", "i run.", "i two."])
 
 
