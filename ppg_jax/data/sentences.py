@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ppg_jax.data.said import content_stems
 
 _BORDER = re.compile(r"(?<=[.!?])\s+|\n")
+_TWICE = re.compile(r"\b([\w']+(?:\s+[\w']+)+)(?:\s*,\s*\1\b)+")
 
 
 def sentences(text: str) -> tuple[str, ...]:
@@ -50,7 +51,11 @@ def _alike(a: frozenset[str], b: frozenset[str]) -> bool:
 
 
 def text_once(text: str) -> str:
-    """A text, each of its sentences once; one that repeats nothing stays as it is."""
+    """A text, each of its sentences once; one that repeats nothing stays as it is.
+
+    Words that are said again behind a comma go, too: "i love tea , i love tea ."
+    """
+    text = _TWICE.sub(r"\1", text)
     said = sentences(text)
     kept = once(said)
     return text if len(kept) == len(said) else " ".join(said[n] for n in kept)

@@ -145,3 +145,6 @@ def test_a_reply_says_each_sentence_once_and_is_else_untouched():
     assert text_once("i am sorry . oh ! i am sorry .") == "i am sorry . oh !"
     assert text_once("i am sorry .  oh ! ") == "i am sorry .  oh ! "
     assert text_once("") == ""
+    assert text_once("oh , i love tea , i love tea .") == "oh , i love tea ."
+    assert text_once("i love tea , i love teas .") == "i love tea , i love teas ."
+    assert text_once("no , no , i do not .") == "no , no , i do not ."
