@@ -1,10 +1,12 @@
-"""Matrix products, by the tile units (AMX) of a CPU that has them.
+"""Matrix products of small numbers, as fast as a CPU can.
 
-XLA computes bfloat16 products on CPU in float32. The jaxlib that it comes in has oneDNN
-inside, which knows better: `product` calls that for bfloat16 operands, and for float32
-ones, rounded, where `jax.default_matmul_precision` is "bfloat16", as GPUs and TPUs do
-it. Sums are float32; those of int8 operands int32, and exact. Without AMX, and on other
-platforms, it is `jnp.einsum`.
+`product` takes bfloat16 operands, int8 ones, and float32 ones, which are rounded where
+`jax.default_matmul_precision` is "bfloat16", as GPUs and TPUs do it. Sums are float32;
+those of int8 operands int32, and exact.
+
+    tile units (AMX)           oneDNN, which comes inside jaxlib; XLA knows no tiles
+    avx512_bf16, avx512_vnni   XLA's own products of matrices of these types
+    others, and a GPU          `jnp.einsum`
 """
 
 import functools
@@ -51,11 +53,12 @@ einsum.defvjp(_einsum_forward, _einsum_backward)
 def product(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array:
     """As `einsum`, without a gradient of its own."""
     exact = a.dtype == b.dtype == jnp.float32 and not rounds()
-    if exact or a.dtype == jnp.int8 or jax.default_backend() != "cpu":
-        tiles = a.dtype == jnp.int8 and jax.default_backend() == "cpu" and available()
-        return (_onednn if tiles else plain)(spec, a, b, dtype)
+    if exact or jax.default_backend() != "cpu":
+        return plain(spec, a, b, dtype)
     if available():
         return _onednn(spec, a, b, dtype)
+    if a.dtype == jnp.int8:
+        return _rows(spec, a, b, dtype)
     return (_in_bfloat16 if has_bfloat16() else _in_float32)(spec, a, b, dtype)
 
 
@@ -98,6 +101,12 @@ def has_bfloat16() -> bool:
     return "avx512_bf16" in _cpu_flags()
 
 
+@functools.cache
+def has_int8() -> bool:
+    """Whether this machine's CPU multiplies int8 numbers, with tiles or without."""
+    return "avx512_vnni" in _cpu_flags()
+
+
 def _cpu_flags() -> set[str]:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -124,7 +133,21 @@ def _in_bfloat16(spec, a, b, dtype):
             (left, a), (right, b) = (right, b), (left, a)
         # Without the barrier, XLA makes the transpose a part of the product again.
         a, left = jax.lax.optimization_barrier(a.T), left[::-1]
-    return plain(f"{left},{right}->{out}", a, b, dtype)
+    return _rows(f"{left},{right}->{out}", a, b, dtype)
+
+
+def _rows(spec, a, b, dtype):
+    """By XLA, which multiplies a single row of small numbers in a loop of its own, ten
+    times as slow as one of two.
+    """
+    left, right, out = _axes(spec)
+    sizes = dict(zip(left + right, a.shape + b.shape, strict=True))
+
+    def two(x, axes):
+        return jnp.pad(x, [(0, axis in out and sizes[axis] == 1) for axis in axes])
+
+    y = plain(spec, two(a, left), two(b, right), dtype)
+    return y[tuple(slice(sizes[axis]) for axis in out)]
 
 
 def _in_float32(spec, a, b, dtype):

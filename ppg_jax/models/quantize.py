@@ -22,6 +22,8 @@ from ppg_jax.errors import UserError
 from ppg_jax.models import product
 
 WEIGHTS = ("float32", "bfloat16", "int8")
+# What multiplies them on a CPU, as /proc/cpuinfo calls it.
+NEEDED = {"bfloat16": "avx512_bf16", "int8": "avx512_vnni"}
 # Names of the token embedding in the trees of the decoders' families.
 TABLES = ("wte", "embed_tokens")
 
@@ -67,11 +69,10 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
     Raises:
       UserError: this machine has no fast products of that type.
     """
-    tiles = jax.default_backend() == "cpu" and product.available()
-    if weights != "float32" and not tiles:
+    if weights != "float32" and not _pays(weights):
         raise UserError(
-            f"weights={weights!r} needs a CPU with AMX, where it is faster; "
-            "use weights='float32', or 'bfloat16' on a GPU."
+            f"weights={weights!r} needs a CPU with {NEEDED[weights]} or AMX, where it "
+            "is faster; use weights='float32', or 'bfloat16' on a GPU."
         )
     if is_ready(params):
         return params
@@ -80,6 +81,11 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
             return for_decoding(params, dtype)
         return jax.jit(for_decoding, static_argnums=1)(params, jnp.dtype(dtype))
     return jax.jit(_smaller, static_argnums=1)(params, weights)
+
+
+def _pays(weights):
+    has = {"bfloat16": product.has_bfloat16, "int8": product.has_int8}[weights]
+    return jax.default_backend() == "cpu" and has()
 
 
 def is_ready(params: dict) -> bool:

@@ -30,18 +30,26 @@ from tests import models_for_tests as small
 tiles = pytest.mark.skipif(
     not product.available(), reason="this CPU has no AMX, or jaxlib no oneDNN"
 )
+halves = pytest.mark.skipif(
+    not product.has_bfloat16(), reason="this CPU has no avx512_bf16"
+)
+octets = pytest.mark.skipif(
+    not product.has_int8(), reason="this CPU has no avx512_vnni"
+)
 SMALLER = ("bfloat16", "int8")
+FAST = [pytest.param("bfloat16", marks=halves), pytest.param("int8", marks=octets)]
 VOCABULARY = 97
 
 
 @functools.cache
 def model_of(weights: str, decoder=small.gpt2, **sizes):
-    """Smaller weights, too, where there are no tiles: XLA multiplies them as well."""
+    """Smaller weights, too, where they do not pay: XLA multiplies them as well."""
     model, params = decoder(VOCABULARY, n_embd=64, **sizes)
     # Attention that chooses all or nothing would flip at the least rounding.
     params = jax.tree.map(lambda p: p * 0.4 if p.ndim == 2 else p, params)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(product, "available", lambda: True)
+        patch.setattr(product, "has_bfloat16", lambda: True)
+        patch.setattr(product, "has_int8", lambda: True)
         return model, quantize(params, weights)
 
 
@@ -70,7 +78,7 @@ def test_int8_is_off_by_half_a_step_of_its_row_at_most():
     assert (off <= 0.501 * scale[:, None]).all()
 
 
-@tiles
+@octets
 @pytest.mark.parametrize("shape", [(64,), (1, 64), (7, 64), (2, 3, 64)])
 def test_an_int8_layer_is_within_the_bound_of_its_rounding(shape):
     x = jax.random.normal(jax.random.key(0), shape)
@@ -87,7 +95,7 @@ def test_an_int8_layer_is_within_the_bound_of_its_rounding(shape):
     assert off.max() > 1e-4  # it did round
 
 
-@tiles
+@halves
 @pytest.mark.parametrize("shape", [(64,), (1, 64), (7, 64), (2, 3, 64)])
 def test_a_bfloat16_layer_is_within_the_bound_of_its_rounding(shape):
     x = jax.random.normal(jax.random.key(0), shape)
@@ -174,8 +182,7 @@ def test_the_first_greedy_tokens_are_mostly_those_of_float32(weights, decoder):
     assert (exact == ours).mean() >= 0.7
 
 
-@tiles
-@pytest.mark.parametrize("weights", SMALLER)
+@pytest.mark.parametrize("weights", FAST)
 def test_a_row_has_the_same_completion_alone_and_in_a_batch(weights):
     together = completions(weights, PROMPTS)
     for row, prompt in enumerate(PROMPTS):
@@ -189,11 +196,8 @@ def test_a_row_has_the_same_completion_alone_and_in_a_batch(weights):
         )
 
 
-ALL = ["float32", *(pytest.param(weights, marks=tiles) for weights in SMALLER)]
-
-
 @pytest.mark.parametrize("rows", [1, 16])
-@pytest.mark.parametrize("weights", ALL)
+@pytest.mark.parametrize("weights", ["float32", *FAST])
 def test_no_weight_is_cast_or_moved_in_a_decode_step(weights, rows):
     model, params = model_of(weights, n_layer=1)
     prompt, mask = np.zeros((rows, 8), np.int32), np.ones((rows, 8), bool)
@@ -203,7 +207,8 @@ def test_no_weight_is_cast_or_moved_in_a_decode_step(weights, rows):
     _, cache = jax.jit(prefill, static_argnums=3)(variables, prompt, mask, 16)
     step = jax.jit(step).lower(variables, cache, prompt[:, 0], prompt[:, 0])
     program = step.compile().as_text()
-    assert ("onednn$matmul" in program) == (weights != "float32")
+    tiles = weights != "float32" and product.available()
+    assert ("onednn$matmul" in program) == tiles
     made = re.findall(r"= \w+\[([\d,]+)\]\S* (?:convert|copy|transpose)\(", program)
     assert made
     weights = [leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim == 2]
@@ -243,7 +248,7 @@ def test_a_head_of_its_own_is_laid_out_and_made_smaller_too():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    "precision", ["float32", pytest.param("bfloat16", marks=tiles)]
+    "precision", ["float32", pytest.param("bfloat16", marks=halves)]
 )
 def test_what_is_laid_out_already_is_left_alone(dtype, precision):
     _, params = small.gpt2(VOCABULARY)
@@ -298,8 +303,10 @@ def test_a_loop_of_decode_steps_reads_weights_that_were_laid_out_before_it():
 
 
 @pytest.mark.parametrize("weights", SMALLER)
-def test_without_tiles_one_line_says_what_to_use(weights, monkeypatch):
-    monkeypatch.setattr(product, "available", lambda: False)
+def test_where_they_do_not_pay_one_line_says_what_to_use(weights, monkeypatch):
+    monkeypatch.setattr(product, "_cpu_flags", set)
+    for has in (product.has_bfloat16, product.has_int8):
+        monkeypatch.setattr(product, has.__name__, has.__wrapped__)
     with pytest.raises(UserError, match="use weights='float32'") as told:
         quantize({}, weights)
     assert "\n" not in str(told.value)
@@ -318,7 +325,7 @@ def test_on_a_gpu_bfloat16_is_all_that_inference_computes_in(monkeypatch):
         for_inference(model, params, "int8")
 
 
-@tiles
+@halves
 def test_where_products_round_samples_are_scored_as_they_were_sampled():
     model, params = model_of("float32")
     with jax.default_matmul_precision("bfloat16"):
