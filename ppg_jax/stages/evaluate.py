@@ -1,8 +1,9 @@
 """Every row on the test split, beside controls that understand nothing.
 
 Predictions go to `evaluate/` in the run directory, a file per row as soon as it is
-done, so an interrupted evaluation goes on with the next row; `rows.json` says what the
-rows are. `ppg_jax.report` turns the files into tables and figures.
+done, so an interrupted evaluation goes on in the row where it was (`answering`);
+`rows.json` says what the rows are. `ppg_jax.report` turns the files into tables and
+figures.
 
 A model of one's own becomes one more row by writing its answers, in the same form, to
 `evaluate/responses/NAME.jsonl`.
@@ -19,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 import ppg_jax
@@ -40,9 +42,10 @@ from ppg_jax.inference import traits
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.embedding import Encoder
 from ppg_jax.inference.sampling import Decoding
-from ppg_jax.systems import swapped
+from ppg_jax.systems import answering, swapped
 from ppg_jax.systems.controls import CONTROLS, GOLD, TOKENIZER, Gold, NGram
-from ppg_jax.systems.system import KINDS, Answer, Asking, System
+from ppg_jax.systems.system import KINDS, Asking, System
+from ppg_jax.training.run_log import duration
 
 WORDS = ("label", "against")  # of a row: what the report alone reads
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "transformers", "tokenizers", "numpy")
@@ -106,10 +109,14 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
     critic = critic_of(config, workdir)
     rows = {kind: [] for kind in KINDS}
     for kind, name, row in rows_of(workdir, systems):
-        path = folder / kind / f"{name}.jsonl"
+        path, unfinished = (
+            folder / part / kind / f"{name}.jsonl" for part in ("", "unfinished")
+        )
         if not path.exists():
             start = time.monotonic()
-            write_jsonl(path, answer(row, asking, asked, critic))
+            _write_row(unfinished, row, asking, asked, critic)
+            path.parent.mkdir(exist_ok=True)
+            unfinished.rename(path)
             _tell(f"{kind} of {name}", start)
         rows[kind].append({"name": name, **row.description})
     write_traits(folder, asked)
@@ -165,6 +172,7 @@ def provenance(config: Config, workdir: Path) -> dict:
         "version": ppg_jax.__version__,
         "commit": commit(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "matmul_precision": jax.config.jax_default_matmul_precision,
         "seed": config.seed,
         "sums": read,
         "settings": {k: v for k, v in made.items() if k not in sums},
@@ -232,17 +240,19 @@ def write_references(folder: Path, asked, train: Sequence[Dialogue]) -> None:
     write_json(folder / "training_sentences.json", {"sentences": sorted(known)})
 
 
-def answer(row: System, asking: Asking, asked, critic: Critic | None) -> list[dict]:
-    """The records of one row, in the order asked."""
-    answers = row.load(asking)
-    scores = answers.score(asked) or [None] * len(asked)
-    said = answers.respond(asked)
-    records = [_record(row, *each) for each in zip(asked, said, scores, strict=True)]
-    if row.kind == "responses":
-        judged = _judged(row, asked, said, critic)
-        for record, score in zip(records, judged, strict=True):
-            record["critic_score"] = score
-    return records
+def _write_row(path: Path, row: System, asking: Asking, asked, critic) -> None:
+    """The records of a row, part by part, from where `path` ends."""
+    known = [record for _, record in read_jsonl(path)] if path.exists() else []
+    before, began = len(known), time.monotonic()
+    for part in answering.records(row, asking, asked, critic, before):
+        known += part
+        write_jsonl(path, known)
+        if row.control:
+            continue
+        rate = (len(known) - before) / (time.monotonic() - began)
+        left = duration((len(asked) - len(known)) / rate)
+        told = f"{len(known)}/{len(asked)}  {rate:.3g} instances/s  ETA {left}"
+        print(f"evaluate: {path.stem} {told}", file=sys.stderr, flush=True)
 
 
 def write_traits(folder: Path, asked: Sequence[Instance]) -> None:
@@ -295,24 +305,3 @@ def _tell(what: str, start: float) -> None:
 
 def _holds(path: Path, ids: Sequence[str]) -> bool:
     return path.exists() and [r["id"] for _, r in read_jsonl(path)] == ids
-
-
-def _record(row: System, instance: Instance, said: Answer, score) -> dict:
-    likelihood = {"nll": None, "tokens": None} if score is None else score._asdict()
-    if row.kind == "personas":
-        own = {"persona": said.text, "ended": said.ended}
-    else:
-        own = {"response": said.text, "partner_persona": said.told}
-    return {"id": instance.id, **own, **likelihood}
-
-
-def _judged(row: System, asked, said, critic: Critic | None) -> list[float | None]:
-    """The critic's P(related to the persona told); of controls, to the gold one.
-
-    None for a row that was told nothing.
-    """
-    gold = [" ".join(instance.partner_persona) for instance in asked]
-    told = gold if row.control else [answer.told for answer in said]
-    if critic is None or None in told:
-        return [None] * len(said)
-    return [float(s) for s in critic.score(told, [answer.text for answer in said])]

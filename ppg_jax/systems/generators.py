@@ -4,6 +4,7 @@ Of the paper's tables: E2E three times, GPT-2, ours with and without RL, and Tab
 """
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -196,7 +197,7 @@ def _infer(
     """Partner personas; models with the same weights are asked once."""
 
     def infer() -> list[Completion]:
-        limit, ids = asking.prompts.max_persona_tokens, 2 * np.arange(len(asked))
+        limit, ids = asking.prompts.max_persona_tokens, _numbers(asked)
         generator = _generator(asking, loaded, limit, contrast)
         prompt = loaded.prompts.persona_prompt
         rows = [prompt(i) for i in asked]
@@ -204,6 +205,11 @@ def _infer(
         return generator(loaded.params, rows, asking.seed, ids, without=without)
 
     return asking.once(("personas", loaded.name, contrast, _names(asked)), infer)
+
+
+def _numbers(asked: Sequence[Instance]) -> np.ndarray:
+    """int64 [N], even: what the randomness of each derives from, whoever is beside."""
+    return np.array([zlib.crc32(i.id.encode()) >> 2 << 1 for i in asked])
 
 
 def _names(asked: Sequence[Instance]) -> tuple[str, ...]:
@@ -283,8 +289,7 @@ class _Responses:
         without = [prompts.response_prompt(unheard(i), p) for i, p in before]
         generator = _generator(self.asking, self.response, limit, weight)
         # Odd, where personas have even ones: the two must not share their randomness.
-        ids = 2 * np.arange(len(rows)) + 1
-        given = self.response.params, rows, self.asking.seed, ids
+        given = self.response.params, rows, self.asking.seed, _numbers(asked) + 1
         completions = generator(*given, without=without)
         return [
             Answer(prompts.text(c.tokens), None if p is None else prompts.text(p))

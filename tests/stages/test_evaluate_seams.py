@@ -19,8 +19,9 @@ from ppg_jax.inference import traits
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.embedding import Encoder
 from ppg_jax.stages import evaluate
-from ppg_jax.systems import swapped
+from ppg_jax.systems import answering, swapped
 from ppg_jax.systems.generators import Generators
+from ppg_jax.systems.system import Asking
 from tests import run_for_tests as runs
 from tests.encoder_for_tests import bag
 
@@ -229,6 +230,43 @@ def test_a_row_that_is_another_one_now_is_refused_and_new_words_are_not(tmp_path
     assert [r["label"] for r in rows["responses"][:2]] == ["Ours", "Mine"]
     assert path.stat().st_mtime_ns == made
     assert path.read_bytes() != path.with_name("more.jsonl").read_bytes()
+
+
+def test_an_interrupted_row_goes_on_and_answers_as_at_once(run, tmp_path, monkeypatch):
+    """A part is whole dialogues; what was answered before is not asked again."""
+    monkeypatch.setattr(answering, "PART", len(instances(DIALOGUES[:1])) + 1)
+    path = tmp_path / "unfinished" / "row.jsonl"
+    row = Generators("Mine", "response", "persona")
+    sampled = Asking(run.workdir, (), runs.PROMPTS, temperature=1.0)
+    answered = []
+
+    class Stops:
+        kind, control, load = row.kind, row.control, lambda self, asking: self
+
+        def __init__(self, after: int):
+            self.after, self.answers = after, row.load(sampled)
+            self.score = self.answers.score
+
+        def respond(self, asked):
+            answered.append([i.id for i in asked])
+            if len(answered) == self.after:
+                raise KeyboardInterrupt
+            return self.answers.respond(asked)
+
+    def write(row):
+        evaluate._write_row(path, row, sampled, ASKED, None)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(Stops(after=2))
+    assert len(read(path)) == len(answered[0])
+    write(Stops(after=0))
+    first, lost, *rest = answered
+    assert rest[0] == lost and len(rest) >= 2
+    assert [*first, *(i for part in rest for i in part)] == [i.id for i in ASKED]
+    dialogues = [{i.rpartition(":")[0] for i in part} for part in (first, *rest)]
+    assert sum(map(len, dialogues)) == len(DIALOGUES)
+    at_once = [a.text for a in row.load(sampled).respond(ASKED)]
+    assert [r["response"] for r in read(path)] == at_once
 
 
 def asked_by(workdir, data, name: str, **options) -> list[str]:

@@ -1,0 +1,77 @@
+"""What one row says to every instance, as records, some dialogues at a time."""
+
+from collections.abc import Iterator, Sequence
+
+from ppg_jax.data.dialogue import Instance
+from ppg_jax.inference.critic import Critic
+from ppg_jax.systems.system import Answer, Asking, System
+
+# Instances: enough for batches of prompts of like lengths.
+PART = 512
+
+
+def records(
+    row: System,
+    asking: Asking,
+    asked: Sequence[Instance],
+    critic: Critic | None,
+    known: int = 0,
+) -> Iterator[list[dict]]:
+    """The records of each part, in the order asked.
+
+    known: how many instances have theirs; the parts that hold them are left out.
+    """
+    parts = [part for part in _parts(row, asked) if part.stop > known]
+    answers = row.load(asking) if parts else None
+    for part in parts:
+        yield _records(row, answers, asked[part], critic)
+
+
+def _parts(row: System, asked: Sequence[Instance]) -> Iterator[slice]:
+    """Whole dialogues, of `PART` instances together or more.
+
+    All at once of a control: it may draw among all that is asked, and takes seconds.
+    """
+    start = 0
+    for end in range(1, len(asked) + 1):
+        last = end == len(asked)
+        whole = last or _dialogue(asked[end - 1]) != _dialogue(asked[end])
+        if last or (whole and end - start >= PART and not row.control):
+            yield slice(start, end)
+            start = end
+
+
+def _dialogue(instance: Instance) -> str:
+    return instance.id.rpartition(":")[0]
+
+
+def _records(row, answers, asked: Sequence[Instance], critic) -> list[dict]:
+    scores = answers.score(asked) or [None] * len(asked)
+    said = answers.respond(asked)
+    records = [_record(row, *each) for each in zip(asked, said, scores, strict=True)]
+    if row.kind == "responses":
+        judged = _judged(row, asked, said, critic)
+        for record, score in zip(records, judged, strict=True):
+            record["critic_score"] = score
+    return records
+
+
+def _record(row: System, instance: Instance, said: Answer, score) -> dict:
+    likelihood = {"nll": None, "tokens": None} if score is None else score._asdict()
+    if row.kind == "personas":
+        own = {"persona": said.text, "ended": said.ended}
+    else:
+        own = {"response": said.text, "partner_persona": said.told}
+    return {"id": instance.id, **own, **likelihood}
+
+
+def _judged(row: System, asked, said, critic: Critic | None) -> list[float | None]:
+    """The critic's P(related to the persona told); of controls, to the gold one.
+
+    None for a row that was told nothing.
+    """
+    gold = [" ".join(instance.partner_persona) for instance in asked]
+    told = gold if row.control else [answer.told for answer in said]
+    if critic is None or None in told:
+        return [None] * len(said)
+    return [float(s) for s in critic.score(told, [answer.text for answer in said])]
