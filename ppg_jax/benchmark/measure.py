@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ppg_jax.benchmark import flops, models, parity, results, suites, workload
+from ppg_jax.benchmark import figures, flops, models, parity, results, suites, workload
 from ppg_jax.benchmark.suites import Row
 from ppg_jax.errors import UserError
 from ppg_jax.models import product
@@ -99,7 +99,7 @@ class Benchmark:
             made += curve
             if field and self.settings.rounds and curve:
                 stem = f"{row.name} by {field}".replace(",", "").replace(" ", "_")
-                results.draw_curve(curve, field, self.output / f"{stem}.png")
+                figures.draw_curve(curve, field, self.output / f"{stem}.png")
         if not self.settings.rounds:
             failed += _unequal(made)
         elif made:

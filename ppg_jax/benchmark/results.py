@@ -11,11 +11,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-import numpy as np
-from matplotlib.figure import Figure
-
-from ppg_jax.benchmark import flops
+from ppg_jax.benchmark import figures, flops
 from ppg_jax.benchmark.race import Result, largest_difference, ratio
 from ppg_jax.benchmark.suites import FORMS, LIKE_FOR_LIKE, OURS
 from ppg_jax.files import write_json
@@ -169,7 +165,7 @@ def save(folder: Path, new: dict) -> list[dict]:
     """Adds a race to benchmark.json; writes table and figure beside."""
     records = add(folder / "benchmark.json", new)
     (folder / "benchmark.md").write_text(table(records), encoding="utf-8")
-    draw(records, folder / "benchmark.png")
+    figures.draw(records, folder / "benchmark.png")
     return records
 
 
@@ -221,67 +217,3 @@ def _use_cells(contestant: dict) -> tuple[str, str]:
     """Empty where it is not known, as in records of races before it was counted."""
     tokens, mfu = contestant.get("tokens_per_second"), contestant.get("mfu")
     return f"{tokens:,.0f}" if tokens else "", f"{100 * mfu:.1f} %" if mfu else ""
-
-
-def draw(records: Sequence[dict], path: Path) -> None:
-    """Each peer's time over ours, a dot and its interval; right of 1 we are faster."""
-    bars = [
-        (f"{r['name']}\n{name}", c["ratio"])
-        for r in records
-        for name, c in r["contestants"].items()
-        if "ratio" in c
-    ]
-    if not bars:
-        return
-    with matplotlib.rc_context({"figure.constrained_layout.use": True, "font.size": 9}):
-        figure = Figure(figsize=(9, 1.2 + 0.42 * len(bars)))
-        axes = figure.subplots()
-        values = np.array([[*r] for _, r in bars])
-        at = np.arange(len(bars))[::-1]
-        low, high = values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]
-        won = values[:, 0] >= 1
-        for mask, color in ((won, "#0072b2"), (~won, "#d55e00")):
-            axes.errorbar(
-                values[mask, 0],
-                at[mask],
-                xerr=[low[mask], high[mask]],
-                fmt="o",
-                color=color,
-                capsize=3,
-            )
-        axes.axvline(1, color="#999999", linewidth=1)
-        axes.set_xscale("log", base=2)
-        ticks = [0.25, 0.5, 1, 2, 4, 8, 16]
-        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
-        axes.set_yticks(at, [label for label, _ in bars])
-        axes.set_xlabel(
-            "time of the peer / time of ppg_jax (right of 1: ours is faster)"
-        )
-        axes.grid(axis="x", color="#e4e4e4")
-        figure.savefig(path, dpi=150)
-
-
-def draw_curve(records: Sequence[dict], field: str, path: Path) -> None:
-    """Milliseconds per instance against a swept setting, one line a contestant."""
-    names = list(dict.fromkeys(n for r in records for n in r["contestants"]))
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for marker, name in zip("os^Dv<>P*X", names, strict=False):
-        points = [
-            (r["settings"][field], 1e3 / r["contestants"][name]["instances_per_second"])
-            for r in records
-            if name in r["contestants"]
-        ]
-        axes.plot(*zip(*points, strict=True), marker=marker, label=name)
-    axes.set_yscale("log", base=2)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    if all(isinstance(r["settings"][field], int) for r in records):
-        axes.set_xscale("log", base=2)
-        values = [r["settings"][field] for r in records]
-        axes.set_xticks(values, [str(v) for v in values])
-    axes.set_xlabel(field)
-    axes.set_ylabel("milliseconds per instance")
-    axes.set_title(records[0]["name"].split(" [")[0], loc="left")
-    axes.grid(color="#e4e4e4")
-    axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
