@@ -100,6 +100,9 @@ def save(tokenizer, folder: Path, longest: int = 0) -> None:
     values["tokenizer_class"] = "PreTrainedTokenizerFast"
     if longest and values.get("model_max_length", _ANY_LENGTH) >= _ANY_LENGTH:
         values["model_max_length"] = longest
+    # Rows of a batch have to be padded with something, which masks hide.
+    if "eos_token" in values:
+        values.setdefault("pad_token", values["eos_token"])
     for name in ("backend", "is_local", "local_files_only"):
         values.pop(name, None)
     files.write_json(file, values)

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from ppg_jax.data.chat_template import chat_templates
 from ppg_jax.errors import UserError
 from ppg_jax.files import write_json
 from ppg_jax.inference.found import Found, find_models
@@ -51,11 +52,12 @@ def run(config: Config, workdir: Path) -> str:
 
 def _write_models(found: Found, output: Path) -> dict[str, str]:
     """Name -> SHA-256 of its weights."""
-    weights = {}
+    weights, templates = {}, chat_templates(found.prompts)
     for name in ("persona", "response", "critic"):
         source = getattr(found, name)
         if source is not None:
             model, params, tokenizer = pretrained.load(source)
+            tokenizer.chat_template = templates.get(name)
             whole = adapters.merge(params)
             folder = pretrained.export(model, whole, tokenizer, output / name)
             weights[name] = adapters.sha256(whole)

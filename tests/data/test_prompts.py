@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ppg_jax.data import personachat
+from ppg_jax.data.chat_template import chat_templates
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.examples import examples
 from ppg_jax.data.prompts import CUES, PromptConfig, Prompts, layout
@@ -396,3 +397,34 @@ def test_the_layout_of_a_card_is_that_of_the_prompts(order, style, joint):
     texts = [ours.tokenizer.decode(tokens) for tokens in prompts]
     shown = [text.replace("<|endoftext|>", "END") for text in texts]
     assert dict(zip(("persona", "response"), shown, strict=True)) == layout(ours.config)
+
+
+@pytest.mark.parametrize("own", [("i have two dogs", "i sing!"), ()])
+@pytest.mark.parametrize("order", ["persona_first", "context_first"])
+@pytest.mark.parametrize("style", ["text", "tokens"])
+@pytest.mark.parametrize("joint", ["space", "newline"])
+def test_the_chat_template_makes_the_same_tokens(order, style, joint, own):
+    pytest.importorskip("jinja2", reason="transformers fills templates by it")
+    ours = small.prompts(order=order, style=style, joint=joint)
+    context = ("hi !", " what do you do ?")
+    said = Instance("", 0, own, (), context, "")
+    partner = ["i am a nurse ", "i love tea."]
+    told = ours.persona_target(partner)
+    expected = {
+        "persona": [ours.persona_prompt(said)],
+        "response": [ours.response_prompt(said, p) for p in (told, None)],
+    }
+    ours.tokenizer.backend_tokenizer.encode_special_tokens = False
+    messages = [{"role": "user", "content": text} for text in context]
+    for name, template in chat_templates(ours.config).items():
+        made = [
+            ours.tokenizer.apply_chat_template(
+                messages,
+                chat_template=template,
+                tokenize=True,
+                return_dict=False,
+                **{"self_persona": list(own)} | known,
+            )
+            for known in ({"partner_persona": partner}, {})[: len(expected[name])]
+        ]
+        assert made == expected[name]

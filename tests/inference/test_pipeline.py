@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import ppg_jax
+from ppg_jax.data.chat_template import chat_templates
 from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.errors import UserError
 from ppg_jax.files import write_json
 from ppg_jax.inference import generator
@@ -323,6 +325,10 @@ def test_an_exported_folder_stands_alone(run_dir, tmp_path):
     assert pipeline.prompts.tokenizer.get_vocab() == ours.prompts.tokenizer.get_vocab()
     jax.tree.map(np.testing.assert_array_equal, pipeline.persona[1], ours.persona[1])
     jax.tree.map(np.testing.assert_array_equal, pipeline.response[1], ours.response[1])
+    for name, template in chat_templates(runs.PROMPTS).items():
+        tokenizer = load_tokenizer(output / name)
+        assert tokenizer.chat_template == template
+        assert tokenizer.pad_token == tokenizer.eos_token
 
 
 def test_an_export_into_something_else_is_refused(run_dir):
