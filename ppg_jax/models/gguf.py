@@ -70,6 +70,7 @@ def read(path) -> tuple[dict, dict[str, np.ndarray]]:
     """
     file = _File(path)
     config = _config(file)
+    _check_size(file, config)
     names = [_hugging_face_name(file, tensor.name) for tensor in file.tensors]
     pairs = zip(names, file.tensors, strict=True)
     return config, {name: _float32(file, tensor, config) for name, tensor in pairs}
@@ -245,6 +246,18 @@ def _config(file: _File) -> dict[str, Any]:
     return config | {
         f"{name}_token_id": ids.get(name) for name in ("bos", "eos", "pad")
     }
+
+
+def _check_size(file: _File, config: dict) -> None:
+    """Before memory is asked for: a file without content can be of any size."""
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    tokens = 2 * len(file.get("tokenizer.ggml.tokens") or ())  # tables may have padding
+    layer = 4 * width * width + 3 * width * inner + 2 * width
+    most = (2 * tokens + 1) * width + config["num_hidden_layers"] * layer
+    held = sum(int(tensor.n_elements) for tensor in file.tensors)
+    if held > most:
+        fault = f"holds {held:,} numbers, far more than the {most:,} of its sizes"
+        raise file.error(fault)
 
 
 _KV_HEADS = "llama.attention.head_count_kv"

@@ -10,8 +10,11 @@ import importlib.util
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import urllib.parse
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -126,6 +129,10 @@ def _fetch(hub_id: str, manifest: assets.Manifest, files: tuple[str, ...]) -> Pa
     import huggingface_hub
 
     try:
+        # The library asks five times, for half a minute, where nobody knows the name.
+        if not urllib.request.getproxies():
+            endpoint = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT)
+            socket.getaddrinfo(endpoint.hostname, endpoint.port)
         return Path(
             huggingface_hub.snapshot_download(
                 hub_id, revision=manifest.revision, allow_patterns=list(files)
@@ -137,7 +144,9 @@ def _fetch(hub_id: str, manifest: assets.Manifest, files: tuple[str, ...]) -> Pa
         raise UserError(
             f"cannot download {hub_id} ({reason}); without a network, put "
             f"{', '.join(files)} of {manifest.homepage} (revision {manifest.revision}) "
-            "into a folder and give that folder instead."
+            "into a folder and give that folder instead: --config.STAGE.init=FOLDER "
+            "for each stage that names it, or --gpt2_tokenizer and --bert_tokenizer of "
+            "a benchmark."
         ) from None
 
 

@@ -81,8 +81,11 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
     scale, rank = _scale(values, path), values["r"]
     if not file.is_file():
         raise UserError(f"{file} is missing; put the adapters' weights there.")
-    tensors = {tensor.name: tensor.array for tensor in read_file(file)}
     leaves, shapes = {}, adapters.shapes(base)
+    widths = [sum(shapes[module]) for module, _ in _names(family, layers)]
+    most = 2 * min(rank, max(widths)) * sum(widths)
+    read_all = read_file(file, most=most, described=CONFIG)
+    tensors = {tensor.name: tensor.array for tensor in read_all}
     for module, name in _names(family, layers):
         pair = [tensors.pop(f"{name}.{_THEIRS[leaf]}", None) for leaf in _THEIRS]
         missing = [array is None for array in pair]

@@ -74,9 +74,10 @@ def read_file(
     skipped: str = "",
     listed: set[str] | None = None,
     most: int = 0,
+    described: str = "config.json",
 ) -> Iterator[Tensor]:
     """The tensors of one file; `listed` are the names that an index gives it, `most` is
-    as in `read_folder`."""
+    as in `read_folder`; described: the file that says how large they are."""
     try:
         with safetensors.safe_open(file, framework="numpy") as shard:
             names = set(shard.keys())
@@ -90,7 +91,7 @@ def read_file(
             held = sum(math.prod(shard.get_slice(n).get_shape()) for n in read)
             if most and held > most:
                 raise UserError(
-                    f"{file}: holds {held:,} numbers, far more than config.json "
+                    f"{file}: holds {held:,} numbers, far more than {described} "
                     "describes; they belong to different models."
                 )
             for name in sorted(read):

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json, write_json
-from ppg_jax.models import adapters, peft, pretrained, starts
+from ppg_jax.models import adapters, peft, pretrained, starts, tensor_files
 from ppg_jax.models.quantize import quantize
 from ppg_jax.models.weight_map import FAMILIES
 from tests import models_for_tests as small
@@ -255,6 +255,20 @@ def test_tensors_without_a_place_or_a_partner_are_named(folder):
         with pytest.raises(UserError, match=told) as error:
             pretrained.load(folder)
         assert "\n" not in str(error.value)
+
+
+def test_numbers_without_end_are_refused_before_any_is_read(folder, monkeypatch):
+    file = folder / peft.WEIGHTS
+    save_file(load_file(file) | {"x": np.ones(1 << 18, np.float32)}, file)
+    told = "numbers, far more than adapter_config.json describes"
+
+    def finite(array, name, file):
+        assert file.parent != folder  # the base alone is read
+        return array
+
+    monkeypatch.setattr(tensor_files, "finite", finite)
+    with pytest.raises(UserError, match=told):
+        pretrained.load(folder)
 
 
 def test_a_folder_without_a_tokenizer_has_that_of_its_base(folder):

@@ -464,6 +464,13 @@ def test_a_tensor_that_we_do_not_have_is_named(small, arrays, told):
     assert told in refusal(ours.read, small(arrays=arrays))
 
 
+def test_numbers_without_end_are_refused_before_any_is_read(small, monkeypatch):
+    monkeypatch.setattr(ours, "dequantize", None)
+    path = small(arrays={"output_norm.weight": np.ones(1 << 18, np.float32)})
+    told = refusal(ours.read, path)
+    assert "numbers, far more than the " in told and "of its sizes" in told
+
+
 def test_a_file_of_another_form_is_named(tmp_path, small):
     path = tmp_path / "x.gguf"
     assert "No such file" in refusal(ours.read, path)

@@ -241,9 +241,25 @@ def test_what_is_answered_in_the_hubs_place_is_one_line(error, tmp_path, monkeyp
         raise LocalEntryNotFoundError("none") if local_files_only else error
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", answered)
-    with pytest.raises(UserError, match=r"cannot download gpt2 .*give that") as e:
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "proxy"})
+    told = re.escape((str(error).splitlines())[0])
+    with pytest.raises(UserError, match=f"cannot download gpt2 .{told}.*give th") as e:
         hub.locate("gpt2")
     assert "\n" not in str(e.value)
+
+
+def test_a_hub_whose_name_nobody_knows_is_asked_for_nothing(monkeypatch):
+    """The library would ask for half a minute."""
+
+    def asked(*names, local_files_only=False, **options):
+        assert local_files_only
+        raise LocalEntryNotFoundError("none")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://hub.invalid")
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    with pytest.raises(UserError, match=r"gpt2 .*--config\.STAGE\.init="):
+        hub.locate("gpt2")
 
 
 def test_what_a_kill_left_of_smollm2_is_not_taken_for_it(index):
