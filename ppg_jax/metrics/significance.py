@@ -54,9 +54,9 @@ def bootstrap(
     scores: [N], whose mean is meant, or columns [N, K] that `statistic` takes summed.
     groups: [N] names of the groups that are drawn whole; none: each instance alone.
     """
-    sums = _group_sums(scores, groups)
-    draws = _draws(len(sums), resamples, seed) @ sums
-    return _percentiles(statistic(sums.sum(axis=0)), statistic(draws), level)
+    sums = group_sums(scores, groups)
+    draws = draws_of(len(sums), resamples, seed) @ sums
+    return percentiles(statistic(sums.sum(axis=0)), statistic(draws), level)
 
 
 def paired_bootstrap(
@@ -74,11 +74,11 @@ def paired_bootstrap(
     The two systems' scores are of the same instances in the same order; the other
     arguments are `bootstrap`'s.
     """
-    a, b = _group_sums(scores_a, groups), _group_sums(scores_b, groups)
+    a, b = group_sums(scores_a, groups), group_sums(scores_b, groups)
     _check_paired(a, b)
-    draws = _draws(len(a), resamples, seed)
+    draws = draws_of(len(a), resamples, seed)
     value = statistic(a.sum(axis=0)) - statistic(b.sum(axis=0))
-    return _percentiles(value, statistic(draws @ a) - statistic(draws @ b), level)
+    return percentiles(value, statistic(draws @ a) - statistic(draws @ b), level)
 
 
 def paired_permutation(
@@ -96,7 +96,7 @@ def paired_permutation(
     difference is at least as large as the one seen: (1 + count) / (1 + resamples), so
     never below `smallest_p` (Noreen, 1989). Arguments as in `paired_bootstrap`.
     """
-    a, b = _group_sums(scores_a, groups), _group_sums(scores_b, groups)
+    a, b = group_sums(scores_a, groups), group_sums(scores_b, groups)
     _check_paired(a, b)
     swaps = np.random.default_rng(seed).integers(2, size=(resamples, len(a)))
     moved = swaps.astype(np.float64) @ (b - a)
@@ -119,13 +119,13 @@ def jackknife(value: float, leave_one_out, level: float = 0.95) -> Interval:
     For a statistic of types and not of sums (Distinct), where it errs on the wide
     side. For a difference of two systems give the difference of both arguments.
     """
-    margin = _normal_quantile(level) * _jackknife_error(leave_one_out)
+    margin = normal_quantile(level) * jackknife_error(leave_one_out)
     return Interval(float(value), float(value - margin), float(value + margin))
 
 
 def jackknife_p(value: float, leave_one_out) -> float:
     """Two-sided p that a difference is zero; the arguments are `jackknife`'s."""
-    error = _jackknife_error(leave_one_out)
+    error = jackknife_error(leave_one_out)
     if error == 0:
         return float(value == 0)
     return math.erfc(abs(value) / error / math.sqrt(2))
@@ -154,10 +154,10 @@ def share(right, groups=None, level: float = 0.95) -> Interval:
     each group shows (Korn and Graubard, 1998). Unlike a bootstrap's it has a width
     where all are right.
     """
-    sums = _group_sums(right, groups)
+    sums = group_sums(right, groups)
     total = sums.sum(axis=0)
     mean, n = ratio(total), len(right)
-    error = _jackknife_error(ratio(total - sums))
+    error = jackknife_error(ratio(total - sums))
     if error > 1e-9:
         n = mean * (1 - mean) / error**2
     return wilson(mean * n, n, level)
@@ -166,14 +166,14 @@ def share(right, groups=None, level: float = 0.95) -> Interval:
 def wilson(wins: float, n: float, level: float = 0.95) -> Interval:
     """A share wins / n and its score interval (Wilson, 1927)."""
     _check_wins(wins, n)
-    z, mean = _normal_quantile(level), wins / n
+    z, mean = normal_quantile(level), wins / n
     shrink = 1 + z**2 / n
     middle = (mean + z**2 / (2 * n)) / shrink
     margin = z / shrink * math.sqrt(mean * (1 - mean) / n + z**2 / (4 * n**2))
     return Interval(float(mean), float(middle - margin), float(middle + margin))
 
 
-def _group_sums(scores, groups) -> np.ndarray:
+def group_sums(scores, groups) -> np.ndarray:
     """Columns summed within each group: [N] or [N, K] -> [G, K]."""
     columns = np.asarray(scores, np.float64)
     if columns.ndim == 1:
@@ -190,25 +190,25 @@ def _group_sums(scores, groups) -> np.ndarray:
 
 # Every number of a table is resampled alike, and drawing takes longer than summing.
 @functools.lru_cache(maxsize=4)
-def _draws(groups: int, resamples: int, seed: int) -> np.ndarray:
+def draws_of(groups: int, resamples: int, seed: int) -> np.ndarray:
     """How often each resample draws each group: float64 [R, G]."""
     rng = np.random.default_rng(seed)
     even = np.full(groups, 1 / groups)
     return rng.multinomial(groups, even, size=resamples).astype(np.float64)
 
 
-def _percentiles(value, values, level: float) -> Interval:
+def percentiles(value, values, level: float) -> Interval:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(value), float(low), float(high))
 
 
-def _jackknife_error(leave_one_out) -> float:
+def jackknife_error(leave_one_out) -> float:
     values = np.asarray(leave_one_out, np.float64)
     _check_several(len(values))
     return math.sqrt((len(values) - 1) * values.var())
 
 
-def _normal_quantile(level: float) -> float:
+def normal_quantile(level: float) -> float:
     return NormalDist().inv_cdf((1 + level) / 2)
 
 
