@@ -155,7 +155,7 @@ def compute(workdir: Path, with_paper: bool) -> dict:
             name: row_scores(predictions, kind, name) for name in predictions.rows[kind]
         }
         theirs = version if with_paper else ""
-        numbers[kind] = _table(predictions, kind, rows, units, theirs)
+        numbers[kind] = table(predictions, kind, rows, units, theirs)
         numbers[f"{kind[:-1]}_tests"] = compare(predictions, kind, rows, units)
         if kind == "responses":
             by_turn = perplexity_by_turn(predictions, rows, units)
@@ -168,7 +168,7 @@ def compute(workdir: Path, with_paper: bool) -> dict:
     return numbers | _training(workdir, predictions.stages) | _made_of(workdir)
 
 
-def _table(predictions: Predictions, kind: str, rows, units, version: str) -> dict:
+def table(predictions: Predictions, kind: str, rows, units, version: str) -> dict:
     """{row: {label, control, metrics: {metric: {value, low, high, unit}}, paper}}."""
     return {
         name: {

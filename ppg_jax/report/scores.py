@@ -20,8 +20,12 @@ SEED = 0
 RESAMPLES = 1000
 PERMUTATIONS = 4999  # enough for the smallest p to survive Holm over 30 tests
 LEVEL = 0.95
-
 Units = Mapping[str, np.ndarray]  # what is resampled: name -> group of each instance
+
+
+def drawn() -> dict:
+    """How an interval is drawn."""
+    return {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL}
 
 
 class Score(NamedTuple):
@@ -29,6 +33,8 @@ class Score(NamedTuple):
 
     columns: np.ndarray
     statistic: significance.Statistic = significance.ratio
+
+    permuted = True  # p has a floor, that of `PERMUTATIONS`
 
     @property
     def value(self) -> float:
@@ -42,15 +48,12 @@ class Score(NamedTuple):
         return self._replace(columns=self.columns[rows])
 
     def interval(self, groups: np.ndarray) -> Interval:
-        options = {"resamples": RESAMPLES, "seed": SEED, "level": LEVEL}
-        return significance.bootstrap(self.columns, self.statistic, groups, **options)
+        return significance.bootstrap(self.columns, self.statistic, groups, **drawn())
 
     def minus(self, other: "Score", groups: np.ndarray) -> tuple[Interval, float]:
         """The difference of two rows, and the p of there being none."""
         paired = (self.columns, other.columns, self.statistic, groups)
-        difference = significance.paired_bootstrap(
-            *paired, resamples=RESAMPLES, seed=SEED, level=LEVEL
-        )
+        difference = significance.paired_bootstrap(*paired, **drawn())
         p = significance.paired_permutation(*paired, resamples=PERMUTATIONS, seed=SEED)
         return difference, p
 
@@ -61,22 +64,23 @@ class TypeCount:
 
     texts: Sequence[str]
     n: int
+    permuted = False
 
     @functools.cached_property
     def value(self) -> float:
         return distinct.distinct(self.texts, self.n)
 
     def interval(self, groups: np.ndarray) -> Interval:
-        return significance.jackknife(self.value, self._without(groups), LEVEL)
+        return significance.jackknife(self.value, self.without(groups), LEVEL)
 
     def minus(self, other: "TypeCount", groups: np.ndarray) -> tuple[Interval, float]:
         """As `Score.minus`."""
         value = self.value - other.value
-        without = self._without(groups) - other._without(groups)
+        without = self.without(groups) - other.without(groups)
         difference = significance.jackknife(value, without, LEVEL)
         return difference, significance.jackknife_p(value, without)
 
-    def _without(self, groups: np.ndarray) -> np.ndarray:
+    def without(self, groups: np.ndarray) -> np.ndarray:
         """The values without each group [G]."""
         return distinct.distinct_leave_one_out(self.texts, self.n, groups)
 
@@ -100,7 +104,7 @@ def compared(a: Score | TypeCount, b: Score | TypeCount, units: Units) -> dict:
     side, difference, _ = max(found, key=lambda each: each[1].high - each[1].low)
     p = max(p for _, _, p in found)
     floor = significance.smallest_p(PERMUTATIONS)
-    at_floor = isinstance(a, Score) and math.isclose(p, floor)
+    at_floor = a.permuted and math.isclose(p, floor)
     told = {**difference._asdict(), "unit": side}
     return {"difference": told, "p": p, "at_floor": at_floor}
 
