@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import ppg_jax
 from ppg_jax.config import from_config_dict
+from ppg_jax.data.chat_template import chat_templates
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.run_dir import (
@@ -36,6 +37,11 @@ class Found(NamedTuple):
     # Of inferred personas and of responses, see `PipelineConfig`.
     contrast: float
     response_contrast: float
+
+    @property
+    def chat_templates(self) -> dict[str, str]:
+        """Of the generators, by name: their prompts, for other programs."""
+        return chat_templates(self.prompts)
 
 
 def find_models(workdir="", system: str = "") -> Found:

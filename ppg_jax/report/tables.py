@@ -24,7 +24,7 @@ def _cell(text: str) -> str:
 def systems_table(systems: Mapping, keys: Sequence[str], paper=()) -> str:
     """A row per system that has any of the metrics; empty without such a row."""
     keys = [k for k in keys if any(k in s["metrics"] for s in systems.values())]
-    theirs = {key: _papers_column(systems, key) for key in paper}
+    theirs = {key: papers_column(systems, key) for key in paper}
     rows = []
     for name, system in systems.items():
         if any(key in system["metrics"] for key in keys):
@@ -38,7 +38,7 @@ def systems_table(systems: Mapping, keys: Sequence[str], paper=()) -> str:
     return table(head, rows) if rows else ""
 
 
-def _papers_column(systems: Mapping[str, dict], key: str) -> dict[str, str]:
+def papers_column(systems: Mapping[str, dict], key: str) -> dict[str, str]:
     """The paper's numbers by system, all with as many digits as the longest has."""
     values = {n: s["paper"][key] for n, s in systems.items() if key in s["paper"]}
     decimals = (len(f"{value:g}".partition(".")[2]) for value in values.values())

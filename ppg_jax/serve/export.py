@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from ppg_jax.data.chat_template import chat_templates
 from ppg_jax.errors import UserError
 from ppg_jax.files import write_json
 from ppg_jax.inference.found import Found, find_models
@@ -52,7 +51,7 @@ def run(config: Config, workdir: Path) -> str:
 
 def _write_models(found: Found, output: Path) -> dict[str, str]:
     """Name -> SHA-256 of its weights."""
-    weights, templates = {}, chat_templates(found.prompts)
+    weights, templates = {}, found.chat_templates
     for name in ("persona", "response", "critic"):
         source = getattr(found, name)
         if source is not None:

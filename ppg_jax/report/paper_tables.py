@@ -1,0 +1,203 @@
+"""The paper's Tables 1, 4 and 7 over seeds: Markdown, LaTeX and CSV of one and the same
+numbers, with the paper's own beside them.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ppg_jax.files import write_text
+from ppg_jax.report.columns import METRICS
+from ppg_jax.report.tables import p_value, papers_column, signed_interval, table
+from ppg_jax.report.words import verdict_of
+
+_RESPONSES = ("ppl_token", "ppl_word", "bleu", "rouge_parlai")
+
+
+class Table(NamedTuple):
+    """One of the paper's: what it is called, its rows and its columns."""
+
+    title: str
+    kind: str  # "responses" or "personas"
+    rows: tuple[str, ...]  # by the names that configs give them
+    metrics: tuple[str, ...]
+    controls: bool = False  # whether ours stand below it
+
+
+TABLES = {
+    "table1": Table(
+        "Table 1: responses",
+        "responses",
+        (
+            "without",
+            "training_only",
+            "full",
+            "gpt2",
+            "transfertransfo",
+            "percvae",
+            "paml",
+            "mtl",
+            "ours_supervised",
+            "ours",
+        ),
+        _RESPONSES,
+        controls=True,
+    ),
+    "table4": Table(
+        "Table 4: partner personas",
+        "personas",
+        ("gold", "supervised"),
+        (*_RESPONSES, "distinct_1", "distinct_2"),
+        controls=True,
+    ),
+    "table7": Table(
+        "Table 7: which generator learns by REINFORCE",
+        "responses",
+        ("ours_supervised", "ours_persona", "ours_response", "ours"),
+        _RESPONSES,
+    ),
+}
+
+
+def write(folder: Path, name: str, numbers: Mapping) -> list[Path]:
+    """NAME.md, NAME.tex and NAME.csv of a table, from `over_seeds.compute`."""
+    shown = TABLES[name]
+    rows = {n: numbers[shown.kind][n] for n in _rows(shown, numbers)}
+    tests = [t for t in numbers[f"{shown.kind[:-1]}_tests"] if _is_of(t, shown, rows)]
+    made = {
+        "md": markdown(shown, rows, tests, numbers),
+        "tex": latex(shown, rows, numbers),
+        "csv": comma_separated(rows, shown.metrics, numbers["runs"]),
+    }
+    paths = [folder / f"{name}.{ending}" for ending in made]
+    for path, text in zip(paths, made.values(), strict=True):
+        write_text(path, text)
+    return paths
+
+
+def _rows(shown: Table, numbers: Mapping) -> list[str]:
+    """The paper's rows that there are, in its order, and then the controls."""
+    known = numbers[shown.kind]
+    controls = [n for n, row in known.items() if row["control"] and shown.controls]
+    return [n for n in shown.rows if n in known] + controls
+
+
+def _is_of(test: Mapping, shown: Table, rows: Mapping) -> bool:
+    return test["a"] in rows and test["b"] in rows and test["metric"] in shown.metrics
+
+
+def markdown(shown: Table, rows: Mapping, tests: Sequence[Mapping], numbers) -> str:
+    """The table, what it leaves out, and the tests of what it compares."""
+    parts = [
+        f"# {shown.title}",
+        _told(shown, rows, numbers),
+        table(_head(shown.metrics, rows), _lines(shown.metrics, rows, _cell)),
+    ]
+    if tests:
+        head = ["A", "B", "metric", "A - B", "p (Holm)", "A is"]
+        parts.append(table(head, [_test(rows, test) for test in tests], texts=3))
+    return "\n\n".join(parts) + "\n"
+
+
+def _told(shown: Table, rows: Mapping, numbers: Mapping) -> str:
+    runs = numbers["runs"]
+    several = f"Mean ± standard deviation of {runs} seeds" if runs > 1 else "One seed"
+    told = (
+        f"{several}, {numbers['instances']:,} instances; 95 % intervals over base "
+        f"personas{' and seeds' if runs > 1 else ''}. The paper's numbers are of other "
+        "models, and its perplexity of another vocabulary."
+    )
+    missing = [n for n in shown.rows if n not in rows]
+    return told + (f" Not in this run: {', '.join(missing)}." if missing else "")
+
+
+def _theirs(metrics: Sequence[str], rows: Mapping) -> list[str]:
+    """The columns that the paper has, too."""
+    return [k for k in metrics if any(k in row["paper"] for row in rows.values())]
+
+
+def _head(metrics: Sequence[str], rows: Mapping) -> list[str]:
+    ours = [METRICS[key].heading for key in metrics]
+    paper = [f"paper: {METRICS[key].heading}" for key in _theirs(metrics, rows)]
+    return ["", *ours, *paper]
+
+
+def _lines(
+    metrics: Sequence[str], rows: Mapping, cell: Callable
+) -> Iterable[list[str]]:
+    theirs = [papers_column(rows, key) for key in _theirs(metrics, rows)]
+    for name, row in rows.items():
+        ours = [cell(row["metrics"].get(k), METRICS[k].digits) for k in metrics]
+        yield [row["label"], *ours, *(column.get(name, "") for column in theirs)]
+
+
+def _cell(measured: Mapping | None, digits: int) -> str:
+    if measured is None:
+        return ""
+    value, low, high = (f"{measured[k]:.{digits}f}" for k in ("value", "low", "high"))
+    spread = measured["spread"]
+    told = "" if spread is None else f" ± {spread:.{digits}f}"
+    return f"{value}{told} ({low}–{high})"
+
+
+def _test(rows: Mapping, test: Mapping) -> list[str]:
+    metric = METRICS[test["metric"]]
+    verdict = verdict_of(test).removesuffix(" in")
+    return [
+        rows[test["a"]]["label"],
+        rows[test["b"]]["label"],
+        metric.heading,
+        signed_interval(test["difference"], metric.digits),
+        p_value(test["p_holm"], test["holm_at_floor"]).removeprefix("= "),
+        f"**{verdict}**" if test["significant"] else verdict,
+    ]
+
+
+def latex(shown: Table, rows: Mapping, numbers: Mapping) -> str:
+    """A booktabs table; the interval stands below each value."""
+
+    def cell(measured: Mapping | None, digits: int) -> str:
+        if measured is None:
+            return "--"
+        return _cell(measured, digits).replace("±", "$\\pm$").replace("–", "--")
+
+    head = _head(shown.metrics, rows)
+    lines = [head, *_lines(shown.metrics, rows, cell)]
+    body = [" & ".join(map(_escaped, line)) + r" \\" for line in lines]
+    return "\n".join(
+        [
+            f"% {shown.title}. {_told(shown, rows, numbers)}".replace("\n", " "),
+            r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}",
+            r"\toprule",
+            body[0],
+            r"\midrule",
+            *body[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def _escaped(text: str) -> str:
+    for character in "&%#_":
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+def comma_separated(rows: Mapping, metrics: Sequence[str], runs: int) -> str:
+    """A line for each number: row, metric, mean, spread, interval, the paper's."""
+    out = io.StringIO()
+    written = csv.writer(out, lineterminator="\n")
+    fields = ["value", "spread", "low", "high", "unit"]
+    written.writerow(["row", "label", "metric", *fields, "runs", "paper"])
+    for name, row in rows.items():
+        for key in metrics:
+            measured = row["metrics"].get(key)
+            if measured is not None:
+                numbers = [measured[field] for field in fields]
+                paper = row["paper"].get(key)
+                written.writerow([name, row["label"], key, *numbers, runs, paper])
+    return out.getvalue()
