@@ -20,6 +20,7 @@ from ppg_jax.launching import COMMAND, exit_codes, fail, meant
 PROGRAMS = (
     "train",
     "evaluate",
+    "reproduce",
     "generate",
     "chat",
     "export",

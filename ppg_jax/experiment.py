@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ppg_jax import presets, run_dir
@@ -75,6 +75,25 @@ def train(experiment: Experiment, name: str, workdir: Path) -> dict:
     config = experiment.stage(name)
     write(experiment, workdir)
     return RUNS[type(config)](config, workdir)
+
+
+def seeded(experiment: Experiment, seed: int) -> Experiment:
+    """The same with that seed in every stage; what evaluation draws stays as it is, so
+    that runs of several seeds are asked the same."""
+    stages = [dataclasses.replace(stage, seed=seed) for stage in experiment.stages]
+    return dataclasses.replace(experiment, stages=tuple(stages))
+
+
+def stages_for(experiment: Experiment, rows: Collection[str]) -> list[str]:
+    """The stages that rows need, and those that they start from, in the order of
+    training; the critic, too, which judges all rows. What is no row here needs none."""
+    known, systems = {s.name: s for s in experiment.stages}, experiment.systems
+    needed = {need for row in rows if row in systems for need in systems[row].needs}
+    needed |= {experiment.evaluate.critic} & known.keys()
+    for stage in reversed(experiment.stages):  # a stage needs earlier ones
+        if stage.name in needed:
+            needed |= set(stage.needs)
+    return [name for name in known if name in needed]
 
 
 def require_finished(experiment: Experiment, workdir: Path) -> None:

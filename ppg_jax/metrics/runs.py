@@ -8,7 +8,6 @@ Axes: S runs, N instances, K columns, G groups, R resamples.
 """
 
 import functools
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -112,11 +111,11 @@ def _paired(runs_a, runs_b, groups) -> tuple[np.ndarray, np.ndarray]:
 def _weights(runs: int, resamples: int, seed: int) -> np.ndarray:
     """What each resample gives each run, float64 [R, S], together 1.
 
-    Drawing S of S runs shows (S - 1) / S of their variance, a third too little of
-    three; so each draw is as much farther from the mean.
+    One run less than there are is drawn: drawing S of S would show (S - 1) / S of the
+    variance of their mean, a third too little of three (Rao and Wu, 1988).
     """
     if runs == 1:
         return np.ones((resamples, 1))
     rng = np.random.default_rng([seed, runs])
-    drawn = rng.multinomial(runs, np.full(runs, 1 / runs), size=resamples) / runs
-    return 1 / runs + (drawn - 1 / runs) * math.sqrt(runs / (runs - 1))
+    drawn = rng.multinomial(runs - 1, np.full(runs, 1 / runs), size=resamples)
+    return drawn / (runs - 1)

@@ -1,7 +1,5 @@
 """The paper's Figures 3 and 4 over seeds: PNG, SVG and the numbers that are drawn."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,10 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppg_jax.files import write_text
-from ppg_jax.report import figures
+from ppg_jax.report import figures, paper
 from ppg_jax.report.drawing import BLUE, GREEN, STYLE
+from ppg_jax.report.tables import comma_separated
 
-COLD_START = ("full", "without", "training_only", "ours_supervised", "ours")
 _DPI = 150
 _CURVES = {
     "valid_response_ppl": ("response generator", BLUE),
@@ -27,7 +25,7 @@ def figure3(folder: Path, numbers: Mapping) -> list[Path]:
     numbers: of `over_seeds.compute`. Beyond N = 3 the paper shows nothing.
     """
     by_turn = numbers["perplexity_by_turn"]
-    shown = {name: by_turn[name] for name in COLD_START if name in by_turn}
+    shown = {name: by_turn[name] for name in paper.SHOWN["figure3"] if name in by_turn}
     with matplotlib.rc_context(STYLE):
         figure = figures.perplexity_by_turn({**numbers, "perplexity_by_turn": shown})
     fields = ("value", "low", "high", "unit", "instances")
@@ -108,7 +106,5 @@ def _written(folder: Path, name: str, figure, head, lines) -> list[Path]:
     paths = [folder / f"{name}.{ending}" for ending in ("png", "svg", "csv")]
     for path in paths[:2]:
         figure.savefig(path, dpi=_DPI)
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([head, *lines])
-    write_text(paths[2], out.getvalue())
+    write_text(paths[2], comma_separated([head, *lines]))
     return paths

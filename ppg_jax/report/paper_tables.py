@@ -2,74 +2,61 @@
 numbers, with the paper's own beside them.
 """
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ppg_jax.files import write_text
+from ppg_jax.report import paper
 from ppg_jax.report.columns import METRICS
-from ppg_jax.report.tables import p_value, papers_column, signed_interval, table
+from ppg_jax.report.tables import (
+    comma_separated,
+    p_value,
+    papers_column,
+    signed_interval,
+    table,
+)
 from ppg_jax.report.words import verdict_of
 
 _RESPONSES = ("ppl_token", "ppl_word", "bleu", "rouge_parlai")
 
 
 class Table(NamedTuple):
-    """One of the paper's: what it is called, its rows and its columns."""
+    """One of the paper's: what it is called, whose rows it has, and its columns."""
 
     title: str
     kind: str  # "responses" or "personas"
-    rows: tuple[str, ...]  # by the names that configs give them
     metrics: tuple[str, ...]
     controls: bool = False  # whether ours stand below it
 
 
 TABLES = {
-    "table1": Table(
-        "Table 1: responses",
-        "responses",
-        (
-            "without",
-            "training_only",
-            "full",
-            "gpt2",
-            "transfertransfo",
-            "percvae",
-            "paml",
-            "mtl",
-            "ours_supervised",
-            "ours",
-        ),
-        _RESPONSES,
-        controls=True,
-    ),
+    "table1": Table("Table 1: responses", "responses", _RESPONSES, controls=True),
     "table4": Table(
         "Table 4: partner personas",
         "personas",
-        ("gold", "supervised"),
         (*_RESPONSES, "distinct_1", "distinct_2"),
         controls=True,
     ),
     "table7": Table(
-        "Table 7: which generator learns by REINFORCE",
-        "responses",
-        ("ours_supervised", "ours_persona", "ours_response", "ours"),
-        _RESPONSES,
+        "Table 7: which generator learns by REINFORCE", "responses", _RESPONSES
     ),
 }
 
 
 def write(folder: Path, name: str, numbers: Mapping) -> list[Path]:
     """NAME.md, NAME.tex and NAME.csv of a table, from `over_seeds.compute`."""
-    shown = TABLES[name]
-    rows = {n: numbers[shown.kind][n] for n in _rows(shown, numbers)}
+    shown, known = TABLES[name], numbers[TABLES[name].kind]
+    theirs = [n for n in paper.SHOWN[name] if n in known]
+    controls = [n for n, row in known.items() if row["control"] and shown.controls]
+    rows = {n: known[n] for n in theirs + controls}
+    missing = [n for n in paper.SHOWN[name] if n not in known]
     tests = [t for t in numbers[f"{shown.kind[:-1]}_tests"] if _is_of(t, shown, rows)]
+    told = _told(numbers, missing)
     made = {
-        "md": markdown(shown, rows, tests, numbers),
-        "tex": latex(shown, rows, numbers),
-        "csv": comma_separated(rows, shown.metrics, numbers["runs"]),
+        "md": markdown(shown, rows, tests, told),
+        "tex": latex(shown, rows, told),
+        "csv": comma_separated(numbers_of(rows, shown.metrics, numbers["runs"])),
     }
     paths = [folder / f"{name}.{ending}" for ending in made]
     for path, text in zip(paths, made.values(), strict=True):
@@ -77,22 +64,15 @@ def write(folder: Path, name: str, numbers: Mapping) -> list[Path]:
     return paths
 
 
-def _rows(shown: Table, numbers: Mapping) -> list[str]:
-    """The paper's rows that there are, in its order, and then the controls."""
-    known = numbers[shown.kind]
-    controls = [n for n, row in known.items() if row["control"] and shown.controls]
-    return [n for n in shown.rows if n in known] + controls
-
-
 def _is_of(test: Mapping, shown: Table, rows: Mapping) -> bool:
     return test["a"] in rows and test["b"] in rows and test["metric"] in shown.metrics
 
 
-def markdown(shown: Table, rows: Mapping, tests: Sequence[Mapping], numbers) -> str:
+def markdown(shown: Table, rows: Mapping, tests: Sequence[Mapping], told: str) -> str:
     """The table, what it leaves out, and the tests of what it compares."""
     parts = [
         f"# {shown.title}",
-        _told(shown, rows, numbers),
+        told,
         table(_head(shown.metrics, rows), _lines(shown.metrics, rows, _cell)),
     ]
     if tests:
@@ -101,7 +81,7 @@ def markdown(shown: Table, rows: Mapping, tests: Sequence[Mapping], numbers) -> 
     return "\n\n".join(parts) + "\n"
 
 
-def _told(shown: Table, rows: Mapping, numbers: Mapping) -> str:
+def _told(numbers: Mapping, missing: Sequence[str]) -> str:
     runs = numbers["runs"]
     several = f"Mean ± standard deviation of {runs} seeds" if runs > 1 else "One seed"
     told = (
@@ -109,7 +89,6 @@ def _told(shown: Table, rows: Mapping, numbers: Mapping) -> str:
         f"personas{' and seeds' if runs > 1 else ''}. The paper's numbers are of other "
         "models, and its perplexity of another vocabulary."
     )
-    missing = [n for n in shown.rows if n not in rows]
     return told + (f" Not in this run: {', '.join(missing)}." if missing else "")
 
 
@@ -155,8 +134,8 @@ def _test(rows: Mapping, test: Mapping) -> list[str]:
     ]
 
 
-def latex(shown: Table, rows: Mapping, numbers: Mapping) -> str:
-    """A booktabs table; the interval stands below each value."""
+def latex(shown: Table, rows: Mapping, told: str) -> str:
+    """A booktabs table."""
 
     def cell(measured: Mapping | None, digits: int) -> str:
         if measured is None:
@@ -168,7 +147,7 @@ def latex(shown: Table, rows: Mapping, numbers: Mapping) -> str:
     body = [" & ".join(map(_escaped, line)) + r" \\" for line in lines]
     return "\n".join(
         [
-            f"% {shown.title}. {_told(shown, rows, numbers)}".replace("\n", " "),
+            f"% {shown.title}. {told}",
             r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}",
             r"\toprule",
             body[0],
@@ -187,17 +166,14 @@ def _escaped(text: str) -> str:
     return text
 
 
-def comma_separated(rows: Mapping, metrics: Sequence[str], runs: int) -> str:
+def numbers_of(rows: Mapping, metrics: Sequence[str], runs: int) -> Iterator[list]:
     """A line for each number: row, metric, mean, spread, interval, the paper's."""
-    out = io.StringIO()
-    written = csv.writer(out, lineterminator="\n")
     fields = ["value", "spread", "low", "high", "unit"]
-    written.writerow(["row", "label", "metric", *fields, "runs", "paper"])
+    yield ["row", "label", "metric", *fields, "runs", "paper"]
     for name, row in rows.items():
         for key in metrics:
             measured = row["metrics"].get(key)
             if measured is not None:
                 numbers = [measured[field] for field in fields]
                 paper = row["paper"].get(key)
-                written.writerow([name, row["label"], key, *numbers, runs, paper])
-    return out.getvalue()
+                yield [name, row["label"], key, *numbers, runs, paper]

@@ -1,5 +1,7 @@
 """Markdown tables of a report: rows of the paper's tables, with intervals."""
 
+import csv
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,6 +21,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) ->
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
+
+
+def comma_separated(lines: Iterable[Sequence]) -> str:
+    """The text of a CSV file; None is an empty cell."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(lines)
+    return out.getvalue()
 
 
 def systems_table(systems: Mapping, keys: Sequence[str], paper=()) -> str:

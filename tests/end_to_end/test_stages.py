@@ -1,9 +1,11 @@
 """The whole method, tiny, through the programs that users launch."""
 
+import csv
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +73,43 @@ def test_evaluation_has_all_systems_and_their_intervals(run):
     for picture in ("reinforce_curves", "systems_bar", "training_curves"):
         assert (workdir / "figures" / f"{picture}.png").stat().st_size > 5000
     assert out.strip()
+
+
+def test_a_table_over_seeds_trains_what_is_missing_once(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "seed_0")
+    asked = ("reproduce", tmp_path, "--target=table4", "--seeds=0,1")
+    plan, _ = stage(*asked, "--dry_run")
+    assert re.search(r"\| 0 \| persona \| done \| \d", plan)
+    assert re.search(r"\| 1 \| persona \| missing \| \d", plan)
+    assert "reinforce" not in plan and not (tmp_path / "seed_1").exists()
+    out, err = stage(*asked)
+    assert "persona " in err and "table4: table4.md, table4.tex, table4.csv" in out
+    assert not (tmp_path / "seed_1" / "reinforce").exists()
+    rows = list(csv.DictReader((tmp_path / "paper/table4.csv").open()))
+    of = {r["row"]: r for r in rows if r["metric"] == "ppl_token"}
+    assert of["supervised"]["runs"] == "2" and float(of["supervised"]["spread"]) > 0
+    assert of["supervised"]["paper"] == "56.2"
+    made = json.loads((tmp_path / "paper/MANIFEST.json").read_text())
+    assert made["runs"].keys() == {"0", "1"} and made["files"].keys() == {"table4"}
+    sums = [made["runs"][seed]["made_of"]["sums"] for seed in "01"]
+    name = "sha256 of the persona model"
+    assert sums[0][name] != sums[1][name]
+    plan, _ = stage(*asked, "--dry_run")
+    assert "missing" not in plan and "left: 0.00 hours" in plan
+    _, err = stage(*asked)
+    assert "steps/s" not in err
+
+
+@pytest.mark.parametrize(
+    "flag, told",
+    [
+        ("--target=tabel4", r"no target 'tabel4' \(did you mean table4\?\); there are"),
+        ("--seeds=one", "'one' is no whole number; give for example --seeds=0,1"),
+    ],
+)
+def test_what_cannot_be_reproduced_is_one_line(flag, told, tmp_path):
+    _, err = stage("reproduce", tmp_path / "run", flag, code=2)
+    assert re.search(told, err) and len(err.strip().splitlines()) == 1
 
 
 def test_another_setting_is_refused_by_name(run):

@@ -1,0 +1,62 @@
+"""The paper's tables and figures: python -m launch.reproduce --target=table1
+
+Trains what is missing for the targets, each seed in WORKDIR/seed_N, evaluates it, and
+writes WORKDIR/paper/. Stopped and started again, it goes on where it was.
+"""
+
+from absl import flags
+
+from ppg_jax import experiment, presets
+from ppg_jax.launching import fail, main, meant
+from ppg_jax.report import paper, report, reproduced
+from ppg_jax.stages import evaluate
+
+_TARGET = flags.DEFINE_list(
+    "target", ["all"], f"Of {', '.join(reproduced.TARGETS)}; or all."
+)
+_SEEDS = flags.DEFINE_list("seeds", ["0"], "A run for each.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only tell what is missing.")
+
+
+def program() -> None:
+    config, workdir = experiment.from_flags()
+    targets = _targets()
+    wanted = dict.fromkeys(row for target in targets for row in paper.SHOWN[target])
+    stages = experiment.stages_for(config, wanted)
+    folders = {seed: workdir / f"seed_{seed}" for seed in _seeds()}
+    if _DRY_RUN.value:
+        print(reproduced.plan(folders, stages))
+        return
+    for seed, folder in folders.items():
+        seeded = experiment.seeded(config, seed)
+        for stage in stages:
+            print(f"{stage}: in {folder / stage}", flush=True)
+            experiment.train(seeded, stage, folder)
+        evaluate.run(seeded.evaluate, folder, seeded.systems)
+        asked = seeded.evaluate
+        print(report.write_report(folder, f"{asked.title}, seed {seed}", asked.paper))
+    made = reproduced.write(targets, folders, workdir / "paper")
+    for target, files in made.items():
+        print(f"{target}: {', '.join(files) or 'its rows are not in this config'}")
+    print(workdir / "paper")
+
+
+def _targets() -> list[str]:
+    known = reproduced.TARGETS
+    for target in _TARGET.value:
+        if target not in (*known, "all"):
+            near = meant(target, known)
+            fail(f"--target: no target {target!r}{near}; there are {', '.join(known)}.")
+    return [t for t in known if {t, "all"} & {*_TARGET.value}]
+
+
+def _seeds() -> list[int]:
+    for seed in _SEEDS.value:
+        if not seed.isdigit() or len(seed) > 9:
+            fail(f"--seeds: {seed!r} is no whole number; give for example --seeds=0,1.")
+    return list(dict.fromkeys(map(int, _SEEDS.value)))
+
+
+if __name__ == "__main__":
+    presets.define_flags()
+    main(program)

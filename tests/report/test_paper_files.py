@@ -1,0 +1,129 @@
+"""The paper's tables and figures as files: one set of numbers in every form."""
+
+import csv
+
+import pytest
+
+from ppg_jax.files import read_metrics
+from ppg_jax.report import cases, over_seeds, paper_figures, paper_tables, scores
+from ppg_jax.report.predictions import read
+from tests.report.test_report import make_run, write_jsonl
+from tests.report.test_report import read as records
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores, "RESAMPLES", 50)
+        patch.setattr(scores, "PERMUTATIONS", 50)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("seeds")
+    return [make_run(root / f"seed_{seed}", seed=seed) for seed in range(2)]
+
+
+@pytest.fixture(scope="module")
+def numbers(folders):
+    return over_seeds.compute(folders, with_paper=True)
+
+
+def table_of(path) -> list[dict]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", ["table1", "table4"])
+def test_every_form_of_a_table_has_the_same_numbers(name, numbers, tmp_path):
+    markdown, latex, numbers_ = paper_tables.write(tmp_path, name, numbers)
+    kind = paper_tables.TABLES[name].kind
+    lines = [r for r in table_of(numbers_) if r["metric"] == "ppl_token"]
+    assert {r["row"] for r in lines} >= {"supervised"} or len(lines) == 3
+    for line in lines:
+        measured = numbers[kind][line["row"]]["metrics"]["ppl_token"]
+        assert float(line["value"]) == measured["value"]
+        assert float(line["spread"]) == measured["spread"]
+        told = f"{measured['value']:.2f} ± {measured['spread']:.2f} ("
+        label = numbers[kind][line["row"]]["label"]
+        (row,) = [
+            text
+            for text in markdown.read_text(encoding="utf-8").splitlines()
+            if text.startswith(f"| {label} | {measured['value']:.2f}")
+        ]
+        assert told in row
+        assert told.replace("±", "$\\pm$") in latex.read_text(encoding="utf-8")
+
+
+def test_the_papers_rows_come_first_and_what_is_missing_is_told(numbers, tmp_path):
+    path = paper_tables.write(tmp_path, "table1", numbers)[0]
+    text = path.read_text(encoding="utf-8")
+    first = text.index("E2E without"), text.index("Ours with RL"), text.index("control")
+    assert list(first) == sorted(first)
+    assert "Not in this run: training_only, full, gpt2," in text
+    assert "Mean ± standard deviation of 2 seeds, 120 instances" in text
+    assert "| 13.05 |" in text and "| 14.70 |" in text  # the paper's, as it prints them
+
+
+def test_latex_takes_no_character_of_a_label_for_its_own(numbers, tmp_path):
+    rows = numbers["responses"]
+    odd = {**rows, "ours": {**rows["ours"], "label": "50 % & more_#1"}}
+    paths = paper_tables.write(tmp_path, "table1", {**numbers, "responses": odd})
+    assert r"50 \% \& more\_\#1 &" in paths[1].read_text(encoding="utf-8")
+
+
+def test_figure_3_has_its_points_beside_it(numbers, tmp_path):
+    png, svg, points = paper_figures.figure3(tmp_path, numbers)
+    assert png.stat().st_size > 5000 and svg.read_text("utf-8").startswith("<?xml")
+    found = {(r["row"], r["N"]): float(r["value"]) for r in table_of(points)}
+    by_turn = numbers["perplexity_by_turn"]
+    assert found["ours", "2"] == by_turn["ours"]["2"]["value"]
+    assert {row for row, _ in found} == {"without", "ours_supervised", "ours"}
+
+
+def test_figure_4_scales_each_run_by_its_own_beginning(folders, tmp_path):
+    logs = [read_metrics(f / "reinforce/metrics.jsonl") for f in folders]
+    png, _, points = paper_figures.figure4(tmp_path, logs)
+    assert png.stat().st_size > 5000
+    rows = [r for r in table_of(points) if r["metric"] == "valid_response_ppl"]
+    assert [int(r["update"]) for r in rows] == [0, 20, 40] * 2
+    shares = [float(r["scaled"]) for r in rows]
+    assert shares == pytest.approx([1, 18 / 20, 16 / 20] * 2)
+    assert paper_figures.figure4(tmp_path, []) == []
+
+
+def test_cases_are_drawn_each_of_another_dialogue(folders, tmp_path):
+    predictions = read(folders[0])
+    drawn = cases._drawn(predictions, 17, seed=0)
+    assert drawn == cases._drawn(predictions, 17, seed=0)
+    assert drawn != cases._drawn(predictions, 17, seed=1)
+    assert len({predictions.dialogues[row] for row in drawn}) == 17
+    markdown, lines = cases.write(tmp_path, "table8", predictions, seed=0)
+    assert len(table_of(lines)) == 17
+    assert "17 of 120 instances, drawn by seed 0" in markdown.read_text("utf-8")
+    assert cases.write(tmp_path, "table2", predictions, seed=0) == []  # no such rows
+
+
+def test_a_sentence_that_training_said_and_one_of_the_speaker_are_marked(
+    tmp_path,
+):
+    run = make_run(tmp_path / "run")
+    known = records(run, "instances.jsonl")[0]["partner_persona"][0]
+    lines = records(run, "personas/supervised.jsonl")
+    for line in lines:
+        line["persona"] = f"{known} i am tall . nobody said so ."
+    write_jsonl(run / "evaluate/personas/supervised.jsonl", lines)
+    cases.write(tmp_path, "table3", read(run), seed=0)
+    (text,) = {
+        r["generated partner persona"] for r in table_of(tmp_path / "table3.csv")
+    }
+    assert text == f"{known}° i am tall .^ nobody said so ."
+
+
+def test_what_tells_most_of_the_context_is_shown():
+    said = "i walk my two dogs in the park"
+    sentences = ["i like music .", "my two dogs are old .", "dogs ."]
+    assert cases._nearest(sentences, said) == sentences[1]
+    assert cases._nearest([], said) == ""
+    assert cases._nearest(["a .", "b ."], said) == "a ."
