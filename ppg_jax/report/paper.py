@@ -48,6 +48,23 @@ _TABLES = {
     "responses": (_RESPONSE_KEYS, _RESPONSES),
     "personas": (_PERSONA_KEYS, _PERSONAS),
 }
+# Tables 5 and 6: share of votes, in percent, that the second of its rows has won.
+VOTES = {
+    "table5": {
+        "appropriateness": 58,
+        "informativeness": 59,
+        "engagingness": 60,
+        "human-likeness": 58,
+    },
+    "table6": {
+        "coherence": 59,
+        "interestingness": 61,
+        "engagingness": 56,
+        "human-likeness": 53,
+    },
+}
+VOTES_EACH = 600  # 200 instances, three annotators
+
 # What shows which rows, in the paper's order.
 SHOWN = {
     "table1": (
@@ -65,6 +82,8 @@ SHOWN = {
     "table2": ("full", "ours"),
     "table3": ("supervised",),
     "table4": ("gold", "supervised"),
+    "table5": ("full", "ours"),
+    "table6": ("gold", "supervised"),
     "table7": ("ours_supervised", "ours_persona", "ours_response", "ours"),
     "table8": ("supervised",),
     "figure3": ("full", "without", "training_only", "ours_supervised", "ours"),

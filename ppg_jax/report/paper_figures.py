@@ -69,8 +69,8 @@ def _progress(curves: Mapping[str, Sequence[np.ndarray]]) -> Figure | None:
     *raw, scaled = figure.subplots(1, 3)
     for axes, (key, (label, color)) in zip(raw, _CURVES.items(), strict=True):
         _lines(axes, curves[key], color, label)
-        axes.set_title(f"Validation perplexity: {label}")
-        axes.set_ylabel("per token")
+        axes.set_title(label.capitalize())
+        axes.set_ylabel("validation perplexity per token")
         as_shares = [
             points / [1, points[0, 1]] for points in curves[key] if len(points)
         ]

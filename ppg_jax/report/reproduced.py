@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ppg_jax import run_dir
 from ppg_jax.files import read_json, read_metrics, write_json
-from ppg_jax.report import cases, over_seeds, paper_figures, paper_tables
+from ppg_jax.report import cases, human, over_seeds, paper_figures, paper_tables
 from ppg_jax.report.predictions import Predictions, read
 from ppg_jax.report.tables import table
 
 FIGURES = ("figure3", "figure4")
-TARGETS = tuple(sorted([*paper_tables.TABLES, *cases.CASES, *FIGURES]))
+TARGETS = tuple(sorted([*paper_tables.TABLES, *cases.CASES, *human.NAMES, *FIGURES]))
 
 
 def write(
@@ -37,6 +37,8 @@ def write(
             files = paper_tables.write(output, target, numbers)
         elif target in cases.CASES:
             files = cases.write(output, target, first, seed=0)
+        elif target in human.NAMES:
+            files = human.write(output, target, first, seed=0)
         elif target == "figure3":
             files = paper_figures.figure3(output, numbers)
         else:

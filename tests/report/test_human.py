@@ -1,0 +1,121 @@
+"""Questions hide whose answer is whose; votes become the table, or are told as none."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from ppg_jax.errors import UserError
+from ppg_jax.metrics.significance import binomial_p
+from ppg_jax.report import human, paper
+from ppg_jax.report.predictions import read
+from tests.report.test_report import make_run, write_jsonl
+from tests.report.test_report import read as records
+
+
+@pytest.fixture(scope="module")
+def predictions(tmp_path_factory):
+    return read(make_run(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture
+def asked(predictions, tmp_path):
+    """The folder, the questions and the key of the questionnaire on personas."""
+    questions, key = human.write(tmp_path, "table6", predictions, seed=0)
+    with questions.open(encoding="utf-8", newline="") as file:
+        return tmp_path, list(csv.DictReader(file)), json.loads(key.read_text())
+
+
+def vote(folder, lines, head="item,criterion,rater,choice"):
+    text = "\n".join([head, *(",".join(map(str, line)) for line in lines)]) + "\n"
+    (folder / "table6_votes.csv").write_text(text, encoding="utf-8")
+
+
+def test_a_question_shows_both_answers_and_not_whose_they_are(asked, predictions):
+    _, questions, key = asked
+    gold, ours = (predictions.records["personas"][n] for n in paper.SHOWN["table6"])
+    texts = {
+        r["id"]: (r["persona"], g["persona"]) for r, g in zip(ours, gold, strict=True)
+    }
+    assert {q["criterion"] for q in questions} == {*paper.VOTES["table6"]}
+    assert len(questions) == 4 * len(key["instances"])
+    firsts = []
+    for question in questions:
+        mine, other = texts[key["instances"][int(question["item"]) - 1]]
+        first = key["ours"][f"{question['item']} {question['criterion']}"] == "A"
+        assert (question["A"], question["B"]) == (
+            (mine, other) if first else (other, mine)
+        )
+        firsts.append(first)
+    assert 0.4 < np.mean(firsts) < 0.6
+    assert not {"ours", "gold", "supervised"} & {*questions[0]}
+
+
+def test_the_same_answer_twice_is_no_question(predictions, tmp_path):
+    run = make_run(tmp_path / "run")
+    lines = records(run, "personas/supervised.jsonl")
+    gold = records(run, "personas/gold.jsonl")
+    for line, other in zip(lines[:100], gold, strict=False):
+        line["persona"] = other["persona"]
+    write_jsonl(run / "evaluate/personas/supervised.jsonl", lines)
+    _, key = human.write(tmp_path, "table6", read(run), seed=0)
+    asked = json.loads(key.read_text())["instances"]
+    assert sorted(asked) == sorted(line["id"] for line in lines[100:])
+
+
+def test_votes_become_a_table_with_the_papers_beside(asked, predictions):
+    folder, _, key = asked
+    lines = []
+    for item in range(1, 31):
+        ours = key["ours"][f"{item} coherence"]
+        theirs = "B" if ours == "A" else "A"
+        lines += [(item, "coherence", r, ours if item <= 24 else theirs) for r in "xyz"]
+    vote(folder, lines)
+    markdown, numbers = human.write(folder, "table6", predictions, seed=0)[2:]
+    with numbers.open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["criterion"], row["votes"], row["raters"]) == ("coherence", "90", "3")
+    assert float(row["won"]) == pytest.approx(80)
+    assert (row["items won"], row["lost"], row["tied"]) == ("24", "6", "0")
+    assert float(row["p (Holm)"]) == pytest.approx(binomial_p(24, 30))
+    assert float(row["kappa"]) == 1
+    assert row["paper: won"] == "59"
+    assert float(row["paper: p of its votes"]) == pytest.approx(binomial_p(354, 600))
+    assert "| coherence | 90 | 3 | 80.0 |" in markdown.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "lines, told",
+    [
+        ([(999, "coherence", "x", "A")], r":2: item '999' of 'coherence' is no quest"),
+        ([(1, "beauty", "x", "A")], r":2: item '1' of 'beauty' is no question"),
+        ([(1, "coherence", "x", "ours")], r":2: choice is 'ours', expected A or B"),
+        ([(1, "coherence", "x", "A")] * 2, r":3: rater 'x' voted here before"),
+    ],
+)
+def test_a_line_that_is_no_vote_is_named(lines, told, asked, predictions):
+    vote(asked[0], lines)
+    with pytest.raises(UserError, match=told) as error:
+        human.write(asked[0], "table6", predictions, seed=0)
+    assert "\n" not in str(error.value)
+
+
+def test_votes_without_a_column_are_told(asked, predictions):
+    vote(asked[0], [(1, "coherence", "x", "A")], head="item,criterion,who,choice")
+    with pytest.raises(UserError, match="expected the columns item, criterion, rater"):
+        human.write(asked[0], "table6", predictions, seed=0)
+
+
+def test_votes_on_other_questions_are_not_counted(asked, predictions):
+    folder, *_ = asked
+    before = (folder / "table6_questions.csv").read_bytes()
+    vote(folder, [(1, "coherence", "x", "A")])
+    with pytest.raises(UserError, match="votes on other questions"):
+        human.write(folder, "table6", predictions, seed=1)
+    assert (folder / "table6_questions.csv").read_bytes() == before
+
+
+def test_rows_that_are_not_there_are_not_asked_about(predictions, tmp_path):
+    assert human.write(tmp_path, "table5", predictions, seed=0) == []
+    assert not list(tmp_path.iterdir())
