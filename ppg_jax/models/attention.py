@@ -21,8 +21,8 @@ from ppg_jax.models.product import einsum, plain
 # Smaller blocks compute less of the upper half; larger ones are better products and
 # compile sooner.
 QUERY_BLOCK = 96
-# Queries of a decode step: one, times the query heads of a head of keys.
-FEW = 4
+# Queries of a decode step where several query heads share a head of keys.
+FEW = (2, 4)
 
 Dropout = Callable[[jax.Array], jax.Array]
 
@@ -174,7 +174,7 @@ def attend_shared(
 def _cached_scores(query, keys):
     """[B, T, N, H], [B, N, H, S] -> float32 [B, N, T, S]."""
     multiply = functools.partial(_of_cached(keys), "btnh,bnhs->bnts")
-    return _one_at_a_time(multiply, _scores_by_sums, query, keys, query.shape[1])
+    return _few(multiply, _scores_by_sums, query, keys, query.shape[1])
 
 
 def _cached_values(probs, values):
@@ -182,7 +182,7 @@ def _cached_values(probs, values):
     multiply = functools.partial(
         _of_cached(values), "bnts,bnsh->btnh", dtype=values.dtype
     )
-    return _one_at_a_time(multiply, _values_by_sums, probs, values, probs.shape[2])
+    return _few(multiply, _values_by_sums, probs, values, probs.shape[2])
 
 
 def _of_cached(array):
@@ -190,9 +190,12 @@ def _of_cached(array):
     return plain if array.dtype == jnp.float32 else einsum
 
 
-def _one_at_a_time(multiply, by_sums, a, b, tokens: int):
-    """XLA for CPUs gives a product with few queries to one core, and a sum to all."""
-    if tokens > FEW or b.dtype != jnp.float32:
+def _few(multiply, by_sums, a, b, tokens: int):
+    """XLA for CPUs gives a product with few queries to one core, and a sum to all.
+
+    Not with one: on some CPUs the sum is a hundred times as slow as the product then.
+    """
+    if not FEW[0] <= tokens <= FEW[1] or b.dtype != jnp.float32:
         return multiply(a, b)
     return jax.lax.platform_dependent(a, b, cpu=by_sums, default=multiply)
 

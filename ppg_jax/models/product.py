@@ -4,9 +4,11 @@
 `jax.default_matmul_precision` is "bfloat16", as GPUs and TPUs do it. Sums are float32;
 those of int8 operands int32, and exact.
 
-    tile units (AMX)           oneDNN, which comes inside jaxlib; XLA knows no tiles
-    avx512_bf16, avx512_vnni   XLA's own products of matrices of these types
-    others, and a GPU          `jnp.einsum`
+    tile units (AMX)   oneDNN, which comes inside jaxlib; XLA knows no tiles
+    avx512_bf16        the same for float32 operands that are rounded, as in training;
+                       XLA's own products for weights that are stored so
+    avx512_vnni        XLA's own products of int8 matrices
+    others, and a GPU  `jnp.einsum`
 """
 
 import functools
@@ -55,7 +57,8 @@ def product(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Arr
     exact = a.dtype == b.dtype == jnp.float32 and not rounds()
     if exact or jax.default_backend() != "cpu":
         return plain(spec, a, b, dtype)
-    if available():
+    rounded = a.dtype == b.dtype == jnp.float32
+    if available() or (rounded and rounds_by_call()):
         return _onednn(spec, a, b, dtype)
     if a.dtype == jnp.int8:
         return _rows(spec, a, b, dtype)
@@ -72,16 +75,32 @@ def rounds() -> bool:
 @functools.cache
 def available() -> bool:
     """Whether this machine's CPU has tiles, and jaxlib the call that uses them."""
-    if platform.machine() != "x86_64" or not _has_amx():
+    kinds = (jnp.bfloat16, jnp.float32), (jnp.int8, jnp.int32)
+    return _has_amx() and _are_right(kinds)
+
+
+@functools.cache
+def rounds_by_call() -> bool:
+    """Whether the same call multiplies bfloat16 numbers here, with tiles or without.
+
+    XLA does so where it casts the operands itself, but not where the sum is over the
+    first axes of both, as of the gradient of weights, and not for batches.
+    """
+    return has_bfloat16() and _are_right([(jnp.bfloat16, jnp.float32)])
+
+
+def _are_right(kinds) -> bool:
+    """Whether the call is there and right, for operands and sums of these types."""
+    if platform.machine() != "x86_64":
         return False
     before = getattr(jax.config, WRITTEN_FROM)
     try:
-        if _is_right(jnp.bfloat16, jnp.float32) and _is_right(jnp.int8, jnp.int32):
-            return True
+        right = all(_is_right(kind, total) for kind, total in kinds)
     except (RuntimeError, ValueError):
-        pass  # another jaxlib
+        right = False  # another jaxlib
+    # The call is made where it is asked for; until then programs may be written.
     jax.config.update(WRITTEN_FROM, before)
-    return False
+    return right
 
 
 def _is_right(kind, total) -> bool:
@@ -120,20 +139,12 @@ def plain(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array
 
 
 def _in_bfloat16(spec, a, b, dtype):
-    """By XLA, which uses `avx512_bf16` for matrices of that type, twice as fast as
-    float32, but not where the sum is over the first axes of both, and for batches of
-    matrices not at all.
+    """By XLA, which uses `avx512_bf16` for matrices that are cast where they are
+    multiplied, twice as fast as float32, and for batches of matrices not at all.
     """
-    left, right, out = _axes(spec)
-    if len(out) > 2:
+    if len(_axes(spec)[2]) > 2:
         return _in_float32(spec, a, b, dtype)
-    a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
-    if left[0] == right[0]:
-        if a.size > b.size:
-            (left, a), (right, b) = (right, b), (left, a)
-        # Without the barrier, XLA makes the transpose a part of the product again.
-        a, left = jax.lax.optimization_barrier(a.T), left[::-1]
-    return _rows(f"{left},{right}->{out}", a, b, dtype)
+    return _rows(spec, a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), dtype)
 
 
 def _rows(spec, a, b, dtype):

@@ -155,7 +155,9 @@ BATCHES = [spec for spec in SPECS if spec not in MATRICES]
 
 @pytest.fixture
 def no_tiles(monkeypatch):
+    """Nor the call, so that XLA's own products are what is tested."""
     monkeypatch.setattr(product, "available", lambda: False)
+    monkeypatch.setattr(product, "rounds_by_call", lambda: False)
 
 
 def rounded(x):
@@ -209,6 +211,28 @@ def test_batches_of_matrices_are_not_rounded_without_tiles(spec, no_tiles):
     a, b = operands(spec)
     dy = np.ones_like(np.einsum(spec, a, b))
     close(both_ways(spec, a, b, dy), of_einsum(spec, a, b, dy), 1e-6)
+
+
+@pytest.mark.skipif(
+    not product.rounds_by_call(), reason="this CPU, or jaxlib, rounds by no call"
+)
+@pytest.mark.parametrize("spec", SPECS)
+def test_without_tiles_rounded_products_go_to_the_same_call(spec, monkeypatch):
+    """Batches, too, and sums over the first axes; not weights that are stored so."""
+    monkeypatch.setattr(product, "available", lambda: False)
+    a, b = operands(spec)
+    exact = np.einsum(spec, a, b)
+    dy = np.sin(np.arange(exact.size, dtype=np.float32)).reshape(exact.shape)
+    ours = both_ways(spec, a, b, dy)
+    close(ours, of_einsum(spec, *map(rounded, (a, b, dy))), 1e-6)
+    assert np.abs(ours[0] - exact).max() > 1e-4 * np.abs(exact).max()
+    called = {}
+    for kind in (jnp.float32, jnp.bfloat16):
+        with jax.default_matmul_precision("bfloat16"):
+            multiply = jax.jit(lambda a, b: einsum(spec, a, b))
+            text = multiply.lower(a.astype(kind), b.astype(kind)).as_text()
+        called[kind] = "onednn" in text
+    assert called == {jnp.float32: True, jnp.bfloat16: False}
 
 
 @pytest.mark.parametrize("spec", SPECS)
