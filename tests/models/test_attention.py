@@ -131,3 +131,12 @@ def test_a_cache_is_looked_at_as_tokens_are(tokens):
     )
     y = jax.jit(attend_cached)(query, *as_cached(key, value), mask)
     np.testing.assert_allclose(y, attend(query, key, value, mask), atol=1e-5)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="sums are for CPUs")
+@pytest.mark.parametrize("tokens, products", [(1, 2), (2, 0), (4, 0), (5, 2)])
+def test_one_query_and_many_are_products_and_a_few_are_sums(tokens, products):
+    query, mask = jnp.ones((2, tokens, 2, 8)), jnp.ones((2, tokens, 7), bool)
+    key = jnp.ones((2, 7, 2, 8))
+    program = jax.jit(attend_cached).lower(query, *as_cached(key, key), mask)
+    assert program.as_text().count("dot_general") == products
