@@ -171,8 +171,14 @@ def _as_gpt2(settings: dict, tokenizer) -> dict:
         "architectures": ["GPT2LMHeadModel"],
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
+        "pad_token_id": _padding(tokenizer),
     }
+
+
+def _padding(tokenizer) -> int | None:
+    """None where rows are padded with the end token, for want of another."""
+    pad = tokenizer.pad_token_id
+    return None if pad == tokenizer.eos_token_id else pad
 
 
 def _as_llama(settings: dict, tokenizer) -> dict:
@@ -194,7 +200,7 @@ def _as_distilbert(settings: dict, tokenizer) -> dict:
         "architectures": ["DistilBertForSequenceClassification"],
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
-        "pad_token_id": tokenizer.pad_token_id,
+        "pad_token_id": _padding(tokenizer),
     }
 
 

@@ -77,13 +77,13 @@ def _asked(name: str, predictions: Predictions, seed: int) -> tuple[list, dict]:
             key[f"{item} {criterion}"] = "A" if first else "B"
             shown = pair if first else pair[::-1]
             lines.append([item, criterion, _QUESTIONS[criterion], context, *shown])
-    return lines, {"ours": key, "instances": [ours[row]["id"] for row in unlike]}
+    return lines, {"wins": key, "instances": [ours[row]["id"] for row in unlike]}
 
 
 def _table(folder: Path, name: str, voted: Path, key: Mapping) -> list[Path]:
     """The table of the votes as Markdown and CSV."""
     criteria = list(paper.VOTES[name])
-    votes = {criterion: _votes(voted, criterion, key["ours"]) for criterion in criteria}
+    votes = {criterion: _votes(voted, criterion, key["wins"]) for criterion in criteria}
     tests = {c: counted.sign_test(v) for c, v in votes.items() if v.items}
     corrected = significance.holm([test.p for test in tests.values()])
     lines = [

@@ -43,7 +43,7 @@ def test_a_question_shows_both_answers_and_not_whose_they_are(asked, predictions
     firsts = []
     for question in questions:
         mine, other = texts[key["instances"][int(question["item"]) - 1]]
-        first = key["ours"][f"{question['item']} {question['criterion']}"] == "A"
+        first = key["wins"][f"{question['item']} {question['criterion']}"] == "A"
         assert (question["A"], question["B"]) == (
             (mine, other) if first else (other, mine)
         )
@@ -68,7 +68,7 @@ def test_votes_become_a_table_with_the_papers_beside(asked, predictions):
     folder, _, key = asked
     lines = []
     for item in range(1, 31):
-        ours = key["ours"][f"{item} coherence"]
+        ours = key["wins"][f"{item} coherence"]
         theirs = "B" if ours == "A" else "A"
         lines += [(item, "coherence", r, ours if item <= 24 else theirs) for r in "xyz"]
     vote(folder, lines)
