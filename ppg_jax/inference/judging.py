@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ppg_jax.data.dialogue import Dialogue
-from ppg_jax.data.pairs import KINDS, Pair, pairs
+from ppg_jax.data.pairs import KINDS, RELATED, Pair, pairs
 from ppg_jax.inference.critic import Critic
 from ppg_jax.metrics import clusters, overlap, significance
 
@@ -75,6 +75,15 @@ def _share(right: np.ndarray, groups: np.ndarray) -> dict[str, float]:
 
 def _texts(made: Sequence[Pair]) -> list[tuple[str, str]]:
     return [(pair.profile_text, pair.response) for pair in made]
+
+
+def accuracy_and_nll(critic: Critic, made: Sequence[Pair]) -> tuple[float, float]:
+    """The share of pairs that it judges rightly, and nats per pair."""
+    score = scores_of(critic, made).astype(np.float64)
+    labels = np.array([pair.label for pair in made])
+    likelihood = np.where(labels == RELATED, score, 1 - score)
+    nll = -np.log(np.maximum(likelihood, np.finfo(np.float32).tiny)).mean()
+    return overlap.accuracy(score, labels).mean(), nll
 
 
 def scores_of(critic: Critic, made: Sequence[Pair]) -> np.ndarray:

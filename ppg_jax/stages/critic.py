@@ -31,7 +31,6 @@ from ppg_jax.data.pairs import (
     COUPLE,
     KINDS,
     LIMITS,
-    RELATED,
     Pair,
     PairBatch,
     PairBatches,
@@ -40,9 +39,8 @@ from ppg_jax.data.pairs import (
 )
 from ppg_jax.errors import UserError
 from ppg_jax.inference.critic import Critic, check_classifier
-from ppg_jax.inference.judging import accuracies, scores_of
+from ppg_jax.inference.judging import accuracies, accuracy_and_nll
 from ppg_jax.losses import token_log_probs
-from ppg_jax.metrics import overlap
 from ppg_jax.models import adapters, pretrained, starts
 from ppg_jax.models.classifier import new_classifier
 from ppg_jax.models.decoder import Decoder
@@ -318,13 +316,9 @@ def make_train_step(
 
 
 def validate(config: Config, judge: Critic, valid: Sequence[Pair]) -> dict:
-    """Accuracy and nats per pair, which it also prints."""
-    score = scores_of(judge, valid).astype(np.float64)
-    labels = np.array([pair.label for pair in valid])
-    accuracy = overlap.accuracy(score, labels).mean()
-    likelihood = np.where(labels == RELATED, score, 1 - score)
+    """Accuracy and nats per pair, the first of which it also prints."""
+    accuracy, nll = accuracy_and_nll(judge, valid)
     print(f"{config.name}: valid accuracy {accuracy:.3f}", file=sys.stderr)
-    nll = -np.log(np.maximum(likelihood, np.finfo(np.float32).tiny)).mean()
     return {"valid_accuracy": accuracy, "valid_nll": nll}
 
 
