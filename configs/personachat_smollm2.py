@@ -85,6 +85,16 @@ def get_config():
                     evaluate_every=100,
                 ),
                 judge,
+                # Beside the other in the report, and read by nothing else: what the
+                # features that the persona generator has learned tell of a pair.
+                dataclasses.replace(
+                    judge,
+                    name="critic_backbone",
+                    init="",
+                    init_stage="persona",
+                    adapter_rank=16,
+                    optimizer=dataclasses.replace(judge.optimizer, learning_rate=1e-3),
+                ),
                 reinforce.Config(
                     data=data,
                     prompts=prompts,

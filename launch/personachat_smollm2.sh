@@ -13,7 +13,7 @@ export JAX_DEFAULT_MATMUL_PRECISION=bfloat16
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-runs/.compiled}
 kind=${1:-full}
 seeds=("${@:2}")
-stages=(persona response response_without response_top3 critic reinforce)
+stages=(persona response response_without response_top3 critic critic_backbone reinforce)
 for seed in "${seeds[@]:-0}"; do
   flags=()
   for stage in "${stages[@]}"; do

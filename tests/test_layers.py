@@ -72,6 +72,7 @@ NAMES = {
     "training_only": {"ppg_jax.experiment", "ppg_jax.report.paper"},
     "model_persona": set(),
     "critic_scratch": set(),
+    "critic_backbone": set(),
 }
 
 # Lines. These lists may only shrink.

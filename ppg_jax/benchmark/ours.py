@@ -196,7 +196,8 @@ class CriticTrain(_Learner):
         work = Workload(job)
         self._model, params = _load(job.critic, job)
         tx = make_optimizer(OPTIMIZER, 1)
-        step = critic.make_train_step(self._model, tx, job.seed, job.dropout)
+        made = critic.make_train_step(self._model, tx, job.seed, job.dropout)
+        step = lambda state, batch: made(state, batch, {})  # noqa: E731
         state = TrainState.create(params, tx)
         super().__init__(job, state, step, work.pair_batches())
         self._texts, self._encoder = work.pair_texts(), work.pair_encoder()

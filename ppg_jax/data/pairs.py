@@ -14,6 +14,7 @@ import numpy as np
 
 from ppg_jax.data.batching import epoch_order
 from ppg_jax.data.dialogue import Dialogue, profile_text
+from ppg_jax.data.tokenization import end_of
 from ppg_jax.errors import UserError
 from ppg_jax.metrics.clusters import normalized
 
@@ -161,16 +162,18 @@ def _exchange(
 class PairEncoder:
     """Profile and response -> `[CLS] profile [SEP] response [SEP]`, at most max_length.
 
-    The profile's end goes first when both are too long, then the response's.
+    With the tokenizer of a decoder, which has no such tokens, an end token stands after
+    each of the two. The profile's end goes first when both are too long, then the
+    response's.
     """
 
     def __init__(self, tokenizer, max_length: int):
+        self._start: list[int] = []
         if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
-            raise UserError(
-                "the critic's tokenizer has no [CLS] and [SEP]; give a BERT tokenizer."
-            )
-        self._start, self._end = tokenizer.cls_token_id, tokenizer.sep_token_id
-        self._max_length = max_length
+            self._end = end_of(tokenizer)
+        else:
+            self._start, self._end = [tokenizer.cls_token_id], tokenizer.sep_token_id
+        self._room = max_length - len(self._start) - 2
         self._tokenizer = tokenizer.backend_tokenizer
         # Files of sentence encoders ask for every text to be padded and cut to 128.
         self._tokenizer.no_padding()
@@ -192,9 +195,9 @@ class PairEncoder:
         return {text: e.ids for text, e in zip(unique, encoded, strict=True)}
 
     def _join(self, profile: list[int], response: list[int]) -> np.ndarray:
-        response = response[: self._max_length - 3]
-        profile = profile[: self._max_length - 3 - len(response)]
-        joined = [self._start, *profile, self._end, *response, self._end]
+        response = response[: self._room]
+        profile = profile[: self._room - len(response)]
+        joined = [*self._start, *profile, self._end, *response, self._end]
         return np.array(joined, np.int32)
 
 

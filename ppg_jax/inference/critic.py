@@ -14,6 +14,7 @@ import numpy as np
 from ppg_jax.data.pairs import RELATED, UNRELATED, PairBatch, PairEncoder, collate
 from ppg_jax.errors import UserError
 from ppg_jax.models import pretrained
+from ppg_jax.models.classifier import Classifier
 from ppg_jax.models.distilbert import DistilBert
 
 SCORED_AT_ONCE = 64
@@ -23,19 +24,20 @@ SHORTEST = 4  # tokens of a pair: three are special ones
 class Critic:
     """A trained critic, frozen: profile and response -> P(related)."""
 
-    def __init__(self, model: DistilBert, params, encoder: PairEncoder):
+    def __init__(self, model: DistilBert | Classifier, params, encoder: PairEncoder):
         self.model, self.params = model, params
         self._encoder = encoder
 
     @classmethod
-    def load(cls, folder) -> "Critic":
+    def load(cls, folder, **shared) -> "Critic":
         """The critic of a model folder, for example RUN/critic/model.
 
-        Raises UserError if the folder is no classifier of two labels.
+        shared: `bases` and `prepare` of `pretrained.load`. Raises UserError if the
+        folder is no classifier of two labels.
         """
-        model, params, tokenizer = pretrained.load(folder, num_labels=0)
-        check_classifier(model, folder)
-        limit, told = model.config.max_position_embeddings, tokenizer.model_max_length
+        model, params, tokenizer = pretrained.load(folder, num_labels=0, **shared)
+        check_classifier(model, tokenizer, folder)
+        limit, told = model.config.n_positions, tokenizer.model_max_length
         if type(told) not in (int, float) or not told >= SHORTEST:
             raise UserError(
                 f"{folder}/tokenizer_config.json: model_max_length is {told!r}, "
@@ -68,16 +70,25 @@ class Critic:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _probability(model: DistilBert, params, batch: PairBatch) -> jax.Array:
+def _probability(model: DistilBert | Classifier, params, batch: PairBatch) -> jax.Array:
     """P(related) [B]."""
     logits = model.apply({"params": params}, batch.tokens, batch.attention_mask)
     return jax.nn.softmax(logits)[:, RELATED]
 
 
-def check_classifier(model, source) -> None:
-    """Raises UserError unless `model` tells related from unrelated."""
-    if not isinstance(model, DistilBert) or model.config.num_labels != 2:
+def check_classifier(model, tokenizer, source) -> None:
+    """Raises UserError unless `model` tells related from unrelated, and the tokenizer
+    has what it reads first.
+    """
+    if getattr(model, "num_labels", 0) != 2:
         raise UserError(
-            f"{source} is no classifier of two labels, which a critic is; give a "
-            "DistilBERT or BERT folder, or the model/ of a finished critic."
+            f"{source} is no classifier of two labels, which a critic is; give the "
+            "model/ of a finished critic, or start one from DistilBERT, BERT, GPT-2 or "
+            "Llama."
+        )
+    first = tokenizer.cls_token_id, tokenizer.sep_token_id
+    if isinstance(model, DistilBert) and None in first:
+        raise UserError(
+            f"the tokenizer of {source} has no [CLS] and [SEP], which a DistilBERT "
+            "reads; give a BERT tokenizer."
         )

@@ -3,7 +3,8 @@
 A linear layer with an adapter holds "lora_a" [D, K] and "lora_b" [K, F] beside its
 kernel [D, F] and computes x W + (x A) B. Only the two are trained; everything else is
 the base, whose arrays any number of trees share. PEFT's factor alpha / K is part of B
-here, so that alpha is K.
+here, so that alpha is K. A head that tells labels (`models.classifier`) is of no base,
+and is trained beside them.
 
 Axes: D inputs, F outputs, K the rank.
 """
@@ -17,6 +18,8 @@ from flax import traverse_util
 
 from ppg_jax.models.dense import LEAVES
 from ppg_jax.training.train_state import params_sha256
+
+HEAD = "score"  # of a classifier
 
 
 def add(params: dict, rank: int, seed: int) -> dict:
@@ -46,7 +49,8 @@ def has(params: dict) -> bool:
 
 
 def split(params: dict) -> tuple[dict, dict]:
-    """(what is trained, the rest): the adapters and the base, or all and {}."""
+    """(what is trained, the rest): the adapters, with the head of a classifier, and the
+    base; or all and {}."""
     if not has(params):
         return params, {}
     return _only(params, True), _only(params, False)
@@ -55,7 +59,10 @@ def split(params: dict) -> tuple[dict, dict]:
 def _only(tree: dict, adapters: bool) -> dict:
     kept = {}
     for name, part in tree.items():
-        if isinstance(part, dict):
+        if name == HEAD:
+            if adapters:
+                kept[name] = part
+        elif isinstance(part, dict):
             part = _only(part, adapters)
             if part:
                 kept[name] = part

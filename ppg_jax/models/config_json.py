@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from ppg_jax.errors import UserError
+from ppg_jax.models.classifier import Classifier
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
 from ppg_jax.models.llama import Llama, LlamaConfig
-from ppg_jax.models.weight_map import FAMILIES, Family
+from ppg_jax.models.weight_map import FAMILIES, Family, classifying
 
 MOST_LAYERS = 256
 LABELS = ("unrelated", "related")  # of a critic, as `data.pairs` numbers them
@@ -29,8 +30,14 @@ MODELS = {
 
 def kind_of(model) -> str:
     """The `model_type` under which a model is written."""
-    kinds = {module: kind for kind, (module, _) in reversed(MODELS.items())}
-    return kinds[type(model)]
+    kinds = {made_of: kind for kind, (_, made_of) in reversed(MODELS.items())}
+    return kinds[type(model.config)]
+
+
+def family_of(model) -> Family:
+    """The names of a model's parameters; a `Classifier` has another head."""
+    family = FAMILIES[kind_of(model)]
+    return classifying(family) if isinstance(model, Classifier) else family
 
 
 def module_of(config, dtype=jnp.float32):
@@ -149,6 +156,8 @@ def written(model, tokenizer) -> dict:
     """config.json of a model; it says what transformers needs to know."""
     kind, settings = kind_of(model), dataclasses.asdict(model.config)
     settings |= _ARCHITECTURES[kind](settings, tokenizer)
+    if isinstance(model, Classifier):
+        settings |= _as_classifier(model, settings["architectures"], tokenizer)
     settings["dtype"] = "float32"
     return {"model_type": kind} | FAMILIES[kind].fixed | settings
 
@@ -193,14 +202,31 @@ def _as_llama(settings: dict, tokenizer) -> dict:
 
 
 def _as_distilbert(settings: dict, tokenizer) -> dict:
-    number = settings.pop("num_labels")
+    return {
+        "architectures": ["DistilBertForSequenceClassification"],
+        "pad_token_id": _padding(tokenizer),
+        **_labels(settings.pop("num_labels")),
+    }
+
+
+def _as_classifier(model: Classifier, architectures: list[str], tokenizer) -> dict:
+    (name,) = architectures
+    family = name.partition("For")[0].removesuffix("LMHeadModel")
+    # transformers reads the last token that is no pad: that must not be the end token,
+    # which a text ends with. Without another one it takes no batches.
+    return {
+        "architectures": [f"{family}ForSequenceClassification"],
+        "pad_token_id": _padding(tokenizer),
+        **_labels(model.num_labels),
+    }
+
+
+def _labels(number: int) -> dict:
     named = number == len(LABELS)  # a critic
     labels = LABELS if named else [f"LABEL_{i}" for i in range(number)]
     return {
-        "architectures": ["DistilBertForSequenceClassification"],
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
-        "pad_token_id": _padding(tokenizer),
     }
 
 

@@ -42,6 +42,11 @@ class DistilBertConfig:
                 f"dim={self.dim} is not a multiple of n_heads={self.n_heads}."
             )
 
+    @property
+    def n_positions(self) -> int:
+        """As the decoders call it."""
+        return self.max_position_embeddings
+
 
 def _dense(features: int, dtype: jnp.dtype) -> Dense:
     return Dense(features, dtype, nn.initializers.normal(0.02))
@@ -160,6 +165,11 @@ class DistilBert(nn.Module):
 
     config: DistilBertConfig
     dtype: jnp.dtype = jnp.float32
+
+    @property
+    def num_labels(self) -> int:
+        """As the other classifier has it."""
+        return self.config.num_labels
 
     def setup(self):
         config = self.config

@@ -3,10 +3,13 @@
 adapter_config.json         what the adapters are, and the base that they belong to
 adapter_model.safetensors   base_model.model.NAME.lora_A.weight [K, D] and lora_B [F, K]
 
+Those of a classifier (`models.classifier`) have its head beside them, whole:
+base_model.model.score.weight [C, D].
+
 PEFT multiplies B by lora_alpha / K (by lora_alpha / sqrt(K) with "use_rslora"). Here
 the factor is part of B (`models.adapters`), and what is written has lora_alpha = K.
 
-Axes: D inputs, F outputs, K the rank.
+Axes: D inputs, F outputs, K the rank, C labels.
 """
 
 from pathlib import Path
@@ -24,6 +27,9 @@ from ppg_jax.models.weight_map import Family, weights
 CONFIG, WEIGHTS = ADAPTERS, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _THEIRS = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
+_CLASSIFIES = "SEQ_CLS"  # the task_type of a classifier's adapters
+_HEAD = f"{_PREFIX}{adapters.HEAD}.weight"
+_HEADS = ("classifier", adapters.HEAD)  # PEFT names both, whichever a model has
 _FOLDER = "a folder of adapters holds adapter_config.json, as PEFT writes it."
 # What an adapter of ours has not, and the value that says so; absent is as good.
 _PLAIN = {
@@ -61,18 +67,13 @@ def base_of(folder: Path) -> str:
 
 
 def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
-    """The base's tree with the folder's adapters in it.
+    """The base's tree with the folder's adapters, and a classifier's head, in it.
 
     Raises UserError for adapters of another kind, or that do not fit.
     """
     path, file = folder / CONFIG, folder / WEIGHTS
     values = read_json(path, _FOLDER)
-    for name, plain in _PLAIN.items():
-        if (values.get(name) or plain) != plain:
-            raise UserError(
-                f"{path}: {name!r} is {values[name]!r}, and only plain LoRA is known "
-                f"({plain!r}); merge it into its base with PEFT."
-            )
+    _require_plain(values, path)
     if str(values.get("init_lora_weights")).startswith(_OF_ANOTHER_BASE):
         raise UserError(
             f"{path}: 'init_lora_weights' is {values['init_lora_weights']!r}, which "
@@ -86,6 +87,10 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
     most = 2 * min(rank, max(widths)) * sum(widths)
     read_all = read_file(file, most=most, described=CONFIG)
     tensors = {tensor.name: tensor.array for tensor in read_all}
+    head = {}
+    if values.get("task_type") == _CLASSIFIES:
+        width = shapes[next(_names(family, layers))[0]][0]
+        head = _head(tensors.pop(_HEAD, None), width, file)
     for module, name in _names(family, layers):
         pair = [tensors.pop(f"{name}.{_THEIRS[leaf]}", None) for leaf in _THEIRS]
         missing = [array is None for array in pair]
@@ -107,7 +112,33 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
         raise UserError(f"{file}: tensor {name!r} has no place in the base's model.")
     if not leaves:
         raise UserError(f"{file} holds no adapters.")
-    return adapters.join(traverse_util.unflatten_dict(leaves, sep="/"), base)
+    return adapters.join(traverse_util.unflatten_dict(leaves | head, sep="/"), base)
+
+
+def _require_plain(values: dict, path: Path) -> None:
+    """UserError for what an adapter of ours has not."""
+    saved = values.get("modules_to_save")
+    if isinstance(saved, list):
+        values = values | {"modules_to_save": [m for m in saved if m not in _HEADS]}
+    for name, plain in _PLAIN.items():
+        if (values.get(name) or plain) != plain:
+            raise UserError(
+                f"{path}: {name!r} is {values[name]!r}, and only plain LoRA is known "
+                f"({plain!r}); merge it into its base with PEFT."
+            )
+
+
+def _head(array: np.ndarray | None, width: int, file: Path) -> dict:
+    """The leaf of a classifier's head, [C, D] in the file."""
+    if array is None:
+        raise UserError(f"{file}: tensor {_HEAD!r} is missing; the file is incomplete.")
+    if array.shape[1:] != (width,):
+        raise UserError(
+            f"{file}: tensor {_HEAD!r} has shape {list(array.shape)}, its base asks "
+            f"for ['*', {width}]."
+        )
+    kernel = jnp.asarray(np.ascontiguousarray(array.T))
+    return {f"{adapters.HEAD}/kernel": kernel}
 
 
 def _scale(values: dict, path: Path) -> float:
@@ -131,7 +162,7 @@ def _names(family: Family, layers: int):
 
 def config_of(params: dict, family: Family, layers: int, base: str) -> dict:
     """adapter_config.json of a tree with adapters."""
-    rank = adapters.rank(params)
+    rank, classifies = adapters.rank(params), adapters.HEAD in params
     return _PLAIN | {
         "base_model_name_or_path": base,
         "fan_in_fan_out": any(m.kind == "conv1d" for m in family.modules),
@@ -139,9 +170,10 @@ def config_of(params: dict, family: Family, layers: int, base: str) -> dict:
         "init_lora_weights": True,
         "lora_alpha": rank,
         "lora_dropout": 0.0,
+        "modules_to_save": [adapters.HEAD] if classifies else None,
         "r": rank,
         "target_modules": _targets(params, family, layers),
-        "task_type": "CAUSAL_LM",
+        "task_type": _CLASSIFIES if classifies else "CAUSAL_LM",
         "use_rslora": False,
     }
 
@@ -162,7 +194,9 @@ def _targets(params: dict, family: Family, layers: int) -> list[str]:
 def tensors_of(params: dict, family: Family, layers: int) -> dict[str, np.ndarray]:
     """adapter_model.safetensors of a tree with adapters."""
     leaves = traverse_util.flatten_dict(params, sep="/")
-    return {
+    head = leaves.get(f"{adapters.HEAD}/kernel")
+    tensors = {} if head is None else {_HEAD: np.ascontiguousarray(np.asarray(head).T)}
+    return tensors | {
         f"{name}.{theirs}": np.ascontiguousarray(np.asarray(leaves[place]).T)
         for module, name in _names(family, layers)
         for leaf, theirs in _THEIRS.items()

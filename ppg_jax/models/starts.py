@@ -1,15 +1,17 @@
-"""What a generator's training starts from: another model, or fresh weights.
+"""What a stage's training starts from: another model, or fresh weights.
 
 Its vocabulary is made to fit the tokenizer, and adapters are added where they alone are
 to be trained.
 """
 
 import dataclasses
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from ppg_jax import run_dir
 from ppg_jax.errors import UserError
 from ppg_jax.models import adapters, config_json, pretrained
 from ppg_jax.models.decoder import Decoder
@@ -24,6 +26,22 @@ class Fresh(NamedTuple):
     config: GPT2Config | LlamaConfig
     dtype: str  # that it computes in
     seed: int
+
+
+def source_of(workdir: Path, init: str, init_stage: str) -> str:
+    """The folder or the name that training starts from, "" to start from scratch.
+
+    UserError for a stage that has not finished.
+    """
+    if not init_stage:
+        return init
+    return str(run_dir.finished_stage(workdir, init_stage) / run_dir.MODEL)
+
+
+def base_of(source: str, rank: int) -> str:
+    """What adapters of that rank, trained from there, name as their base; "" of rank 0,
+    which makes a whole model."""
+    return (pretrained.base_of(source) or source) if rank else ""
 
 
 def load(source: str, name: str) -> tuple:

@@ -150,6 +150,15 @@ _BERT = _encoder(
 # a value function of reinforcement learning.
 _HEADS_BESIDE = r"multiple_choice_head\..*|v_head\..*"
 
+# Of a decoder as classifier.
+_SCORE = (Module("score", "score", "matrix"),)
+
+
+def classifying(family: Family) -> Family:
+    """A decoder's family with a classifier as its head."""
+    return dataclasses.replace(family, head=_SCORE, tied=())
+
+
 FAMILIES = {
     "gpt2": Family(
         modules=_GPT2,

@@ -1,8 +1,9 @@
 """The critic: does this response come from a speaker with this profile? (section 3.3)
 
-A DistilBERT reads `[CLS] profile [SEP] response [SEP]`. It learns from one related and
-one unrelated pair per instance: (sA, rA) and (sB, rB) against (sA, rB) and (sB, rA).
-What the other stages load is `ppg_jax.inference.critic.Critic`.
+A DistilBERT reads `[CLS] profile [SEP] response [SEP]`, or a decoder the two with its
+end token after each (`models.classifier`). It learns from one related and one unrelated
+pair per instance: (sA, rA) and (sB, rB) against (sA, rB) and (sB, rA). What the other
+stages load is `ppg_jax.inference.critic.Critic`.
 
 Differs from the paper: its binary cross entropy is written as that of a softmax over
 two labels, as DistilBERT's classifier has them.
@@ -13,7 +14,7 @@ Axes: B pairs, T tokens, N pairs of any number.
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,7 +31,6 @@ from ppg_jax.data.pairs import (
     COUPLE,
     KINDS,
     LIMITS,
-    RELATED,
     Pair,
     PairBatch,
     PairBatches,
@@ -39,11 +39,13 @@ from ppg_jax.data.pairs import (
 )
 from ppg_jax.errors import UserError
 from ppg_jax.inference.critic import Critic, check_classifier
+from ppg_jax.inference.judging import accuracies, accuracy_and_nll
 from ppg_jax.losses import token_log_probs
-from ppg_jax.metrics import clusters, overlap, significance
-from ppg_jax.models import pretrained
+from ppg_jax.models import adapters, pretrained, starts
+from ppg_jax.models.classifier import new_classifier
+from ppg_jax.models.decoder import Decoder
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
-from ppg_jax.models.starts import initial_params
+from ppg_jax.models.quantize import quantize
 from ppg_jax.training import loop
 from ppg_jax.training.train_state import (
     OptimizerConfig,
@@ -61,9 +63,12 @@ class Config:
 
     name: its folder in the run directory. persona: whose profile it reads in training:
     that of the response's speaker ("self"), of the other ("partner"), or of "both".
-    init: a folder, a hub id or "minilm", with its tokenizer; empty starts from scratch,
-    with `model` and with `tokenizer`: "wordpiece:SIZE" or a folder. init_layers: how
-    many layers of `init` to keep, evenly spaced, as DistilBERT came from BERT; 0: all.
+    init: a folder, a hub id, "minilm" or "smollm2", with its tokenizer. init_stage:
+    instead, a generator of the same run directory. tokenizer: instead of both, a
+    DistilBERT from scratch, as `model` has it: "wordpiece:SIZE" or a folder.
+    init_layers: how many layers of a DistilBERT to keep, evenly spaced, as it came from
+    BERT; 0: all. adapter_rank: of low-rank adapters of a decoder, which are trained
+    with the head in place of all weights; 0 trains all.
     max_instances: of the training split, drawn by the seed; 0: all.
     validation_instances: for the curve; 0: all. evaluate_instances: of each split, for
     result.json; 0: all. batch_size: pairs, a multiple of 4.
@@ -73,7 +78,9 @@ class Config:
     persona: str = "self"
     data: DataConfig = DataConfig()
     init: str = "distilbert-base-uncased"
+    init_stage: str = ""
     init_layers: int = 0
+    adapter_rank: int = 0
     tokenizer: str = ""
     model: DistilBertConfig = DistilBertConfig()
     max_length: int = 128
@@ -93,24 +100,35 @@ class Config:
     def __post_init__(self):
         require_one_of(self, persona=PERSONAS, dtype=DTYPES)
         require_positive(self, "batch_size", "epochs", "log_every")
-        require_count(self, "evaluate_every", "checkpoint_every", "init_layers", "seed")
+        require_count(self, "evaluate_every", "checkpoint_every", "seed")
+        require_count(self, "init_layers", "adapter_rank")
         for field in LIMITS:
             if (number := getattr(self, field)) < 0 or number == 1:
                 told = "must be 2 or more, for a stranger's profile, or 0 for all."
                 raise ValueError(f"{field}={number} {told}")
         if self.init_layers and not self.init:
             raise ValueError("init_layers is of init, which is empty; leave it 0.")
+        if self.adapter_rank and self.tokenizer:
+            raise ValueError(
+                f"adapter_rank={self.adapter_rank} adapts what training starts from; "
+                "give init or init_stage."
+            )
         if self.batch_size % COUPLE:
             told = f"batch_size={self.batch_size} is not a multiple of {COUPLE}."
             raise ValueError(told)
-        if bool(self.init) == bool(self.tokenizer):
+        if sum(map(bool, (self.init, self.init_stage, self.tokenizer))) != 1:
             raise ValueError(
-                f"init={self.init!r} and tokenizer={self.tokenizer!r}: give one of the "
-                "two; a pretrained model brings its own tokenizer."
+                f"init={self.init!r}, init_stage={self.init_stage!r}, tokenizer="
+                f"{self.tokenizer!r}: give one of the three; what training starts from "
+                "brings its own tokenizer."
             )
 
     task: ClassVar[str] = "critic"
-    needs: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The stages of the run directory that have to be finished before."""
+        return (self.init_stage,) if self.init_stage else ()
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -125,13 +143,18 @@ def run(config: Config, workdir: Path) -> dict:
     """
     workdir = Path(workdir)
     splits = corpus.load_splits(config.data)
-    model, params, tokenizer = initial(config, workdir, splits["train"])
+    start = start_of(config, workdir, splits["train"])
     read = run_dir.sums_of(splits, "train", "valid", "test")
-    read["tokenizer"] = tokenization.sha256(tokenizer)
-    if config.init:
-        read["initial weights"] = params_sha256(params)
+    read["tokenizer"] = tokenization.sha256(start[2])
+    if not config.tokenizer:
+        learned, base = adapters.split(start[1])
+        read["initial weights"] = params_sha256(learned)
+        read |= {"base weights": params_sha256(base)} if base else {}
+        del learned, base
+    model, params, tokenizer = initial(config, start)
     folder, first = workdir / config.name, [params]
-    del params  # `make` pops it: nothing here keeps the first weights in training
+    # `make` pops it: nothing here keeps the first weights in training.
+    del start, params
 
     def make() -> dict:
         return train(config, folder, splits, tokenizer, model, first)
@@ -153,24 +176,33 @@ def train(config: Config, folder: Path, splits, tokenizer, model, first: list) -
     valid = pairs(
         splits["valid"], config.persona, config.seed, config.validation_instances
     )
-    params = first.pop()
-    parameters = sum(p.size for p in jax.tree.leaves(params))
-    state = [TrainState.create(params, tx)]
-    del params
+    learning, base = adapters.split(first.pop())
+    ready = quantize(base, "float32", model.dtype) if base else base
+    sizes = [sum(p.size for p in jax.tree.leaves(t)) for t in (learning, base)]
+    state = [TrainState.create(learning, tx)]
+    del learning, base
+
+    def judge(learned: dict) -> Critic:
+        return Critic(model, adapters.join(learned, ready), encoder)
+
     state = loop.train(
         config.name,
         folder,
         state.pop(),
-        lambda state, step: train_step(state, batches(step)),
+        lambda state, step: train_step(state, batches(step), ready),
         loop.Schedule.of(config, steps, batches.steps_per_epoch),
-        lambda state: (state, validate(config, model, state.params, encoder, valid)),
+        lambda state: (state, validate(config, judge(state.params), valid)),
     )
     tokenizer.model_max_length = config.max_length  # `Critic.load` reads it there
-    pretrained.export(model, state.params, tokenizer, folder / "model")
-    table = accuracies(config, Critic(model, state.params, encoder), made, splits)
+    started = starts.source_of(folder.parent, config.init, config.init_stage)
+    based = starts.base_of(started, config.adapter_rank)
+    pretrained.export(model, state.params, tokenizer, folder / "model", based)
+    asked = config.seed, config.evaluate_instances
+    table = accuracies(judge(state.params), made, splits, *asked)
     return {
         "steps": steps,
-        "parameters": parameters,
+        "parameters": sum(sizes),
+        "trained_parameters": sizes[0],
         "train_pairs": len(made),
         **headline(config, table),
         "accuracy": table,
@@ -178,24 +210,36 @@ def train(config: Config, folder: Path, splits, tokenizer, model, first: list) -
     }
 
 
-def initial(config: Config, workdir: Path, train: Sequence[Dialogue]):
-    """(model, params, tokenizer): pretrained, or fresh from the seed."""
+def start_of(config: Config, workdir: Path, train: Sequence[Dialogue]):
+    """(model, params, tokenizer) that training starts from, or fresh from the seed."""
     dtype = jnp.dtype(config.dtype)
-    if config.init:
-        model, params, tokenizer = pretrained.load(
-            config.init, dtype=dtype, seed=config.seed
-        )
-        check_classifier(model, config.init)
-        if config.init_layers:
-            model, params = keep_layers(model, params, config.init_layers)
-    else:
-        tokenizer = tokenization.of_run(
-            config.tokenizer, workdir / "critic_tokenizer", train
-        )
-        sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
-        model = DistilBert(sizes, dtype)
-        params = initial_params(model, config.seed)
-    if not 3 < config.max_length <= (limit := model.config.max_position_embeddings):
+    source = starts.source_of(workdir, config.init, config.init_stage)
+    if source:
+        return pretrained.load(source, dtype=dtype, seed=config.seed)
+    tokenizer = tokenization.of_run(
+        config.tokenizer, workdir / "critic_tokenizer", train
+    )
+    sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
+    model = DistilBert(sizes, dtype)
+    return model, starts.initial_params(model, config.seed), tokenizer
+
+
+def initial(config: Config, start: tuple):
+    """(model, params, tokenizer) of the first update: those of `start_of`, with a head
+    where they are a decoder's, and adapters where these are asked for."""
+    model, params, tokenizer = start
+    speaks, rank = isinstance(model, Decoder), config.adapter_rank
+    source = config.init or config.init_stage or config.tokenizer
+    if rank and not (speaks or adapters.has(params)):
+        told = f"adapter_rank={rank} of {config.name} adapts a GPT-2 or a Llama"
+        raise UserError(f"{told}, and {source} is no such language model; give 0.")
+    if speaks:
+        model, params = new_classifier(model, params, config.seed)
+    check_classifier(model, tokenizer, source)
+    if config.init_layers:
+        model, params = keep_layers(model, params, config.init_layers)
+    params = starts.adapted(params, rank, config.seed, config.name)
+    if not 3 < config.max_length <= (limit := model.config.n_positions):
         raise UserError(
             f"max_length={config.max_length} of the critic must be more than 3 and at "
             f"most {limit}, the model's positions."
@@ -208,6 +252,8 @@ def keep_layers(model: DistilBert, params, number: int):
 
     So Sanh et al. (2019, section 3) start DistilBERT from one layer of two of BERT.
     """
+    if not isinstance(model, DistilBert):
+        raise UserError("init_layers of the critic is for a DistilBERT; leave it 0.")
     layers = model.config.n_layers
     if not 0 < number <= layers:
         raise UserError(
@@ -222,7 +268,7 @@ def keep_layers(model: DistilBert, params, number: int):
     return DistilBert(sizes, model.dtype), {**params, "transformer": kept}
 
 
-def pair_loss(model: DistilBert, params, batch: PairBatch, dropout_rng=None):
+def pair_loss(model, params, batch: PairBatch, dropout_rng=None):
     """Binary cross entropy and accuracy, means over the pairs: two scalars.
 
     dropout_rng: a key turns dropout on.
@@ -241,18 +287,26 @@ def pair_loss(model: DistilBert, params, batch: PairBatch, dropout_rng=None):
 
 
 def make_train_step(
-    model: DistilBert, tx, seed: int, dropout: bool
-) -> Callable[[TrainState, PairBatch], tuple[TrainState, dict]]:
-    """(state, batch) -> (state, metrics), jitted; the state is donated."""
-    loss_and_grads = jax.value_and_grad(pair_loss, argnums=1, has_aux=True)
+    model, tx, seed: int, dropout: bool
+) -> Callable[[TrainState, PairBatch, dict], tuple[TrainState, dict]]:
+    """(state, batch, base) -> (state, metrics), jitted; the state is donated.
+
+    The state's parameters are what is trained, `base` the others (`models.adapters`),
+    {} if there are none.
+    """
+
+    def loss(learned: dict, base: dict, batch: PairBatch, rng):
+        return pair_loss(model, adapters.join(learned, base), batch, rng)
+
+    loss_and_grads = jax.value_and_grad(loss, has_aux=True)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def train_step(state: TrainState, batch: PairBatch):
+    def train_step(state: TrainState, batch: PairBatch, base: dict):
         # A key derived from the step makes a resumed run repeat the original one, so
         # the checkpoint does not have to carry a PRNG state.
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         (nll, accuracy), grads = loss_and_grads(
-            model, state.params, batch, rng if dropout else None
+            state.params, base, batch, rng if dropout else None
         )
         norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
         metrics = {"loss": nll, "accuracy": accuracy, "grad_norm": norm}
@@ -261,49 +315,11 @@ def make_train_step(
     return train_step
 
 
-def validate(config: Config, model, params, encoder, valid: Sequence[Pair]) -> dict:
-    """Accuracy and nats per pair, which it also prints."""
-    score = _score(Critic(model, params, encoder), valid).astype(np.float64)
-    labels = np.array([pair.label for pair in valid])
-    accuracy = overlap.accuracy(score, labels).mean()
-    likelihood = np.where(labels == RELATED, score, 1 - score)
+def validate(config: Config, judge: Critic, valid: Sequence[Pair]) -> dict:
+    """Accuracy and nats per pair, the first of which it also prints."""
+    accuracy, nll = accuracy_and_nll(judge, valid)
     print(f"{config.name}: valid accuracy {accuracy:.3f}", file=sys.stderr)
-    nll = -np.log(np.maximum(likelihood, np.finfo(np.float32).tiny)).mean()
     return {"valid_accuracy": accuracy, "valid_nll": nll}
-
-
-def accuracies(config: Config, critic: Critic, made: Sequence[Pair], splits) -> dict:
-    """{split: {kind of persona: {judge: share, interval and counts}}}.
-
-    The judges are the critic and the controls, which learn from the same pairs. Both
-    kinds are asked, whatever it was trained on: REINFORCE asks about the partner's.
-    """
-    texts, labels = _texts(made), [pair.label for pair in made]
-    judges = {
-        "overlap": overlap.OverlapClassifier.fit(texts, labels),
-        "lexical": overlap.LexicalClassifier.fit(texts, labels),
-    }
-    table: dict[str, dict] = {}
-    for split in ("valid", "test"):
-        table[split] = {}
-        for kind in KINDS:
-            asked = pairs(splits[split], kind, config.seed, config.evaluate_instances)
-            scores = {"critic": _score(critic, asked)}
-            scores |= {n: judge.score(_texts(asked)) for n, judge in judges.items()}
-            scores["random"] = overlap.random_scores(len(asked), config.seed)
-            whose = units(asked, splits[split], kind)
-            table[split][kind] = _judged(scores, [p.label for p in asked], whose)
-    return table
-
-
-def units(
-    asked: Sequence[Pair], dialogues: Sequence[Dialogue], kind: str
-) -> np.ndarray:
-    """What is resampled [N]: the base persona, of `kind`, of each pair's response."""
-    own = kind == "self"
-    profile_of = {d.id: d.self_persona if own else d.partner_persona for d in dialogues}
-    names = [pair.instance_id.rpartition(":")[0] for pair in asked]
-    return clusters.unit(names, [profile_of[name] for name in names]).groups
 
 
 def headline(config: Config, table: dict) -> dict[str, float]:
@@ -314,34 +330,3 @@ def headline(config: Config, table: dict) -> dict[str, float]:
         )
         for split, kinds in table.items()
     }
-
-
-def _judged(scores: Mapping[str, np.ndarray], labels, groups) -> dict[str, dict]:
-    """{judge: its share of right answers}; of a control, the critic's p against it."""
-    right = {name: overlap.accuracy(s, labels) for name, s in scores.items()}
-    table = {name: _share(answers, groups) for name, answers in right.items()}
-    for name in table.keys() - {"critic"}:
-        table[name]["critic_p"] = significance.paired_permutation(
-            right["critic"], right[name], groups=groups, resamples=4999
-        )
-    return table
-
-
-def _share(right: np.ndarray, groups: np.ndarray) -> dict[str, float]:
-    share = significance.share(right, groups)
-    return {
-        "accuracy": share.value,
-        "low": share.low,
-        "high": share.high,
-        "right": int(right.sum()),
-        "pairs": len(right),
-        "groups": len(np.unique(groups)),
-    }
-
-
-def _texts(made: Sequence[Pair]) -> list[tuple[str, str]]:
-    return [(pair.profile_text, pair.response) for pair in made]
-
-
-def _score(critic: Critic, made: Sequence[Pair]) -> np.ndarray:
-    return critic.score([p.profile_text for p in made], [p.response for p in made])

@@ -106,7 +106,7 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
         config.seed,
         config.dtype,
     )
-    critic = critic_of(config, workdir)
+    critic = critic_of(config, asking)
     rows = {kind: [] for kind in KINDS}
     for kind, name, row in rows_of(workdir, systems):
         path, unfinished = (
@@ -197,11 +197,12 @@ def _version(package: str) -> str | None:
         return None
 
 
-def critic_of(config: Config, workdir: Path) -> Critic | None:
+def critic_of(config: Config, asking: Asking) -> Critic | None:
     """The one that judges responses; None where its stage has not finished."""
-    if not run_dir.finished(workdir, config.critic):
+    if not run_dir.finished(asking.workdir, config.critic):
         return None
-    return Critic.load(workdir / run_dir.model_folder(config.critic))
+    folder = asking.workdir / run_dir.model_folder(config.critic)
+    return Critic.load(folder, **asking.shared)
 
 
 def rows_of(

@@ -226,7 +226,8 @@ def _load(config: Config, workdir: Path) -> Inputs:
         ),
         strict=True,
     )
-    critic = Critic.load(run_dir.finished_stage(workdir, config.critic) / "model")
+    judge = run_dir.finished_stage(workdir, config.critic) / "model"
+    critic = Critic.load(judge, bases=known)
     parts = [adapters.split(tree) for tree in trees]
     policies = Policies(
         *(Policy(m, *part) for m, part in zip(models, parts, strict=True))
@@ -239,7 +240,10 @@ def _load(config: Config, workdir: Path) -> Inputs:
         for n, p in zip(POLICIES, policies, strict=True)
         if p.base
     }
-    read = learned | based | {"critic": critic.params}
+    learned["critic"], base = adapters.split(critic.params)
+    if base:
+        based["base of the critic"] = base
+    read = learned | based
     return Inputs(
         splits,
         policies,

@@ -220,7 +220,8 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
         lambda state: state.best.given_up(config.patience),
     )
     kept, learned = state.kept
-    base = base_of(config, folder)
+    started = starts.source_of(folder.parent, config.init, config.init_stage)
+    base = starts.base_of(started, config.adapter_rank)
     pretrained.export(model, learned, tokenizer, folder / "model", base)
     # Of the best weights the last validation is known.
     nll = float(state.best.nll) if state.best.params else measure(learned)
@@ -271,9 +272,7 @@ def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
 
 def start_of(config: Config, workdir: Path):
     """(model, params) that training starts from; None to start from scratch."""
-    source = config.init
-    if config.init_stage:
-        source = str(run_dir.finished_stage(workdir, config.init_stage) / "model")
+    source = starts.source_of(workdir, config.init, config.init_stage)
     return starts.load(source, config.name) if source else None
 
 
@@ -289,14 +288,6 @@ def initial(config: Config, tokenizer, start):
             f"positions of the model of {config.name}; lower it or raise n_positions."
         )
     return model, starts.adapted(params, rank, config.seed, config.name)
-
-
-def base_of(config: Config, folder: Path) -> str:
-    """What the model's folder of adapters names as their base; "" for a whole model."""
-    if not config.adapter_rank:
-        return ""
-    started = config.init or folder.with_name(config.init_stage) / "model"
-    return pretrained.base_of(started) or str(started)
 
 
 def checked_examples(config: Config, prompts: Prompts, splits, split: str):

@@ -21,7 +21,6 @@ from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Score, Scorer
 from ppg_jax.models import adapters, pretrained
-from ppg_jax.models.quantize import quantize
 from ppg_jax.systems.system import Answer, Asking
 
 
@@ -142,12 +141,8 @@ def _load(asking: Asking, source: str) -> _Loaded:
     def load() -> _Loaded:
         run_dir.finished_stage(asking.workdir, source.partition("/")[0])
         folder = asking.workdir / run_dir.model_folder(source)
-        dtype = jnp.dtype(asking.dtype)
         model, params, tokenizer = pretrained.load(
-            folder,
-            dtype=dtype,
-            bases=asking.once(("bases",), dict),
-            prepare=lambda base: quantize(base, "float32", dtype),
+            folder, dtype=jnp.dtype(asking.dtype), **asking.shared
         )
         prompts = Prompts(tokenizer, asking.prompts)
         name = adapters.sha256(params) + pretrained.base_of(folder)

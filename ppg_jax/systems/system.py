@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import jax.numpy as jnp
+
 from ppg_jax.data.dialogue import Dialogue, Instance
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.inference.scoring import Score
+from ppg_jax.models.quantize import quantize
 
 BEST_CONTROL = "best control"  # in `against`: the control with the best score
 KINDS = ("responses", "personas")  # the tables
@@ -60,6 +63,12 @@ class Asking:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
+
+    @property
+    def shared(self) -> dict:
+        """What `pretrained.load` is told, so that a base is in memory once."""
+        prepare = lambda base: quantize(base, "float32", jnp.dtype(self.dtype))  # noqa: E731
+        return {"bases": self.once(("bases",), dict), "prepare": prepare}
 
 
 class System(Protocol):

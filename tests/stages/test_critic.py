@@ -28,6 +28,7 @@ from ppg_jax.data.pairs import (
     pairs,
 )
 from ppg_jax.errors import UserError
+from ppg_jax.inference import judging
 from ppg_jax.inference.critic import Critic
 from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
@@ -446,7 +447,7 @@ def test_batches_hold_whole_couples():
     "fields", [{"init": "", "tokenizer": ""}, {"init": "x", "tokenizer": "y"}]
 )
 def test_a_critic_has_either_pretrained_weights_or_a_tokenizer_of_its_own(fields):
-    with pytest.raises(ValueError, match="one of the two"):
+    with pytest.raises(ValueError, match="one of the three"):
         critic.Config(**fields)
 
 
@@ -537,7 +538,7 @@ def test_the_critic_is_tested_against_each_control_by_base_personas(woof):
 def test_a_pair_is_resampled_with_the_persona_of_its_response():
     dialogues = list(subsets(40))
     made = pairs(dialogues, "self", seed=0)
-    whose = critic.units(made, dialogues, "self")
+    whose = judging.units(made, dialogues, "self")
     number = {d.id: n % 5 for n, d in enumerate(dialogues)}
     assert len(set(whose)) == 5
     owners = [number[pair.instance_id[:-2]] for pair in made]
@@ -570,10 +571,10 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(woof, tmp_path, monkeypatch
     def interrupting(*arguments):
         train_step = make_train_step(*arguments)
 
-        def step(state, batch):
+        def step(state, *given):
             if state.step == 57:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return train_step(state, batch)
+            return train_step(state, *given)
 
         return step
 
