@@ -95,6 +95,22 @@ def _drawn(model, seed: int):
     return model, jax.tree_util.tree_map_with_path(draw, shapes)
 
 
+def scaled(params, factor: float):
+    """With matrices that much larger; by numpy, as they are drawn."""
+
+    def grown(leaf):
+        larger = np.float32(factor) * np.asarray(leaf)
+        return jnp.asarray(larger) if leaf.ndim == 2 else leaf
+
+    return jax.tree.map(grown, params)
+
+
+def distance(a, b) -> float:
+    """The largest difference of two trees, by numpy."""
+    leaves = zip(*map(jax.tree.leaves, jax.device_get((a, b))), strict=True)
+    return max(float(np.abs(x - y).max()) for x, y in leaves)
+
+
 def insisting(params, token: int):
     """The parameters of a GPT-2 that says `token` most of the time, whatever it reads.
 
