@@ -152,7 +152,7 @@ def test_the_branch_mask_is_the_picture_in_the_docstring():
 @pytest.mark.parametrize("nested", [False, True], ids=["whole", "branches"])
 def test_sampled_log_probs_equal_a_teacher_forced_rescore(options, nested, decoder):
     prompts = small.prompts()
-    model, params = decoder(len(prompts.tokenizer))
+    model, params = decoder(len(prompts.tokenizer), n_layer=1)
     rows = [prompts.persona_prompt(i) for i in instances(small.DIALOGUES)]
     decoding = Decoding(max_new_tokens=12, **options)
     keys = row_keys(0, range(len(rows)))
