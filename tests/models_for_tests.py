@@ -1,5 +1,6 @@
 """Small models, tokenizers and dialogues that many tests share."""
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -83,8 +84,6 @@ DECODERS = {"gpt2": gpt2, "llama": llama}
 
 
 def _drawn(model, seed: int):
-    tokens = jnp.zeros((1, 4), jnp.int32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
     # Drawn by numpy: to compile the initializers would take seconds in every test.
     rng = np.random.default_rng(seed)
 
@@ -92,7 +91,29 @@ def _drawn(model, seed: int):
         middle = 1.0 if path[-1].key == "scale" else 0.0
         return jnp.asarray(rng.normal(middle, 0.4, leaf.shape), jnp.float32)
 
-    return model, jax.tree_util.tree_map_with_path(draw, shapes)
+    return model, jax.tree_util.tree_map_with_path(draw, _shapes(model))
+
+
+@functools.cache
+def _shapes(model):
+    tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
+    return jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
+
+
+def scaled(params, factor: float):
+    """With matrices that much larger; by numpy, as they are drawn."""
+
+    def grown(leaf):
+        larger = np.float32(factor) * np.asarray(leaf)
+        return jnp.asarray(larger) if leaf.ndim == 2 else leaf
+
+    return jax.tree.map(grown, params)
+
+
+def distance(a, b) -> float:
+    """The largest difference of two trees, by numpy."""
+    leaves = zip(*map(jax.tree.leaves, jax.device_get((a, b))), strict=True)
+    return max(float(np.abs(x - y).max()) for x, y in leaves)
 
 
 def insisting(params, token: int):

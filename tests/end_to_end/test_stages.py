@@ -19,7 +19,7 @@ from tests import forked
 ROOT = Path(__file__).resolve().parents[2]
 TINY = f"--config={ROOT}/tests/end_to_end/tiny.py"
 # One device, as users have: the flag for two makes every program slower.
-ALONE = {"XLA_FLAGS": ""}
+ALONE = {"XLA_FLAGS": os.environ["XLA_FLAGS"].partition(" ")[2]}
 STAGES = ["dialogue", "persona", "response", "response_without", "critic", "reinforce"]
 
 

@@ -277,7 +277,7 @@ def contrasted_by_hand(whole, prompt, without, weight, steps):
 @pytest.mark.parametrize("nested", [True, False], ids=["branched", "whole"])
 def test_a_contrast_is_with_the_prompt_without_its_context(decoder, nested):
     model, params = decoder(40, n_positions=256)
-    params = jax.tree.map(lambda p: p * 3 if p.ndim == 2 else p, params)
+    params = small.scaled(params, 3)
     rng = np.random.default_rng(0)
     rows = [rng.integers(1, 40, 60).tolist() for _ in range(5)]
     if nested:
@@ -301,7 +301,7 @@ def test_a_contrast_is_with_the_prompt_without_its_context(decoder, nested):
 @pytest.mark.parametrize("contrast", [0.0, 1.0])
 def test_prompts_that_come_alone_are_read_in_pieces_by_one_program(decoder, contrast):
     model, params = decoder(40, n_positions=256)
-    params = jax.tree.map(lambda p: p * 3 if p.ndim == 2 else p, params)
+    params = small.scaled(params, 3)
     rng = np.random.default_rng(0)
     # A width of 250, which is no multiple of a piece.
     alone, padded = (

@@ -21,6 +21,11 @@ LOGITS = {
 P = (0.05, 0.3, 0.5, 0.9, 0.999)
 
 
+keep_top_k = jax.jit(sampling.keep_top_k, static_argnums=1)
+keep_top_p = jax.jit(sampling.keep_top_p)
+filtering = jax.jit(filter_logits, static_argnums=1)
+
+
 def kept(filtered) -> np.ndarray:
     return np.asarray(filtered) > sampling.EXCLUDED
 
@@ -38,9 +43,8 @@ def nucleus_by_sort(logits: np.ndarray, p: float) -> np.ndarray:
 @pytest.mark.parametrize("name", LOGITS)
 def test_top_p_keeps_the_nucleus_that_a_sort_finds(name):
     logits = np.asarray(LOGITS[name], np.float32)
-    keep = jax.jit(sampling.keep_top_p)
     for p in P:
-        ours = kept(keep(logits, p))
+        ours = kept(keep_top_p(logits, p))
         # Sums in float32 may put a token on the other side of p, by their rounding.
         least, most = (nucleus_by_sort(logits, p + e) for e in (-1e-6, 1e-6))
         assert (least <= ours).all() and (ours <= most).all(), f"p={p}"
@@ -49,23 +53,23 @@ def test_top_p_keeps_the_nucleus_that_a_sort_finds(name):
 
 @pytest.mark.parametrize("name", LOGITS)
 def test_top_k_keeps_the_k_likeliest_and_ties_with_the_last(name):
-    logits = jnp.asarray(LOGITS[name], jnp.float32)
+    logits = np.float32(LOGITS[name])
     for k in (1, 5, V, 2 * V):
         threshold = -np.sort(-np.asarray(logits), axis=-1)[:, min(k, V) - 1 : min(k, V)]
         expected = np.asarray(logits) >= threshold
-        np.testing.assert_array_equal(kept(sampling.keep_top_k(logits, k)), expected)
+        np.testing.assert_array_equal(kept(keep_top_k(logits, k)), expected)
 
 
 def test_the_filters_leave_the_kept_logits_alone():
-    logits = jnp.asarray(LOGITS["random"], jnp.float32)
-    for filtered in (sampling.keep_top_k(logits, 5), sampling.keep_top_p(logits, 0.7)):
+    logits = np.float32(LOGITS["random"])
+    for filtered in (keep_top_k(logits, 5), keep_top_p(logits, 0.7)):
         np.testing.assert_array_equal(filtered[kept(filtered)], logits[kept(filtered)])
 
 
 def test_top_p_works_on_a_vocabulary_of_gpt2s_size():
     logits = np.random.default_rng(1).normal(0, 2, (2, 50257)).astype(np.float32)
     for p in (0.1, 0.9):
-        ours = kept(sampling.keep_top_p(jnp.asarray(logits), p)).sum(-1)
+        ours = kept(keep_top_p(logits, p)).sum(-1)
         np.testing.assert_allclose(ours, nucleus_by_sort(logits, p).sum(-1), rtol=1e-3)
 
 
@@ -82,7 +86,7 @@ def test_sampling_frequencies_match_the_distribution(options):
     """Chi-square of 20,000 draws against numpy's distribution, 1 in 1,000 by chance."""
     logits, draws = LOGITS["random"][0, :10], 20_000
     decoding = Decoding(max_new_tokens=1, **options)
-    filtered = filter_logits(jnp.asarray(logits, jnp.float32)[None], decoding)[0]
+    filtered = filtering(np.float32(logits)[None], decoding)[0]
     tokens = jax.random.categorical(jax.random.key(1), filtered, shape=(draws,))
     observed = np.bincount(tokens, minlength=10)
     expected = draws * reference_distribution(logits, decoding)
@@ -110,13 +114,13 @@ def reference_distribution(logits, decoding: Decoding) -> np.ndarray:
 @pytest.mark.parametrize("temperature", [0.3, 3.0])
 def test_log_probs_are_those_of_the_truncated_distribution(temperature, filters):
     decoding = Decoding(4, temperature=temperature, **filters)
-    logits = jnp.asarray(LOGITS["random"], jnp.float32)
-    filtered = jax.jit(filter_logits, static_argnums=1)(logits, decoding)
-    every = jnp.broadcast_to(jnp.arange(V), (8, V))
+    logits = np.float32(LOGITS["random"])
+    filtered = filtering(logits, decoding)
+    every = np.broadcast_to(np.arange(V), (8, V))
     log_probs = token_log_probs(filtered[:, None], every)
     assert np.isfinite(log_probs).all()
-    np.testing.assert_allclose(jnp.exp(log_probs).sum(-1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(jnp.exp(log_probs) > 0, kept(filtered))
+    np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(np.exp(log_probs) > 0, kept(filtered))
     # What is excluded must not poison sums over the vocabulary either.
     assert np.isfinite(entropy(filtered)).all()
 
@@ -142,16 +146,16 @@ def test_a_drawn_token_that_rounding_put_outside_is_scored_as_it_was_drawn(filte
 
 def test_scoring_again_changes_nothing_for_tokens_that_are_inside():
     decoding = Decoding(4, temperature=0.7, top_k=7, top_p=0.9)
-    logits = jnp.asarray(LOGITS["random"], jnp.float32)
-    filtered = filter_logits(logits, decoding)
-    drawn = jnp.argmax(logits, axis=-1)
-    np.testing.assert_array_equal(filter_logits(logits, decoding, drawn), filtered)
+    logits = np.float32(LOGITS["random"])
+    filtered = filtering(logits, decoding)
+    drawn = np.argmax(logits, axis=-1)
+    np.testing.assert_array_equal(filtering(logits, decoding, drawn), filtered)
 
 
 def test_greedy_log_probs_are_the_models_own():
-    logits = jnp.asarray(LOGITS["random"], jnp.float32)
+    logits = np.float32(LOGITS["random"])
     decoding = Decoding(max_new_tokens=4, top_k=1, top_p=0.1)
-    filtered = filter_logits(logits, decoding)
+    filtered = filtering(logits, decoding)
     np.testing.assert_array_equal(filtered, logits)
 
 
@@ -191,7 +195,7 @@ def test_the_ends_of_the_unit_interval_are_tokens_that_may_be_drawn(uniform):
     logits = rng.normal(0, 3, (200, 1000)).astype(np.float32)
     first, last = 130, 700  # neither in the first block nor in the last
     logits[:, :first] = logits[:, last + 1 :] = EXCLUDED
-    drawn = np.asarray(sample(logits, np.full(200, uniform, np.float32)))
+    drawn = np.asarray(jax.jit(sample)(logits, np.full(200, uniform, np.float32)))
     # The last token is less likely than what is left above the largest quantile.
     assert (drawn == first).all() if not uniform else (drawn > last - 5).all()
     assert (drawn <= last).all()

@@ -73,7 +73,7 @@ def test_shared_prefixes_change_no_gradient(task, decoder):
         return jax.jit(jax.grad(loss))(params)
 
     together, apart = map(gradient, packed_and_single(task, prompts))
-    largest = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(apart))
+    largest = max(float(np.abs(g).max()) for g in jax.tree.leaves(apart))
     for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * largest)
 
@@ -152,7 +152,7 @@ def test_the_branch_mask_is_the_picture_in_the_docstring():
 @pytest.mark.parametrize("nested", [False, True], ids=["whole", "branches"])
 def test_sampled_log_probs_equal_a_teacher_forced_rescore(options, nested, decoder):
     prompts = small.prompts()
-    model, params = decoder(len(prompts.tokenizer))
+    model, params = decoder(len(prompts.tokenizer), n_layer=1)
     rows = [prompts.persona_prompt(i) for i in instances(small.DIALOGUES)]
     decoding = Decoding(max_new_tokens=12, **options)
     keys = row_keys(0, range(len(rows)))
@@ -185,4 +185,4 @@ def test_sampled_log_probs_equal_a_teacher_forced_rescore(options, nested, decod
     np.testing.assert_allclose(
         again[batch.target_mask], rollout.log_probs[mask], atol=1e-4
     )
-    assert float(jnp.abs(rollout.log_probs[~mask]).sum()) == 0
+    assert np.abs(np.asarray(rollout.log_probs)[~mask]).sum() == 0

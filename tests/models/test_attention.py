@@ -33,14 +33,14 @@ FUSED = [
 @pytest.mark.parametrize("length", [1, QUERY_BLOCK, QUERY_BLOCK + 1, 250])
 @pytest.mark.parametrize("more_slots", [0, 7])
 def test_blocks_give_the_same_results_and_gradients(length, more_slots):
-    keys = jax.random.split(jax.random.key(0), 4)
+    rng = np.random.default_rng(0)
     slots = length + more_slots
-    query = jax.random.normal(keys[0], (2, length, 3, 4))
-    key, value = (jax.random.normal(k, (2, slots, 3, 4)) for k in keys[1:3])
-    hidden = jax.random.bernoulli(keys[3], 0.3, (2, length, slots))
-    mask = (jnp.eye(length, slots, dtype=bool)[None] | ~hidden) & jnp.tri(
+    query = drawn(rng, (2, length, 3, 4))
+    key, value = (drawn(rng, (2, slots, 3, 4)) for _ in range(2))
+    hidden = rng.random((2, length, slots)) < 0.3
+    mask = (np.eye(length, slots, dtype=bool) | ~hidden) & np.tri(
         length, slots, dtype=bool
-    )[None]
+    )
 
     def results(function):
         def loss(query, key, value):
@@ -52,6 +52,11 @@ def test_blocks_give_the_same_results_and_gradients(length, more_slots):
     both = jax.jit(lambda *qkv: [results(f)(*qkv) for f in (attend_back, attend)])
     for ours, plain in zip(*map(jax.tree.leaves, both(query, key, value)), strict=True):
         np.testing.assert_allclose(ours, plain, atol=2e-5)
+
+
+def drawn(rng, shape):
+    """By numpy: each shape that JAX draws is a program to compile."""
+    return rng.standard_normal(shape, np.float32)
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="no NVIDIA GPU")
@@ -72,8 +77,8 @@ def test_cudnn_gets_what_it_can_do(dtype, dropout, fused, monkeypatch):
     monkeypatch.setattr(
         attention, "_by_cudnn", lambda *qkv, mask, back: asked.append(back) or qkv[2]
     )
-    query = jnp.ones((2, 6, 3, 8), dtype)
-    mask = jnp.tri(6, dtype=bool)[None]
+    query = np.ones((2, 6, 3, 8), dtype)
+    mask = np.tri(6, dtype=bool)[None]
     for look in (attend, attend_back):
         look(query, query, query, mask, dropout)
         look(query[:, :5], query[:, :5], query[:, :5], mask[:, :5, :5], dropout)
@@ -95,13 +100,13 @@ def test_what_is_ahead_is_not_computed():
 def test_slots_shared_by_rows_are_slots_of_each(tokens):
     """Rows in no order of three trunks: one has a place over, one no rows at all."""
     members, places = [[4, 0, 2], [1, 3, 0], [0, 0, 0]], [1, 3, 2, 4, 0]
-    trunk_of = jnp.array([0, 1, 0, 1, 0])
-    keys = iter(jax.random.split(jax.random.key(0), 6))
-    query = jax.random.normal(next(keys), (5, tokens, 2, 8))
-    before = [jax.random.normal(next(keys), shape) for shape in of_slots(3, 11)]
-    own = [jax.random.normal(next(keys), shape) for shape in of_slots(5, 6)]
-    mask = jax.random.bernoulli(next(keys), 0.6, (5, tokens, 17))
-    shared = Shared(*before, jnp.array(members), jnp.array(places))
+    trunk_of = np.array([0, 1, 0, 1, 0])
+    rng = np.random.default_rng(0)
+    query = drawn(rng, (5, tokens, 2, 8))
+    before = [drawn(rng, shape) for shape in of_slots(3, 11)]
+    own = [drawn(rng, shape) for shape in of_slots(5, 6)]
+    mask = rng.random((5, tokens, 17)) < 0.6
+    shared = Shared(*before, np.array(members), np.array(places))
 
     @jax.jit
     def both(query, shared, own, before):
@@ -123,20 +128,23 @@ def of_slots(rows: int, slots: int):
 
 @pytest.mark.parametrize("tokens", [1, 3])
 def test_a_cache_is_looked_at_as_tokens_are(tokens):
-    query, mask = jnp.ones((2, tokens, 2, 8)), jnp.ones((2, tokens, 7), bool)
-    query = jnp.sin(jnp.arange(query.size, dtype=float)).reshape(query.shape)
-    mask = mask.at[:, :, 5].set(False)
-    key, value = (
-        jax.random.normal(k, (2, 7, 2, 8)) for k in jax.random.split(jax.random.key(1))
-    )
-    y = jax.jit(attend_cached)(query, *as_cached(key, value), mask)
-    np.testing.assert_allclose(y, attend(query, key, value, mask), atol=1e-5)
+    rng, mask = np.random.default_rng(1), np.ones((2, tokens, 7), bool)
+    query = drawn(rng, (2, tokens, 2, 8))
+    mask[:, :, 5] = False
+    key, value = (drawn(rng, (2, 7, 2, 8)) for _ in range(2))
+
+    @jax.jit
+    def both(query, key, value):
+        cached = attend_cached(query, *as_cached(key, value), mask)
+        return cached, attend(query, key, value, mask)
+
+    np.testing.assert_allclose(*both(query, key, value), atol=1e-5)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="sums are for CPUs")
 @pytest.mark.parametrize("tokens, products", [(1, 2), (2, 0), (4, 0), (5, 2)])
 def test_one_query_and_many_are_products_and_a_few_are_sums(tokens, products):
-    query, mask = jnp.ones((2, tokens, 2, 8)), jnp.ones((2, tokens, 7), bool)
-    key = jnp.ones((2, 7, 2, 8))
-    program = jax.jit(attend_cached).lower(query, *as_cached(key, key), mask)
+    query, mask = np.ones((2, tokens, 2, 8), "f4"), np.ones((2, tokens, 7), bool)
+    key, value = (np.ones(shape, "f4") for shape in of_slots(2, 7))
+    program = jax.jit(attend_cached).lower(query, key, value, mask)
     assert program.as_text().count("dot_general") == products

@@ -46,7 +46,7 @@ def model_of(weights: str, decoder=small.gpt2, **sizes):
     """Smaller weights, too, where they do not pay: XLA multiplies them as well."""
     model, params = decoder(VOCABULARY, n_embd=64, **sizes)
     # Attention that chooses all or nothing would flip at the least rounding.
-    params = jax.tree.map(lambda p: p * 0.4 if p.ndim == 2 else p, params)
+    params = small.scaled(params, 0.4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(product, "has_bfloat16", lambda: True)
         patch.setattr(product, "has_int8", lambda: True)
@@ -163,13 +163,18 @@ PROMPTS = [[5, 6, 7, 8, 9], [1, 2], [30, 31, 32, 33, 34, 35, 36], [90], [4, 4, 4
 def completions(weights, prompts, width=8, steps=20, decoder=small.gpt2):
     model, params = model_of(weights, decoder)
     tokens, mask = pad_left(prompts, width, 0)
+    keys = row_keys(0, range(len(prompts)))
+    return jax.device_get(generating(model, steps)(params, tokens, mask, keys))
+
+
+@functools.cache
+def generating(model, steps):
+    """Greedy texts; traced once for all rows that are asked for alone."""
     decoding = Decoding(max_new_tokens=steps, temperature=0.0)
     run = functools.partial(
         generate, model, decoding=decoding, end_id=VOCABULARY, pad_id=0
     )
-    return jax.device_get(
-        jax.jit(run)(params, tokens, mask, row_keys(0, range(len(prompts))))
-    )
+    return jax.jit(run)
 
 
 @pytest.mark.parametrize("weights", SMALLER)
@@ -267,7 +272,7 @@ def test_what_is_laid_out_already_is_left_alone(dtype, precision):
 def test_bfloat16_samples_are_scored_as_they_were_sampled():
     model, params = small.gpt2(VOCABULARY)
     model = model.clone(dtype=jnp.bfloat16)
-    params = jax.tree.map(lambda p: p * 0.4 if p.ndim == 2 else p, params)
+    params = small.scaled(params, 0.4)
     tokens, mask = pad_left(PROMPTS, 8, 0)
     decoding = Decoding(max_new_tokens=20, temperature=1.0)
     run = functools.partial(

@@ -10,8 +10,6 @@ import functools
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,6 +21,7 @@ from ppg_jax.models import pretrained
 from ppg_jax.stages import reinforce
 from ppg_jax.training.train_state import OptimizerConfig
 from tests import run_for_tests as runs
+from tests.models_for_tests import distance
 
 VALID = instances(runs.dialogues("valid", 3))
 MODELS = {"persona": "model_persona", "response": "model_response"}
@@ -83,11 +82,6 @@ def trained(tmp_path_factory):
 def run(trained) -> Run:
     """Better for two updates, then worse for two."""
     return trained("reinforce", (NO, NO, YES, YES))
-
-
-def distance(a, b) -> float:
-    leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return max(float(jnp.abs(x - y).max()) for x, y in leaves)
 
 
 def weights(folder: Path):

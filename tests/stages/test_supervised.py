@@ -1,6 +1,7 @@
 """Supervised training learns what generation will ask for, however it is cut."""
 
 import dataclasses
+import functools
 import json
 import signal
 import weakref
@@ -33,6 +34,16 @@ from ppg_jax.training.train_state import (
 from tests import models_for_tests as small
 
 PROMPTS = PromptConfig(max_length=256, max_persona_tokens=40)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def same_train_step():
+    """Runs of one config share the jitted step: to compile is most of their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("make_optimizer", "make_train_step"):
+            once = functools.cache(getattr(supervised, name))
+            patch.setattr(supervised, name, once)
+        yield
 
 
 @pytest.fixture(scope="module")

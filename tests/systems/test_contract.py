@@ -138,8 +138,8 @@ def test_a_score_is_the_sum_by_hand(greedy):
     prompt = list(prompts.response_prompt(instance, None))
     target = list(prompts.response_example(instance, None).tokens[len(prompt) :])
     assert len(target) >= 3
-    tokens = jnp.array([prompt + target])
-    logits = model.apply({"params": params}, tokens)[0, len(prompt) - 1 : -1]
+    tokens = np.array([prompt + target])
+    logits = jax.jit(model.apply)({"params": params}, tokens)[0, len(prompt) - 1 : -1]
     by_hand = -float(token_log_probs(logits, jnp.array(target)).sum())
     (score,) = answers.score([instance])
     assert score.tokens == len(target)
