@@ -70,9 +70,11 @@ def _manifest(folders: Mapping[int, Path]) -> dict:
 
 def hours(folder: Path, stage: str) -> float | None:
     """What a finished stage took, in its last process at least; None: not finished."""
-    if not run_dir.finished(folder, stage):
+    path = folder / stage / run_dir.RESULT
+    if not path.exists():
         return None
-    return run_dir.result_of(folder / stage)["seconds_of_last_process"] / 3600
+    result = read_json(path, f"remove {path} and run the same command.")
+    return result.get("seconds_of_last_process", 0.0) / 3600
 
 
 def plan(folders: Mapping[int, Path], stages: Sequence[str]) -> str:

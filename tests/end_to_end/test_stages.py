@@ -85,7 +85,8 @@ def test_a_table_over_seeds_trains_what_is_missing_once(run, tmp_path):
     out, err = stage(*asked)
     assert "persona " in err and "table4: table4.md, table4.tex, table4.csv" in out
     assert not (tmp_path / "seed_1" / "reinforce").exists()
-    rows = list(csv.DictReader((tmp_path / "paper/table4.csv").open()))
+    text = (tmp_path / "paper/table4.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
     of = {r["row"]: r for r in rows if r["metric"] == "ppl_token"}
     assert of["supervised"]["runs"] == "2" and float(of["supervised"]["spread"]) > 0
     assert of["supervised"]["paper"] == "56.2"

@@ -67,8 +67,8 @@ def test_kappa_of_fleiss_example():
 
 
 def test_raters_who_toss_coins_agree_by_chance():
-    tossed = np.random.default_rng(0).random((500, 3)) < 0.5
-    assert abs(votes.fleiss_kappa(of(tossed.tolist()))) < 0.06
+    tossed = np.random.default_rng(0).random((5000, 3)) < 0.5
+    assert abs(votes.fleiss_kappa(of(tossed.tolist()))) < 0.03
 
 
 @pytest.mark.parametrize("share", [0.5, 0.6])
@@ -82,7 +82,7 @@ def test_power_is_how_often_the_test_finds_it(share):
 def test_what_200_items_can_show():
     least = votes.detectable(200)
     assert votes.power(200, least) >= 0.8 > votes.power(200, least - 0.01)
-    assert least == 0.6
+    assert 0.59 <= least <= 0.61
     assert votes.detectable(3) is None
 
 
