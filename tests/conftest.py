@@ -55,7 +55,8 @@ def decoder(request):
 
 @pytest.fixture(scope="module", autouse=True)
 def effort(request):
-    """What is held against PyTorch's results, closely, is compiled as users have it."""
+    """What is held against PyTorch's results, closely, is compiled with all effort, if
+    not by MLIR's loops."""
     least, closely = "jax_disable_most_optimizations", {"benchmark", "parity"}
     before = jax.config.values[least]
     jax.config.update(least, before and not closely & set(request.path.parts))
