@@ -267,7 +267,8 @@ def test_micro_batches_change_no_update(world, number, terms):
 
 def test_the_config_says_what_policies_compute_in(monkeypatch):
     monkeypatch.setattr(run_dir, "finished_stage", lambda workdir, name: workdir / name)
-    monkeypatch.setattr(Critic, "load", lambda folder: SimpleNamespace(params={}))
+    loaded = SimpleNamespace(params={})
+    monkeypatch.setattr(Critic, "load", lambda folder, bases: loaded)
     monkeypatch.setattr(corpus, "load_splits", lambda config: {})
     config = reinforce.Config(dtype="bfloat16")
     for policy in reinforce._load(config, runs.finished_run()).policies:
