@@ -52,7 +52,7 @@ def _targets() -> list[str]:
 
 def _seeds() -> list[int]:
     for seed in _SEEDS.value:
-        if not seed.isdigit() or len(seed) > 9:
+        if not (seed.isascii() and seed.isdigit() and len(seed) <= 9):
             fail(f"--seeds: {seed!r} is no whole number; give for example --seeds=0,1.")
     return list(dict.fromkeys(map(int, _SEEDS.value)))
 

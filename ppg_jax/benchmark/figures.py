@@ -50,7 +50,8 @@ def draw(records: Sequence[dict], path: Path) -> None:
     axes.axvline(1, color="#999999", linewidth=1)
     axes.set_xscale("log", base=2)
     axes.set_xticks([0.5, 1, 2, 4, 8, 16], ["0.5", "1", "2", "4", "8", "16"])
-    axes.set_xlim(0.5 * min(1.0, *(b[1] for _, b in bars)), 24)
+    lowest, highest = (f(b[i] for _, b in bars) for f, i in ((min, 1), (max, 2)))
+    axes.set_xlim(0.5 * min(1.0, lowest), 1.6 * max(15.0, highest))  # room for numbers
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.set_yticks(range(len(bars)), [label for label, _ in bars])
     axes.set_xlabel("time of the peer / time of ppg_jax, median and its interval")
@@ -76,7 +77,7 @@ def _work(name: str) -> str:
 
 
 def _peer(name: str) -> str:
-    """ "llama_cpp_q8_0, user's work" -> "llama.cpp Q8_0, user's work"."""
+    """llama_cpp_q8_0, user's work -> llama.cpp Q8_0, user's work."""
     peer, comma, form = name.partition(", ")
     for known, words in PEERS.items():
         if peer == known or peer.startswith(f"{known}_"):

@@ -54,11 +54,10 @@ einsum.defvjp(_einsum_forward, _einsum_backward)
 
 def product(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array:
     """As `einsum`, without a gradient of its own."""
-    exact = a.dtype == b.dtype == jnp.float32 and not rounds()
-    if exact or jax.default_backend() != "cpu":
+    whole = a.dtype == b.dtype == jnp.float32
+    if (whole and not rounds()) or jax.default_backend() != "cpu":
         return plain(spec, a, b, dtype)
-    rounded = a.dtype == b.dtype == jnp.float32
-    if available() or (rounded and rounds_by_call()):
+    if available() or (whole and rounds_by_call()):
         return _onednn(spec, a, b, dtype)
     if a.dtype == jnp.int8:
         return _rows(spec, a, b, dtype)

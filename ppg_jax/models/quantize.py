@@ -83,7 +83,7 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
     return jax.jit(_smaller, static_argnums=1)(params, weights)
 
 
-def _pays(weights):
+def _pays(weights: str) -> bool:
     has = {"bfloat16": product.has_bfloat16, "int8": product.has_int8}[weights]
     return jax.default_backend() == "cpu" and has()
 

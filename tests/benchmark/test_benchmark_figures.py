@@ -41,6 +41,16 @@ def test_a_race_is_drawn_in_words_with_its_number(tmp_path, monkeypatch):
     ]
 
 
+def test_a_ratio_of_any_size_is_inside_the_picture(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: made.append(self))
+    peers = {"ppg_jax": {}, "torch_eager": {"ratio": (90.0, 0.01, 95.0, 0.97)}}
+    race = {"name": "reinforce", "machine": MACHINE, "contestants": peers}
+    figures.draw([race], tmp_path / "x.png")
+    low, high = made[0].axes[0].get_xlim()
+    assert low < 0.01 and high > 95 * 1.2
+
+
 @pytest.mark.parametrize(
     "name, words",
     [

@@ -106,6 +106,7 @@ def test_a_table_over_seeds_trains_what_is_missing_once(run, tmp_path):
     [
         ("--target=tabel4", r"no target 'tabel4' \(did you mean table4\?\); there are"),
         ("--seeds=one", "'one' is no whole number; give for example --seeds=0,1"),
+        ("--seeds=²", "'²' is no whole number"),
     ],
 )
 def test_what_cannot_be_reproduced_is_one_line(flag, told, tmp_path):
