@@ -245,7 +245,7 @@ def _write_row(path: Path, row: System, asking: Asking, asked, critic) -> None:
     """The records of a row, part by part, from where `path` ends."""
     known = [record for _, record in read_jsonl(path)] if path.exists() else []
     before, began = len(known), time.monotonic()
-    for part in answering.records(row, asking, asked, critic, before):
+    for part in answering.records(row, asking, asked, before):
         known += part
         write_jsonl(path, known)
         if row.control:
@@ -254,6 +254,11 @@ def _write_row(path: Path, row: System, asking: Asking, asked, critic) -> None:
         left = duration((len(asked) - len(known)) / rate)
         told = f"{len(known)}/{len(asked)}  {rate:.3g} instances/s  ETA {left}"
         print(f"evaluate: {path.stem} {told}", file=sys.stderr, flush=True)
+    if row.kind == "responses":
+        scores = answering.critic_scores(row, asked, known, critic)
+        for record, score in zip(known, scores, strict=True):
+            record["critic_score"] = score
+        write_jsonl(path, known)
 
 
 def write_traits(folder: Path, asked: Sequence[Instance]) -> None:

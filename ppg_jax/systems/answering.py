@@ -11,11 +11,7 @@ PART = 512
 
 
 def records(
-    row: System,
-    asking: Asking,
-    asked: Sequence[Instance],
-    critic: Critic | None,
-    known: int = 0,
+    row: System, asking: Asking, asked: Sequence[Instance], known: int = 0
 ) -> Iterator[list[dict]]:
     """The records of each part, in the order asked.
 
@@ -24,7 +20,7 @@ def records(
     parts = [part for part in _parts(row, asked) if part.stop > known]
     answers = row.load(asking) if parts else None
     for part in parts:
-        yield _records(row, answers, asked[part], critic)
+        yield _records(row, answers, asked[part])
 
 
 def _parts(row: System, asked: Sequence[Instance]) -> Iterator[slice]:
@@ -45,15 +41,10 @@ def _dialogue(instance: Instance) -> str:
     return instance.id.rpartition(":")[0]
 
 
-def _records(row, answers, asked: Sequence[Instance], critic) -> list[dict]:
+def _records(row, answers, asked: Sequence[Instance]) -> list[dict]:
     scores = answers.score(asked) or [None] * len(asked)
     said = answers.respond(asked)
-    records = [_record(row, *each) for each in zip(asked, said, scores, strict=True)]
-    if row.kind == "responses":
-        judged = _judged(row, asked, said, critic)
-        for record, score in zip(records, judged, strict=True):
-            record["critic_score"] = score
-    return records
+    return [_record(row, *each) for each in zip(asked, said, scores, strict=True)]
 
 
 def _record(row: System, instance: Instance, said: Answer, score) -> dict:
@@ -65,13 +56,20 @@ def _record(row: System, instance: Instance, said: Answer, score) -> dict:
     return {"id": instance.id, **own, **likelihood}
 
 
-def _judged(row: System, asked, said, critic: Critic | None) -> list[float | None]:
-    """The critic's P(related to the persona told); of controls, to the gold one.
+def critic_scores(
+    row: System,
+    asked: Sequence[Instance],
+    answered: Sequence[dict],
+    critic: Critic | None,
+) -> list[float | None]:
+    """The critic's P(related) of each response of a row to the persona told; of
+    controls, to the gold one.
 
-    None for a row that was told nothing.
+    None for all where any was told nothing.
     """
     gold = [" ".join(instance.partner_persona) for instance in asked]
-    told = gold if row.control else [answer.told for answer in said]
+    told = gold if row.control else [record["partner_persona"] for record in answered]
     if critic is None or None in told:
-        return [None] * len(said)
-    return [float(s) for s in critic.score(told, [answer.text for answer in said])]
+        return [None] * len(answered)
+    texts = [record["response"] for record in answered]
+    return [float(score) for score in critic.score(told, texts)]

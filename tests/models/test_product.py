@@ -129,8 +129,19 @@ def test_nothing_is_transposed_for_it(spec):
     assert "transpose(" not in program
 
 
-@tiles
-def test_no_program_of_it_is_written_to_the_compile_cache(tmp_path):
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("bfloat16", marks=tiles),
+        pytest.param(
+            "float32",
+            marks=pytest.mark.skipif(
+                not product.rounds_by_call(), reason="nothing is rounded by a call here"
+            ),
+        ),
+    ],
+)
+def test_no_program_of_it_is_written_to_the_compile_cache(kind, tmp_path):
     """To write one is an error of one jaxlib and the end of the process in another."""
     code = (
         "import os, jax, jax.numpy as jnp; "
@@ -139,7 +150,8 @@ def test_no_program_of_it_is_written_to_the_compile_cache(tmp_path):
         "before = jax.jit(jnp.sin).lower(1.0).compile(); "
         f"assert len(os.listdir({str(tmp_path)!r})) > 0; "
         "from ppg_jax.models.product import product; "
-        "ones = jnp.ones((16, 16), jnp.bfloat16); "
+        "jax.config.update('jax_default_matmul_precision', 'bfloat16'); "
+        f"ones = jnp.ones((16, 16), jnp.{kind}); "
         "jax.jit(lambda a, b: product('mk,kn->mn', a, b))(ones, ones); "
         f"assert not any('lambda' in x for x in os.listdir({str(tmp_path)!r}))"
     )

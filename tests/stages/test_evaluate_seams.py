@@ -269,6 +269,27 @@ def test_an_interrupted_row_goes_on_and_answers_as_at_once(run, tmp_path, monkey
     assert [r["response"] for r in read(path)] == at_once
 
 
+def test_where_one_is_told_nothing_no_part_of_the_row_has_a_score(
+    run, tmp_path, monkeypatch
+):
+    """A column is there for all instances or for none, however they were asked."""
+    monkeypatch.setattr(answering, "PART", 1)
+    row = Generators("Mine", "response", told="gold")
+    critic = Critic(None, None, None)
+    last = ASKED[-1].id.rpartition(":")[0]
+    asked = [
+        dataclasses.replace(i, partner_persona=()) if i.id.startswith(last) else i
+        for i in ASKED
+    ]
+    scores = {}
+    for name, instances_ in (("all", ASKED), ("some", asked)):
+        path = tmp_path / f"{name}.jsonl"
+        asking = Asking(run.workdir, (), runs.PROMPTS)  # which remembers by id
+        evaluate._write_row(path, row, asking, instances_, critic)
+        scores[name] = [record["critic_score"] for record in read(path)]
+    assert None not in scores["all"] and {*scores["some"]} == {None}
+
+
 def asked_by(workdir, data, name: str, **options) -> list[str]:
     """The ids of a run that has nothing but controls."""
     runs.write_config(workdir)
