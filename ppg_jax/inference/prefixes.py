@@ -9,6 +9,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ppg_jax.data.passes import Example, example
+
 # Behind the turns that contexts of a dialogue have in common, a persona prompt has the
 # cue of the partner, a few tokens; this leaves room, and costs little to read.
 TAIL = 16
@@ -80,6 +82,39 @@ def families(prompts: Sequence[Sequence[int]]) -> list[Family]:
             for end in range(TAIL, len(mine), TAIL):
                 begun.setdefault(mine[:end].tobytes(), []).append(family)
     return found
+
+
+def joined(examples: Sequence[Example]) -> list[Example]:
+    """The same targets in fewer passes: prompts of a family are read once.
+
+    examples: each a prompt and its target. A pass has about three times the tokens of
+    its longest prompt at most.
+    """
+    prompts = [e.tokens[: np.flatnonzero(e.target_of)[0]] for e in examples]
+    made: list[Example] = []
+    for family in families(prompts):
+        members, room = [], 0
+        for i, shared in family.members:
+            room -= len(examples[i]) - shared
+            if room < 0:
+                members.append([])
+                room = 2 * len(prompts[family.trunk])
+            members[-1].append((i, shared))
+        trunk = prompts[family.trunk]
+        made += [_one_pass(examples, prompts, trunk, part) for part in members]
+    return made
+
+
+def _one_pass(examples, prompts, trunk, members) -> Example:
+    if len(members) == 1:
+        return examples[members[0][0]]
+    branches = []
+    for number, (i, shared) in enumerate(members, 1):
+        prompt, whole = prompts[i], examples[i].tokens
+        rest = (prompt[shared:], 0), (whole[len(prompt) :], number)
+        branches.append((shared, rest))
+    names = tuple(name for i, _ in members for name in examples[i].ids)
+    return example([(trunk, 0)], branches, names)
 
 
 def shared_with(trunk: Sequence[int], prompt: Sequence[int]) -> int:

@@ -248,9 +248,10 @@ def _write_row(path: Path, row: System, asking: Asking, asked, critic) -> None:
     for part in answering.records(row, asking, asked, before):
         known += part
         write_jsonl(path, known)
-        if row.control:
+        took = time.monotonic() - began
+        if took < 1:  # texts that are there
             continue
-        rate = (len(known) - before) / (time.monotonic() - began)
+        rate = (len(known) - before) / took
         left = duration((len(asked) - len(known)) / rate)
         told = f"{len(known)}/{len(asked)}  {rate:.3g} instances/s  ETA {left}"
         print(f"evaluate: {path.stem} {told}", file=sys.stderr, flush=True)

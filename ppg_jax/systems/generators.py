@@ -19,6 +19,7 @@ from ppg_jax.data.said import ORDERS
 from ppg_jax.data.told import told_persona, unheard
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.sampling import Decoding
+from ppg_jax.inference.prefixes import joined
 from ppg_jax.inference.scoring import Score, Scorer
 from ppg_jax.models import adapters, pretrained
 from ppg_jax.systems.system import Answer, Asking
@@ -173,7 +174,7 @@ def _generator(
             Decoding(limit, *filters, contrast),
             loaded.prompts.end_id,
             batch_size=asking.batch_size,
-            bucket=128,
+            bucket=64,
         )
 
     kind = loaded.model, limit, contrast, loaded.prompts.end_id
@@ -181,9 +182,10 @@ def _generator(
 
 
 def _scores(asking: Asking, loaded: _Loaded, examples) -> dict[str, Score]:
-    make = lambda: Scorer(loaded.model, asking.batch_size)  # noqa: E731
-    scorer = asking.once(("scorer", loaded.model), make)
-    return scorer(loaded.params, examples)
+    # A pass that several instances share is longer, and has the targets of all.
+    rows = max(1, asking.batch_size // 4)
+    scorer = asking.once(("scorer", loaded.model), lambda: Scorer(loaded.model, rows))
+    return scorer(loaded.params, joined(examples))
 
 
 def _infer(

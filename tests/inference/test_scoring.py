@@ -1,5 +1,6 @@
 """One pass over a dialogue scores its instances exactly as one pass each does."""
 
+import dataclasses
 import functools
 
 import jax
@@ -12,7 +13,7 @@ from ppg_jax.data.dialogue import instances
 from ppg_jax.data.passes import Example
 from ppg_jax.inference import scoring
 from ppg_jax.inference.generation import generate, generate_branches, row_keys
-from ppg_jax.inference.prefixes import branches_of, pad_left
+from ppg_jax.inference.prefixes import branches_of, joined, pad_left
 from ppg_jax.inference.sampling import Decoding, filter_logits
 from ppg_jax.inference.scoring import (
     Scorer,
@@ -50,12 +51,26 @@ def test_shared_prefixes_change_no_score(task, order, decoder):
     prompts = small.prompts(order=order)
     model, params = decoder(len(prompts.tokenizer))
     packed, single = packed_and_single(task, prompts)
-    together = Scorer(model)(params, packed)
     apart = Scorer(model, batch_size=3)(params, single)
-    assert together.keys() == apart.keys() == {i.id for i in instances(small.DIALOGUES)}
-    for name in apart:
-        assert together[name].tokens == apart[name].tokens
-        np.testing.assert_allclose(together[name].nll, apart[name].nll, rtol=1e-5)
+    for passes in (packed, joined(single)):
+        together = Scorer(model)(params, passes)
+        assert together.keys() == apart.keys()
+        assert together.keys() == {i.id for i in instances(small.DIALOGUES)}
+        for name in apart:
+            assert together[name].tokens == apart[name].tokens
+            np.testing.assert_allclose(together[name].nll, apart[name].nll, rtol=1e-5)
+
+
+def test_examples_of_one_dialogue_are_joined_to_passes_of_bounded_length():
+    prompts = small.prompts()
+    _, single = packed_and_single("response", prompts)
+    assert len(joined(single)) == len(small.DIALOGUES)
+    many = [dataclasses.replace(single[0], ids=(f"{n}",)) for n in range(40)]
+    passes = joined(many)
+    assert [name for e in passes for name in e.ids] == [f"{n}" for n in range(40)]
+    assert 2 < len(passes) < 20
+    assert max(map(len, passes)) <= 3 * len(single[0])
+    assert joined(single[:1]) == single[:1] and joined([]) == []
 
 
 @pytest.mark.parametrize("task", TASKS)
