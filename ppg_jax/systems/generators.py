@@ -18,8 +18,8 @@ from ppg_jax.data.retrieval import TOLD, told_sentences
 from ppg_jax.data.said import ORDERS
 from ppg_jax.data.told import told_persona, unheard
 from ppg_jax.inference.generator import Completion, Generator
-from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.prefixes import joined
+from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Score, Scorer
 from ppg_jax.models import adapters, pretrained
 from ppg_jax.systems.system import Answer, Asking
