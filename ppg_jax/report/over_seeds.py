@@ -15,7 +15,7 @@ import numpy as np
 from ppg_jax.errors import UserError
 from ppg_jax.metrics import runs, significance
 from ppg_jax.metrics.significance import Interval
-from ppg_jax.report import results, scores
+from ppg_jax.report import results, scores, traits
 from ppg_jax.report.predictions import TEXTS, Predictions, read
 from ppg_jax.report.scores import Score, TypeCount
 
@@ -116,8 +116,10 @@ def compute(folders: Sequence[Path], with_paper: bool) -> dict:
                 measured["spread"] = rows[name][key].spread
         numbers[f"{kind[:-1]}_tests"] = results.compare(first, kind, rows, units)
         if kind == "responses":
-            turns = results.perplexity_by_turn(first, rows, units)
-            numbers["perplexity_by_turn"] = turns
+            chosen = traits.turns(traits.heard(first))
+            shown = {turn: chosen[turn] for turn in traits.HEARD}
+            by_turn = results.perplexity_by_turn(first, rows, units, shown)
+            numbers["perplexity_by_turn"] = by_turn
     return numbers
 
 

@@ -86,6 +86,8 @@ SHOWN = {
     "table6": ("gold", "supervised"),
     "table7": ("ours_supervised", "ours_persona", "ours_response", "ours"),
     "table8": ("supervised",),
+    "figure1": ("ours",),
+    "figure2": ("ours",),
     "figure3": ("full", "without", "training_only", "ours_supervised", "ours"),
     "figure4": ("ours",),
 }

@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 
 from ppg_jax.files import write_text
 from ppg_jax.report import figures, paper
-from ppg_jax.report.drawing import BLUE, GREEN, STYLE
+from ppg_jax.report.drawing import BLUE, DPI, GREEN, STYLE
 from ppg_jax.report.tables import comma_separated
 
-_DPI = 150
 _CURVES = {
     "valid_response_ppl": ("response generator", BLUE),
     "valid_persona_ppl": ("persona generator", GREEN),
@@ -26,8 +25,11 @@ def figure3(folder: Path, numbers: Mapping) -> list[Path]:
     """
     by_turn = numbers["perplexity_by_turn"]
     shown = {name: by_turn[name] for name in paper.SHOWN["figure3"] if name in by_turn}
+    rows = {name: numbers["responses"][name] for name in shown}  # a colour each
     with matplotlib.rc_context(STYLE):
-        figure = figures.perplexity_by_turn({**numbers, "perplexity_by_turn": shown})
+        figure = figures.perplexity_by_turn(
+            {"responses": rows, "perplexity_by_turn": shown}
+        )
     fields = ("value", "low", "high", "unit", "instances")
     lines = [
         [name, turn, *(point[field] for field in fields)]
@@ -105,6 +107,6 @@ def _written(folder: Path, name: str, figure, head, lines) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{ending}" for ending in ("png", "svg", "csv")]
     for path in paths[:2]:
-        figure.savefig(path, dpi=_DPI)
+        figure.savefig(path, dpi=DPI)
     write_text(paths[2], comma_separated([head, *lines]))
     return paths

@@ -102,24 +102,28 @@ def _better(test: dict) -> str | None:
 
 
 def perplexity_by_turn(
-    predictions: Predictions, rows: Mapping[str, Scores], units: Units
+    predictions: Predictions,
+    rows: Mapping[str, Scores],
+    units: Units,
+    chosen: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, dict]:
     """Token PPL when the partner has said N things so far (the paper's Figure 3).
 
+    chosen: which instances each turn has, bool [N]; `TURNS` if not given.
     {row: {"1": {value, low, high, unit, instances}, ..., "all": ...}}
     """
-    said = np.array([(len(i["context"]) + 1) // 2 for i in predictions.instances])
-    chosen = [said == 1, said == 2, said == 3, said > 3, said >= 0]
-    table = {}
-    for name, metrics in rows.items():
-        if "ppl_token" not in metrics:
-            continue
-        table[name] = {
+    said = traits.heard(predictions)
+    usual = [said == 1, said == 2, said == 3, said > 3, said >= 0]
+    chosen = chosen or dict(zip(TURNS, usual, strict=True))
+    return {
+        name: {
             turn: _some(metrics["ppl_token"], units, taken)
-            for turn, taken in zip(TURNS, chosen, strict=True)
+            for turn, taken in chosen.items()
             if all(len(np.unique(g[taken])) > 1 for g in units.values())
         }
-    return table
+        for name, metrics in rows.items()
+        if "ppl_token" in metrics
+    }
 
 
 def _some(score, units: Units, taken: np.ndarray) -> dict:
