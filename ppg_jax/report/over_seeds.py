@@ -97,7 +97,7 @@ def _wider(value: float, without: np.ndarray, single: Sequence[float]) -> Interv
 
 
 def compute(folders: Sequence[Path], with_paper: bool) -> dict:
-    """The tables, tests and turns of `results.compute`, over these run directories.
+    """Tables, tests, turns and traits of `results.compute`, over these run directories.
 
     Rows are those that all of them have. Each metric has a "spread", too, None of one
     run. Raises UserError where a folder holds no evaluation, or one of other instances.
@@ -115,6 +115,8 @@ def compute(folders: Sequence[Path], with_paper: bool) -> dict:
             for key, measured in row["metrics"].items():
                 measured["spread"] = rows[name][key].spread
         numbers[f"{kind[:-1]}_tests"] = results.compare(first, kind, rows, units)
+        if kind == "personas":
+            numbers["traits"] = traits.compute(first, rows, units)
         if kind == "responses":
             chosen = traits.turns(traits.heard(first))
             shown = {turn: chosen[turn] for turn in traits.HEARD}

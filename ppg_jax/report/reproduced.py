@@ -42,6 +42,8 @@ def write(
     for target in targets:
         if target in paper_tables.TABLES:
             files = paper_tables.write(output, target, numbers)
+            if target == "traits":
+                files += paper_figures.traits(output, numbers)
         elif target in cases.CASES:
             files = cases.write(output, target, first, seed=0)
         elif target in human.NAMES:

@@ -50,6 +50,7 @@ def row_scores(predictions: Predictions, kind: str, name: str) -> Scores:
         nll=column(records, "nll"),
         tokens=column(records, "tokens"),
         critic=column(records, "critic_score"),
+        held_out=column(records, "held_out_score"),
         ended=column(records, "ended"),
         traits=predictions.traits.get(name) if kind == "personas" else None,
         compared=kind == "responses" or texts != gold,
@@ -72,10 +73,11 @@ def compare(
                 if metric in rows.get(a, {}) and metric in rows.get(b, {}):
                     test = compared(rows[a][metric], rows[b][metric], units)
                     tests.append({"a": a, "b": b, "metric": metric, **test})
-    return _corrected(tests)
+    return corrected(tests)
 
 
-def _corrected(tests: list[dict]) -> list[dict]:
+def corrected(tests: list[dict]) -> list[dict]:
+    """The same tests, corrected for being made together, with their verdicts."""
     scores.corrected(tests)
     for test in tests:
         test["significant"] = test["p_holm"] < 1 - scores.LEVEL

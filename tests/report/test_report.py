@@ -69,6 +69,7 @@ def write_responses(folder, name, known, rng, right=0.0, nll=None):
                 "tokens": None if nll is None else 10,
                 "partner_persona": None,
                 "critic_score": float(rng.random()),
+                "held_out_score": float(rng.random()),
             }
             for row, i in enumerate(known)
         ],
@@ -296,6 +297,7 @@ def test_responses_have_the_values_of_the_metrics(run_dir, numbers):
         "distinct_2": distinct.distinct(texts, 2),
         "length": distinct.lengths(texts).mean(),
         "critic": np.mean([r["critic_score"] for r in records]),
+        "held_out_critic": np.mean([r["held_out_score"] for r in records]),
     }
     assert values(numbers["responses"]["ours"]) == pytest.approx(expected)
 
@@ -650,7 +652,7 @@ def test_what_holm_makes_of_a_bound_is_a_bound_and_no_other_p_is():
         {**same, "p": p, "at_floor": bound}
         for p, bound in [(0.0002, True), (0.0002, False), (0.0005, False), (0.3, False)]
     ]
-    told = results._corrected(tests)
+    told = results.corrected(tests)
     assert [t["p_holm"] for t in told] == pytest.approx([0.0008, 0.0008, 0.001, 0.3])
     # The second is no bound itself, and cannot be below the first, which is one.
     assert [t["holm_at_floor"] for t in told] == [True, True, False, False]
