@@ -331,7 +331,8 @@ def test_intervals_resample_whole_dialogues(run_dir, numbers):
     )
     gold, texts = [i["response"] for i in known], [r["response"] for r in records]
     expected = significance.bootstrap(
-        bleu_rouge.token_f1(texts, gold), groups=[n // TURNS for n in range(len(known))]
+        [bleu_rouge.token_f1(texts, gold)],
+        groups=[n // TURNS for n in range(len(known))],
     )
     seen = numbers["responses"]["ours"]["metrics"]["f1"]
     assert {k: seen[k] for k in expected._fields} == pytest.approx(expected._asdict())
@@ -627,7 +628,7 @@ def test_intervals_are_over_base_personas_and_their_number_is_told(
     gold = [" ".join(i["partner_persona"]) for i in known]
     groups = [n // TURNS % 6 for n in range(len(known))]
     each = bleu_rouge.rouge_l(texts, gold, "parlai-f")
-    expected = significance.bootstrap(each, groups=groups, resamples=20)
+    expected = significance.bootstrap([each], groups=groups, resamples=20)
     assert (seen["low"], seen["high"]) == pytest.approx((expected.low, expected.high))
     assert seen["unit"] == "partner"
     widths = {m["unit"]: m for m in numbers["responses"]["ours"]["metrics"].values()}
