@@ -11,7 +11,15 @@ import dataclasses
 
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
-from ppg_jax.experiment import Experiment, config_dict, paper_rows, table_7
+from ppg_jax.experiment import (
+    Experiment,
+    config_dict,
+    exposures,
+    paper_rows,
+    study_rows,
+    table_7,
+    variants,
+)
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.stages import critic, evaluate, reinforce, supervised
 from ppg_jax.training.train_state import OptimizerConfig
@@ -71,6 +79,7 @@ def get_config():
         init="minilm",
         init_layers=3,
         max_length=96,
+        half="even",
         max_instances=2800,
         dropout=False,
         optimizer=OptimizerConfig(
@@ -99,6 +108,18 @@ def get_config():
         checkpoint_every=10,
     )
     alone = table_7(reward)
+    exposed = exposures(
+        dataclasses.replace(
+            response,
+            batching="instance",
+            batch_size=10,
+            epochs=1.0,
+            training_dialogues=600,
+            keep="last",
+            evaluate_every=0,
+        ),
+        persona.name,
+    )
     return config_dict(
         Experiment(
             data=data,
@@ -118,14 +139,24 @@ def get_config():
                 ),
                 top3,
                 judge,
+                dataclasses.replace(
+                    judge, name="critic_held_out", half="odd", max_instances=1400
+                ),
                 reward,
                 *alone,
+                *variants(reward),
+                *exposed,
             ),
-            systems=paper_rows(top3.name, (reward.name, *(r.name for r in alone))),
+            systems=paper_rows(
+                top3.name,
+                (reward.name, *(r.name for r in alone)),
+                study=study_rows(reward.name, [e.name for e in exposed]),
+            ),
             evaluate=evaluate.Config(
                 title="Quickstart: the paper's method on the embedded corpus",
                 data=data,
                 prompts=prompts,
+                held_out="critic_held_out",
             ),
         )
     )

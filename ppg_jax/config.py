@@ -137,6 +137,14 @@ def flatten(config, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+# Fields that are younger than runs that are still of use, and what those runs did.
+YOUNGER = {
+    "exposure.persona": "",
+    "exposure.share": 1.0,
+    "training_dialogues": 0,
+    "half": "",
+    "held_out": "",
+}
 # Of a stage: what comes after the updates that it has done, not what these were. More
 # of LONGER is possible where the learning rate does not depend on it.
 LATER, LONGER = ("evaluate_every", "patience"), ("epochs", "updates")

@@ -23,6 +23,21 @@ RUNS = {
     reinforce.Config: reinforce.run,
 }
 _OTHERS = ("data", "prompts", "systems", "evaluate")
+# Beside Table 7's two: name -> what a table calls it, and what is changed in a stage of
+# REINFORCE. Rewards are scaled in the paper's section 5.7, the others go beyond it.
+VARIANTS: dict[str, tuple[str, dict]] = {
+    f"{policy}_x{factor}": (
+        f"{policy} reward x{factor}",
+        {f"{policy}_reward_scale": float(factor)},
+    )
+    for factor in (10, 100)
+    for policy in reinforce.POLICIES
+} | {
+    "no_baseline": ("no baseline", {"baseline": "none"}),
+    "no_kl": ("no KL penalty", {"kl_coefficient": 0.0}),
+    "bare": ("neither baseline nor KL", {"baseline": "none", "kl_coefficient": 0.0}),
+    "traits": ("trait F1 as the reward", {"reward": "trait_f1"}),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,10 +101,10 @@ def seeded(experiment: Experiment, seed: int) -> Experiment:
 
 def stages_for(experiment: Experiment, rows: Collection[str]) -> list[str]:
     """The stages that rows need, and those that they start from, in the order of
-    training; the critic, too, which judges all rows. What is no row here needs none."""
+    training; the critics, too, which judge all rows. What is no row here needs none."""
     known, systems = {s.name: s for s in experiment.stages}, experiment.systems
     needed = {need for row in rows if row in systems for need in systems[row].needs}
-    needed |= {experiment.evaluate.critic} & known.keys()
+    needed |= {*experiment.evaluate.critics.values()} & known.keys()
     for stage in reversed(experiment.stages):  # a stage needs earlier ones
         if stage.name in needed:
             needed |= set(stage.needs)
@@ -162,11 +177,31 @@ def table_7(stage: reinforce.Config) -> tuple[reinforce.Config, reinforce.Config
     )
 
 
+def variants(stage: reinforce.Config) -> tuple[reinforce.Config, ...]:
+    """Stages like this one, each with one of the changes of `VARIANTS`."""
+    return tuple(
+        dataclasses.replace(stage, name=f"{stage.name}_{name}", **changed)
+        for name, (_, changed) in VARIANTS.items()
+    )
+
+
+def exposures(stage: supervised.Config, persona: str) -> tuple[supervised.Config, ...]:
+    """Stages like this one, which learn from gold personas, from those that the stage
+    `persona` infers, and from either in one instance of two; beyond the paper."""
+    told = supervised.Exposure
+    named = {"gold": told(), "mixed": told(persona, 0.5), "generated": told(persona)}
+    return tuple(
+        dataclasses.replace(stage, name=f"exposed_{name}", exposure=exposure)
+        for name, exposure in named.items()
+    )
+
+
 def paper_rows(
     top3: str = "",
     reinforced: Sequence[str] = ("reinforce",),
     contrast: float = 0.0,
     response_contrast: float = 0.0,
+    study: Mapping[str, System] | None = None,
 ) -> dict[str, System]:
     """The paper's rows, of stages with the names that the presets have.
 
@@ -174,7 +209,8 @@ def paper_rows(
     a stage that learned from BM25's three sentences, which then is the third row, as in
     the paper. reinforced: the first one's row is "ours"; those of `table_7` may follow.
     contrast: of every inferred persona; the supervised rows are there without it, too.
-    response_contrast: of one more row, ours without RL.
+    response_contrast: of one more row, ours without RL. study: further rows, before
+    the last of the paper's, which is what people talk with.
     """
     gold = Generators("E2E, gold partner personas", "response", against=("without",))
     full = top3 or "response"
@@ -213,9 +249,37 @@ def paper_rows(
         rows[f"ours_{policy}"] = with_rl(
             f"Ours with RL of the {policy} generator alone", stage, "model"
         )
+    rows |= study or {}
     rows["ours_last"] = with_rl("Ours with RL, after the last update", ours, "last")
     rows["ours"] = with_rl("Ours with RL", ours, "model")
     return rows | _persona_rows(ours, contrast)
+
+
+def study_rows(
+    reinforced: str, exposed: Sequence[str], contrast: float = 0.0
+) -> dict[str, System]:
+    """Rows of the `variants` of the stage `reinforced`, and of `exposures`.
+
+    RL's are of the last update: early stopping may keep the first weights of all, and
+    then tells nothing of what was changed.
+    """
+    rows: dict[str, System] = {}
+    for name, (told, _) in VARIANTS.items():
+        label = f"Ours with RL, {told}, after the last update"
+        row = _with_rl(label, f"{reinforced}_{name}", "last", contrast)
+        rows[f"ours_{name}"] = dataclasses.replace(row, against=("ours_last",))
+    for stage in exposed:
+        label = f"Ours without RL, learned from {stage.rpartition('_')[2]} personas"
+        against = tuple(f"ours_{n}" for n in exposed[:1] if n != stage)
+        row = Generators(label, stage, "persona", contrast, against=against)
+        rows[f"ours_{stage}"] = row
+    rows["reinforced_traits"] = PersonaGenerator(
+        "Generator with RL, trait F1 as the reward, after the last update",
+        f"{reinforced}_traits/last_persona",
+        contrast,
+        against=("supervised", "reinforced_last"),
+    )
+    return rows
 
 
 def _persona_rows(ours: str, contrast: float) -> dict[str, System]:

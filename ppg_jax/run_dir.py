@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from ppg_jax.config import changes, flatten
+from ppg_jax.config import YOUNGER, changes, flatten
 from ppg_jax.data.corpus import fingerprint
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.errors import UserError
@@ -26,6 +26,7 @@ EXPERIMENT = "experiment.json"
 # Fields of a stage's config that name another stage, and what is read of that one.
 READ = {
     "init_stage": "initial weights",
+    "exposure.persona": "persona generator",
     "persona": "persona generator",
     "response": "response generator",
     "critic": "critic",
@@ -50,7 +51,7 @@ def claim(
     inputs: what the run reads, each with its SHA-256, as {"training data": ...}.
     later: the inputs that may have been missing before. A field that the config did
     not have when the run was made is a difference too: its default may not be what
-    the run did.
+    the run did, but for those of `YOUNGER`.
     Raises UserError if the folder holds a run of other ones, or is in use.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,8 @@ def _is_new(folder: Path, ours: dict, later: Collection[str] = ()) -> bool:
     """Whether the fingerprint is not there as it should be; UserError as `claim`."""
     if not any((folder / name).exists() for name in (FINGERPRINT, *BEGUN)):
         return True
-    theirs = settings_of(folder)
+    younger = {field: did for field, did in YOUNGER.items() if field in ours}
+    theirs = younger | settings_of(folder)
     new = {_sum_of(name) for name in later} - theirs.keys()
     changed = [k for k in ours | theirs if ours.get(k) != theirs.get(k)]
     told = _differences(theirs, ours, [k for k in changed if k not in new])

@@ -13,12 +13,14 @@ import pytest
 import safetensors.numpy
 
 from ppg_jax import files, run_dir
+from ppg_jax.config import flatten
 from ppg_jax.data import tokenization
 from ppg_jax.errors import UserError
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.found import find_models
 from ppg_jax.models import adapters, pretrained
 from ppg_jax.serve import export
+from ppg_jax.stages import critic, evaluate, supervised
 from tests import models_for_tests as small
 from tests import run_for_tests as runs
 
@@ -287,3 +289,25 @@ def test_a_changed_tokenizer_of_a_run_is_told(tmp_path):
     del values["sha256"]  # as older ones are
     record.write_text(json.dumps(values))
     assert tokenization.sha256(tokenizer_of(tmp_path)) == made
+
+
+def test_a_run_that_is_older_than_a_field_goes_on_where_the_field_says_what_it_did(
+    finished, monkeypatch
+):
+    path = finished / "persona" / run_dir.FINGERPRINT
+    known = files.read_json(path)
+    del known["size"]
+    files.write_json(path, known)
+    with pytest.raises(UserError, match="size was None, is 3"):
+        start(finished)
+    monkeypatch.setattr(run_dir, "YOUNGER", {"size": 4})
+    with pytest.raises(UserError, match="size was 4, is 3"):
+        start(finished)
+    monkeypatch.setattr(run_dir, "YOUNGER", {"size": 3, "of_another_stage": 1})
+    assert start(finished)["params_sha256"]
+
+
+def test_what_older_runs_did_is_what_the_fields_are_if_nothing_is_said():
+    made = [supervised.Config("r", "response"), critic.Config(), evaluate.Config()]
+    fields = {k: v for config in made for k, v in flatten(config).items()}
+    assert {name: fields[name] for name in run_dir.YOUNGER} == run_dir.YOUNGER

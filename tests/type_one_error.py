@@ -112,7 +112,8 @@ def rates(split: Split, null: str, dialogues: int = 0) -> dict[str, float]:
     for trial, (a, b, personas) in enumerate(draws(split, null, dialogues)):
         units = {"dialogue": np.arange(len(a)), "base persona": personas}
         for name, groups in units.items():
-            p = paired_permutation(a, b, groups=groups, resamples=RESAMPLES, seed=trial)
+            drawn = {"resamples": RESAMPLES, "seed": trial}
+            p = paired_permutation([a], [b], groups=groups, **drawn)
             found[name] += p <= LEVEL
     return {name: count / TRIALS for name, count in found.items()}
 

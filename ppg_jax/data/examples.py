@@ -1,7 +1,7 @@
 """Dialogues -> what a generator learns of them, one causal pass each."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.passes import Example
@@ -20,16 +20,24 @@ def examples(
     batching: str,
     partner_persona: str = "none",
     persona_order: str = "as_given",
+    inferred: Mapping[str, Sequence[int]] | None = None,
 ) -> list[Example]:
     """One example per dialogue or instance, after `batching`.
 
     task: of `TASKS`; partner_persona: what a response generator is told, of `TOLD`;
-    persona_order: of what a persona generator writes, of `said.ORDERS`. Responses that
-    had to be cut are told.
+    persona_order: of what a persona generator writes, of `said.ORDERS`. inferred: by
+    instance the tokens of a persona that is told in place of that; of batching by
+    instance. Responses that had to be cut are told.
     """
     known = len(prompts.cut)
     made = _examples(
-        prompts, dialogues, task, batching, partner_persona, ORDERS[persona_order]
+        prompts,
+        dialogues,
+        task,
+        batching,
+        partner_persona,
+        ORDERS[persona_order],
+        inferred or {},
     )
     if cut := list(prompts.cut.items())[known:]:
         name, tokens = cut[0]
@@ -48,6 +56,7 @@ def _examples(
     batching: str,
     partner_persona: str,
     order: Callable[[Instance], Instance],
+    inferred: Mapping[str, Sequence[int]],
 ) -> list[Example]:
     prompts.prime(dialogues)
     if task == "persona":  # an empty profile is nothing to learn
@@ -58,7 +67,10 @@ def _examples(
         return [prompts.persona_example(order(i)) for i in instances(dialogues)]
     whole = task == "dialogue" or batching == "dialogue"
     sources = dialogues if whole else instances(dialogues)
-    partners = [partner_tokens(prompts, partner_persona, s) for s in sources]
+    partners = [
+        inferred.get(s.id) or partner_tokens(prompts, partner_persona, s)
+        for s in sources
+    ]
     pairs = zip(sources, partners, strict=True)
     if task == "dialogue":
         made = [prompts.dialogue_example(d, p) for d, p in pairs]

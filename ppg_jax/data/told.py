@@ -6,12 +6,14 @@ could tokenize differently.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.said import is_ones_own
 from ppg_jax.data.sentences import once, sentences
+from ppg_jax.files import read_jsonl, write_jsonl
 
 
 def unheard(instance: Instance) -> Instance:
@@ -41,6 +43,17 @@ def told_persona(
         said = sentences(decode(cut))
         [*kept, _] = prompts.persona_target([said[n] for n in stay(said)])
     return prompts.generated_persona(kept)
+
+
+def write_told(path: Path, told: Mapping[str, Sequence[int]]) -> None:
+    """Keeps what `told_persona` gave, by instance."""
+    write_jsonl(path, ({"id": name, "tokens": t} for name, t in told.items()))
+
+
+def read_told(path: Path) -> dict[str, list[int]]:
+    """What `write_told` kept; {} without a file."""
+    records = read_jsonl(path) if path.exists() else ()
+    return {record["id"]: record["tokens"] for _, record in records}
 
 
 def _stay(said: Sequence[str], ended: bool, instance: Instance) -> list[int]:

@@ -56,7 +56,7 @@ def _judged(scores: Mapping[str, np.ndarray], labels, groups) -> dict[str, dict]
     table = {name: _share(answers, groups) for name, answers in right.items()}
     for name in table.keys() - {"critic"}:
         table[name]["critic_p"] = significance.paired_permutation(
-            right["critic"], right[name], groups=groups, resamples=4999
+            [right["critic"]], [right[name]], groups=groups, resamples=4999
         )
     return table
 

@@ -2,16 +2,18 @@
 
 Everything is resampled in groups: the instances of one dialogue share their personas
 and most of their context, and the dialogues of one base persona (`clusters`) a gold
-persona, so they are no independent evidence. A statistic is a function of sums of
-per-instance columns (a mean, a perplexity, a corpus BLEU), which makes a resample one
-row of a matrix product.
+persona, so they are no independent evidence. Runs of one system, which differ in their
+seeds and answer the same instances, are a level of their own: an estimate is the mean
+over them, and drawn are runs and, in all of them alike, groups. A statistic is a
+function of sums of per-instance columns (a mean, a perplexity, a corpus BLEU), which
+makes a resample one row of a matrix product.
 
 How far to trust an interval of 0.95, measured on PersonaChat's replies: of a ROUGE-L it
 covers 0.93 to 0.95 from 100 groups on; of a BLEU, which is skewed, 0.91 with 100 or 120
 groups (a difference 0.89 to 0.93) and 0.93 to 0.95 from 320 on. Bias-corrected and
 accelerated quantiles (BCa) raise the 0.91 to 0.94, but of a difference they cover no
 more, and less where most instances score nothing; so the plain ones stay.
-Axes: N instances, K columns, G groups, R resamples.
+Axes: S runs, N instances, K columns, G groups, R resamples.
 """
 
 import functools
@@ -41,7 +43,7 @@ Statistic = Callable[[np.ndarray], np.ndarray]  # summed columns [..., K] -> [..
 
 
 def bootstrap(
-    scores,
+    runs: Sequence[np.ndarray],
     statistic: Statistic = ratio,
     groups=None,
     *,
@@ -49,19 +51,23 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Percentile bootstrap interval of a statistic (Efron, 1979).
+    """Percentile bootstrap interval (Efron, 1979) of the mean of a statistic over runs.
 
-    scores: [N], whose mean is meant, or columns [N, K] that `statistic` takes summed.
-    groups: [N] names of the groups that are drawn whole; none: each instance alone.
+    runs: of each run, one or more, scores [N], whose mean is meant, or columns [N, K]
+    that `statistic` takes summed. groups: [N] names of the groups that are drawn whole;
+    none: each instance alone.
     """
-    sums = group_sums(scores, groups)
-    draws = draws_of(len(sums), resamples, seed) @ sums
-    return percentiles(statistic(sums.sum(axis=0)), statistic(draws), level)
+    sums = [group_sums(run, groups) for run in runs]
+    weights = _weights(len(runs), resamples, seed)
+    draws = draws_of(len(sums[0]), resamples, seed)
+    drawn = np.stack([statistic(draws @ each) for each in sums], axis=1)
+    value = np.mean([statistic(each.sum(axis=0)) for each in sums])
+    return percentiles(value, (weights * drawn).sum(axis=1), level)
 
 
 def paired_bootstrap(
-    scores_a,
-    scores_b,
+    runs_a: Sequence[np.ndarray],
+    runs_b: Sequence[np.ndarray],
     statistic: Statistic = ratio,
     groups=None,
     *,
@@ -69,21 +75,23 @@ def paired_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of statistic(a) - statistic(b), both on the same draws (Koehn, 2004).
+    """Interval of the mean of statistic(a) - statistic(b), both on the same draws
+    (Koehn, 2004).
 
-    The two systems' scores are of the same instances in the same order; the other
-    arguments are `bootstrap`'s.
+    Runs of the two with one number are of one seed, and drawn together; all scores are
+    of the same instances in the same order. The other arguments are `bootstrap`'s.
     """
-    a, b = group_sums(scores_a, groups), group_sums(scores_b, groups)
-    _check_paired(a, b)
-    draws = draws_of(len(a), resamples, seed)
-    value = statistic(a.sum(axis=0)) - statistic(b.sum(axis=0))
-    return percentiles(value, statistic(draws @ a) - statistic(draws @ b), level)
+    a, b = _paired(runs_a, runs_b, groups)
+    weights = _weights(len(a), resamples, seed)
+    draws = draws_of(a.shape[1], resamples, seed)
+    drawn = statistic(draws @ a) - statistic(draws @ b)  # [S, R]
+    value = np.mean(statistic(a.sum(axis=1)) - statistic(b.sum(axis=1)))
+    return percentiles(value, (weights.T * drawn).sum(axis=0), level)
 
 
 def paired_permutation(
-    scores_a,
-    scores_b,
+    runs_a: Sequence[np.ndarray],
+    runs_b: Sequence[np.ndarray],
     statistic: Statistic = ratio,
     groups=None,
     *,
@@ -94,17 +102,18 @@ def paired_permutation(
 
     Swaps the systems' scores group by group at random and asks how often the
     difference is at least as large as the one seen: (1 + count) / (1 + resamples), so
-    never below `smallest_p` (Noreen, 1989). Arguments as in `paired_bootstrap`.
+    never below `smallest_p` (Noreen, 1989). A group's scores change places in all runs
+    or in none: what one gold persona makes easy it makes easy for all of them. It says
+    nothing of runs with other seeds. Arguments as in `paired_bootstrap`.
     """
-    a, b = group_sums(scores_a, groups), group_sums(scores_b, groups)
-    _check_paired(a, b)
-    swaps = np.random.default_rng(seed).integers(2, size=(resamples, len(a)))
-    moved = swaps.astype(np.float64) @ (b - a)
-    total_a, total_b = a.sum(axis=0), b.sum(axis=0)
-    seen = abs(statistic(total_a) - statistic(total_b))
-    swapped = abs(statistic(total_a + moved) - statistic(total_b - moved))
+    a, b = _paired(runs_a, runs_b, groups)
+    swaps = np.random.default_rng(seed).integers(2, size=(resamples, a.shape[1]))
+    moved = swaps.astype(np.float64) @ (b - a)  # [S, R, K]
+    total_a, total_b = a.sum(axis=1)[:, None], b.sum(axis=1)[:, None]
+    seen = abs(np.mean(statistic(total_a) - statistic(total_b)))
+    swapped = statistic(total_a + moved) - statistic(total_b - moved)
     # Rounding must not tell a difference of zero from another difference of zero.
-    at_least = swapped >= seen - 1e-12 * max(1.0, seen)
+    at_least = abs(swapped.mean(axis=0)) >= seen - 1e-12 * max(1.0, seen)
     return float((1 + at_least.sum()) * smallest_p(resamples))
 
 
@@ -173,6 +182,11 @@ def wilson(wins: float, n: float, level: float = 0.95) -> Interval:
     return Interval(float(mean), float(middle - margin), float(middle + margin))
 
 
+def spread(values: Sequence[float]) -> float | None:
+    """Standard deviation of single runs; None of one."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
 def group_sums(scores, groups) -> np.ndarray:
     """Columns summed within each group: [N] or [N, K] -> [G, K]."""
     columns = np.asarray(scores, np.float64)
@@ -220,14 +234,33 @@ def _check_several(groups: int) -> None:
         )
 
 
-def _check_paired(a: np.ndarray, b: np.ndarray) -> None:
-    if a.shape != b.shape:
-        raise ValueError(
-            f"Two systems of {a.shape} and {b.shape} are not paired: "
-            "give the scores of the same instances in the same order."
-        )
-
-
 def _check_wins(wins: float, n: float) -> None:
     if not 0 <= wins <= n or n == 0:
         raise ValueError(f"{wins} wins of {n}: expected 0 <= wins <= n and n > 0.")
+
+
+def _paired(runs_a, runs_b, groups) -> tuple[np.ndarray, np.ndarray]:
+    """Group sums of both: [S, G, K]."""
+    a, b = (
+        np.stack([group_sums(r, groups) for r in runs]) for runs in (runs_a, runs_b)
+    )
+    if a.shape != b.shape:
+        raise ValueError(
+            f"Two systems of {a.shape} and {b.shape} are not paired: give as many runs "
+            "of each, with scores of the same instances in the same order."
+        )
+    return a, b
+
+
+@functools.lru_cache(maxsize=4)
+def _weights(runs: int, resamples: int, seed: int) -> np.ndarray:
+    """What each resample gives each run, float64 [R, S], together 1.
+
+    One run less than there are is drawn: drawing S of S would show (S - 1) / S of the
+    variance of their mean, a third too little of three (Rao and Wu, 1988).
+    """
+    if runs == 1:
+        return np.ones((resamples, 1))
+    rng = np.random.default_rng([seed, runs])
+    drawn = rng.multinomial(runs - 1, np.full(runs, 1 / runs), size=resamples)
+    return drawn / (runs - 1)

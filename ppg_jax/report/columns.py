@@ -205,6 +205,15 @@ METRICS = {
         lambda answers: _mean(answers.critic),
         responses=MAIN,
     ),
+    "held_out_critic": Metric(
+        "held-out critic",
+        3,
+        0,
+        "the same of a critic that learned of other training dialogues and paid "
+        "nobody: what raises the first alone is no better response",
+        lambda answers: _mean(answers.held_out),
+        responses=MAIN,
+    ),
     **TRAIT_METRICS,
 }
 

@@ -22,6 +22,7 @@ STYLE = {
     "lines.linewidth": 1.6,
     "figure.constrained_layout.use": True,
 }
+DPI = 150
 BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 GREY, YELLOW, SKY = "#999999", "#e69f00", "#56b4e9"
 VIOLET = "#5e3c99"  # not theirs: their black hides the intervals of a bar

@@ -17,6 +17,7 @@ from ppg_jax.files import read_metrics
 from ppg_jax.report import trait_figures
 from ppg_jax.report.drawing import (
     BLUE,
+    DPI,
     GREEN,
     GREY,
     ORANGE,
@@ -25,9 +26,6 @@ from ppg_jax.report.drawing import (
     looks,
     turn_line,
 )
-from ppg_jax.report.results import TURNS
-
-_DPI = 150
 
 Records = Sequence[Mapping[str, float]]
 
@@ -75,7 +73,7 @@ def _written(folder: Path, drawn: Mapping[str, Figure | None]) -> list[Path]:
         old.unlink()
     there = {folder / f"{name}.png": figure for name, figure in drawn.items() if figure}
     for path, figure in there.items():
-        figure.savefig(path, dpi=_DPI)
+        figure.savefig(path, dpi=DPI)
     return list(there)
 
 
@@ -134,7 +132,7 @@ def perplexity_by_turn(numbers: Mapping) -> Figure | None:
         return None
     figure = Figure(figsize=(10, 4.5 + 0.13 * len(table)))
     axes = figure.subplots()
-    turns = [t for t in TURNS if any(t in points for points in table.values())]
+    turns = list(max(table.values(), key=len))
     asides = np.linspace(-0.34, 0.34, len(table)) if len(table) > 1 else [0.0]
     looked = looks(numbers["responses"])
     for i, (name, points) in enumerate(table.items()):
@@ -142,7 +140,7 @@ def perplexity_by_turn(numbers: Mapping) -> Figure | None:
         color, marker = looked[name]
         turn_line(axes, points, turns, asides[i], color, marker, label)
     axes.set_xticks(range(len(turns)), [_turn_label(t, table) for t in turns])
-    axes.set_xlabel("N: what the partner has said so far, in utterances")
+    axes.set_xlabel("N: utterances of the partner so far (instances)")
     axes.set_ylabel("perplexity per token")
     axes.set_title("Cold start: perplexity of the response, with 95 % intervals")
     axes.grid(axis="x", visible=False)
@@ -153,7 +151,7 @@ def perplexity_by_turn(numbers: Mapping) -> Figure | None:
 
 def _turn_label(turn: str, table: Mapping[str, dict]) -> str:
     count = next(p[turn]["instances"] for p in table.values() if turn in p)
-    return f"{turn}\n({count:,} instances)"
+    return f"{turn.replace(' or more', '+')}\n({count:,})"
 
 
 # --- Training -----------------------------------------------------------------

@@ -19,6 +19,7 @@ class Answers:
     nll: Sequence[float] | None = None
     tokens: Sequence[int] | None = None
     critic: Sequence[float] | None = None
+    held_out: Sequence[float] | None = None  # of the other critic
     ended: Sequence[bool] | None = None
     traits: Sequence[dict] | None = None  # counts, as `inference.traits` has them
     compared: bool = True  # with gold: texts that are gold say nothing by that

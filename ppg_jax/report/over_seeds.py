@@ -1,7 +1,7 @@
 """The numbers of several runs of one config, with different seeds, as one table's.
 
 Runs are a level of their own: a value is the mean over them, an interval draws them as
-well as base personas (`metrics.runs`), and beside it stands their standard deviation.
+well as base personas (`significance`), and beside it stands their standard deviation.
 """
 
 import dataclasses
@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ppg_jax.errors import UserError
-from ppg_jax.metrics import runs, significance
+from ppg_jax.metrics import significance
 from ppg_jax.metrics.significance import Interval
-from ppg_jax.report import results, scores
+from ppg_jax.report import results, scores, traits
 from ppg_jax.report.predictions import TEXTS, Predictions, read
 from ppg_jax.report.scores import Score, TypeCount
 
@@ -33,23 +33,23 @@ class OverSeeds:
 
     @property
     def spread(self) -> float | None:
-        return runs.spread([score.value for score in self.scores])
+        return significance.spread([score.value for score in self.scores])
 
     def of(self, rows: np.ndarray) -> "OverSeeds":
         """The same metric of some of the instances."""
         return OverSeeds([score.of(rows) for score in self.scores])
 
     def interval(self, groups: np.ndarray) -> Interval:
-        return runs.bootstrap(
+        return significance.bootstrap(
             self._columns, self.scores[0].statistic, groups, **scores.drawn()
         )
 
     def minus(self, other: "OverSeeds", groups: np.ndarray) -> tuple[Interval, float]:
         """As `Score.minus`; the p is of these runs."""
         paired = self._columns, other._columns, self.scores[0].statistic, groups
-        difference = runs.paired_bootstrap(*paired, **scores.drawn())
+        difference = significance.paired_bootstrap(*paired, **scores.drawn())
         options = {"resamples": scores.PERMUTATIONS, "seed": scores.SEED}
-        return difference, runs.paired_permutation(*paired, **options)
+        return difference, significance.paired_permutation(*paired, **options)
 
     @property
     def _columns(self) -> list[np.ndarray]:
@@ -69,7 +69,7 @@ class TypesOverSeeds:
 
     @property
     def spread(self) -> float | None:
-        return runs.spread([count.value for count in self.counts])
+        return significance.spread([count.value for count in self.counts])
 
     def interval(self, groups: np.ndarray) -> Interval:
         without = np.mean([count.without(groups) for count in self.counts], axis=0)
@@ -90,14 +90,14 @@ class TypesOverSeeds:
 def _wider(value: float, without: np.ndarray, single: Sequence[float]) -> Interval:
     """The jackknife's interval, with what single runs add to its variance."""
     plain = significance.jackknife(value, without, scores.LEVEL)
-    error = (runs.spread(single) or 0.0) / math.sqrt(len(single))
+    error = (significance.spread(single) or 0.0) / math.sqrt(len(single))
     margin = significance.normal_quantile(scores.LEVEL) * error
     margin = math.hypot(plain.high - value, margin)
     return Interval(value, value - margin, value + margin)
 
 
 def compute(folders: Sequence[Path], with_paper: bool) -> dict:
-    """The tables, tests and turns of `results.compute`, over these run directories.
+    """Tables, tests, turns and traits of `results.compute`, over these run directories.
 
     Rows are those that all of them have. Each metric has a "spread", too, None of one
     run. Raises UserError where a folder holds no evaluation, or one of other instances.
@@ -115,9 +115,13 @@ def compute(folders: Sequence[Path], with_paper: bool) -> dict:
             for key, measured in row["metrics"].items():
                 measured["spread"] = rows[name][key].spread
         numbers[f"{kind[:-1]}_tests"] = results.compare(first, kind, rows, units)
+        if kind == "personas":
+            numbers["traits"] = traits.compute(first, rows, units)
         if kind == "responses":
-            turns = results.perplexity_by_turn(first, rows, units)
-            numbers["perplexity_by_turn"] = turns
+            chosen = traits.turns(traits.heard(first))
+            shown = {turn: chosen[turn] for turn in traits.HEARD}
+            by_turn = results.perplexity_by_turn(first, rows, units, shown)
+            numbers["perplexity_by_turn"] = by_turn
     return numbers
 
 

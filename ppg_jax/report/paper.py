@@ -84,11 +84,46 @@ SHOWN = {
     "table4": ("gold", "supervised"),
     "table5": ("full", "ours"),
     "table6": ("gold", "supervised"),
-    "table7": ("ours_supervised", "ours_persona", "ours_response", "ours"),
+    "table7": (
+        "ours_supervised",
+        "ours_persona",
+        "ours_response",
+        "ours",
+        "ours_last",
+        "ours_persona_x10",
+        "ours_response_x10",
+        "ours_persona_x100",
+        "ours_response_x100",
+    ),
     "table8": ("supervised",),
+    "figure1": ("ours",),
+    "figure2": ("ours",),
     "figure3": ("full", "without", "training_only", "ours_supervised", "ours"),
     "figure4": ("ours",),
+    # Beyond the paper.
+    "exposure": (
+        "ours_exposed_gold",
+        "ours_exposed_mixed",
+        "ours_exposed_generated",
+    ),
+    "rewards": (
+        "ours_supervised",
+        "ours_last",
+        "ours_no_baseline",
+        "ours_no_kl",
+        "ours_bare",
+        "ours_traits",
+    ),
+    "traits": ("supervised", "reinforced_last", "reinforced_traits"),
 }
+# A row whose reward is scaled -> the same row without that (Table 7).
+SCALED = {
+    f"ours_{policy}_x{factor}": "ours_last"
+    for policy in ("persona", "response")
+    for factor in (10, 100)
+}
+# What REINFORCE begins with, and the rows that it made of it.
+REINFORCED = tuple(dict.fromkeys((*SHOWN["table7"], *SHOWN["rewards"])))
 
 
 def numbers(kind: str, version: str, name: str) -> dict[str, float]:

@@ -1,4 +1,6 @@
-"""The paper's Figures 3 and 4 over seeds: PNG, SVG and the numbers that are drawn."""
+"""The paper's Figures 3 and 4 over seeds, and traits by turn: PNG, SVG and the numbers
+that are drawn.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,11 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppg_jax.files import write_text
-from ppg_jax.report import figures, paper
-from ppg_jax.report.drawing import BLUE, GREEN, STYLE
+from ppg_jax.report import figures, paper, trait_figures
+from ppg_jax.report.drawing import BLUE, DPI, GREEN, STYLE
 from ppg_jax.report.tables import comma_separated
 
-_DPI = 150
 _CURVES = {
     "valid_response_ppl": ("response generator", BLUE),
     "valid_persona_ppl": ("persona generator", GREEN),
@@ -26,8 +27,11 @@ def figure3(folder: Path, numbers: Mapping) -> list[Path]:
     """
     by_turn = numbers["perplexity_by_turn"]
     shown = {name: by_turn[name] for name in paper.SHOWN["figure3"] if name in by_turn}
+    rows = {name: numbers["responses"][name] for name in shown}  # a colour each
     with matplotlib.rc_context(STYLE):
-        figure = figures.perplexity_by_turn({**numbers, "perplexity_by_turn": shown})
+        figure = figures.perplexity_by_turn(
+            {"responses": rows, "perplexity_by_turn": shown}
+        )
     fields = ("value", "low", "high", "unit", "instances")
     lines = [
         [name, turn, *(point[field] for field in fields)]
@@ -35,6 +39,36 @@ def figure3(folder: Path, numbers: Mapping) -> list[Path]:
         for turn, point in turns.items()
     ]
     return _written(folder, "figure3", figure, ["row", "N", *fields], lines)
+
+
+def traits(folder: Path, numbers: Mapping) -> list[Path]:
+    """Traits that are right by exchanges heard, all, said and unsaid; of some rows, and
+    of the control that has most of them. Nothing where traits were not measured.
+    """
+    found = numbers["traits"]
+    if not found:
+        return []
+    known = numbers["personas"]
+    best = {each["control"] for each in found["against_best"].values()}
+    names = [n for n in known if n in {*paper.SHOWN["traits"], *best}]
+    by_turn = {
+        key: {name: table[name] for name in names if name in table}
+        for key, table in found["by_turn"].items()
+    }
+    rows = {name: known[name] for name in names}
+    with matplotlib.rc_context(STYLE):
+        figure = trait_figures.traits_by_turn(
+            {"personas": rows, "traits": {"by_turn": by_turn}}
+        )
+    fields = ("value", "low", "high", "unit", "instances")
+    lines = [
+        [key, name, turn, *(point[field] for field in fields)]
+        for key, table in by_turn.items()
+        for name, turns in table.items()
+        for turn, point in turns.items()
+    ]
+    head = ["metric", "row", "exchanges heard", *fields]
+    return _written(folder, "traits_by_turn", figure, head, lines)
 
 
 def figure4(folder: Path, logs: Sequence[Sequence[Mapping]]) -> list[Path]:
@@ -105,6 +139,6 @@ def _written(folder: Path, name: str, figure, head, lines) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{ending}" for ending in ("png", "svg", "csv")]
     for path in paths[:2]:
-        figure.savefig(path, dpi=_DPI)
+        figure.savefig(path, dpi=DPI)
     write_text(paths[2], comma_separated([head, *lines]))
     return paths

@@ -1,5 +1,5 @@
-"""The paper's Tables 1, 4 and 7 over seeds: Markdown, LaTeX and CSV of one and the same
-numbers, with the paper's own beside them.
+"""The paper's Tables 1, 4 and 7 over seeds, and what goes beyond them: Markdown, LaTeX
+and CSV of one and the same numbers, with the paper's own beside them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ppg_jax.files import write_text
-from ppg_jax.report import paper
+from ppg_jax.report import paper, results
 from ppg_jax.report.columns import METRICS
+from ppg_jax.report.readings import readings
 from ppg_jax.report.tables import (
     comma_separated,
     p_value,
@@ -19,6 +20,7 @@ from ppg_jax.report.tables import (
 from ppg_jax.report.words import verdict_of
 
 _RESPONSES = ("ppl_token", "ppl_word", "bleu", "rouge_parlai")
+_JUDGED = (*_RESPONSES, "critic", "held_out_critic")
 
 
 class Table(NamedTuple):
@@ -41,6 +43,28 @@ TABLES = {
     "table7": Table(
         "Table 7: which generator learns by REINFORCE", "responses", _RESPONSES
     ),
+    "exposure": Table(
+        "Exposure: which personas the response generator learned from",
+        "responses",
+        _JUDGED,
+    ),
+    "rewards": Table(
+        "REINFORCE with and without what the paper's has not, and another reward",
+        "responses",
+        _JUDGED,
+    ),
+    "traits": Table(
+        "Traits: how much of a partner persona is right",
+        "personas",
+        (
+            "trait_f1",
+            "trait_precision",
+            "trait_recall_said",
+            "trait_recall_unsaid",
+            "trait_exact_f1",
+        ),
+        controls=True,
+    ),
 }
 
 
@@ -51,8 +75,9 @@ def write(folder: Path, name: str, numbers: Mapping) -> list[Path]:
     controls = [n for n, row in known.items() if row["control"] and shown.controls]
     rows = {n: known[n] for n in theirs + controls}
     missing = [n for n in paper.SHOWN[name] if n not in known]
-    tests = [t for t in numbers[f"{shown.kind[:-1]}_tests"] if _is_of(t, shown, rows)]
-    told = _told(numbers, missing)
+    known_tests = numbers[f"{shown.kind[:-1]}_tests"]
+    tests = results.corrected([{**t} for t in known_tests if _is_of(t, shown, rows)])
+    told = " ".join([_told(numbers, missing), *readings(rows)])
     made = {
         "md": markdown(shown, rows, tests, told),
         "tex": latex(shown, rows, told),
@@ -86,8 +111,9 @@ def _told(numbers: Mapping, missing: Sequence[str]) -> str:
     several = f"Mean ± standard deviation of {runs} seeds" if runs > 1 else "One seed"
     told = (
         f"{several}, {numbers['instances']:,} instances; 95 % intervals over base "
-        f"personas{' and seeds' if runs > 1 else ''}. The paper's numbers are of other "
-        "models, and its perplexity of another vocabulary."
+        f"personas{' and seeds' if runs > 1 else ''}, Holm's correction within this "
+        "table. The paper's numbers are of other models, and its perplexity of another "
+        "vocabulary."
     )
     return told + (f" Not in this run: {', '.join(missing)}." if missing else "")
 

@@ -206,7 +206,10 @@ def _is_number(value) -> bool:
 _FIELDS = {
     "nll": (lambda v: _is_number(v) and v >= 0, "0 or more, in nats"),
     "tokens": (lambda v: _is_number(v) and v > 0 and v % 1 == 0, "a whole number"),
-    "critic_score": (lambda v: _is_number(v) and 0 <= v <= 1, "0 to 1"),
+    **dict.fromkeys(
+        ("critic_score", "held_out_score"),
+        (lambda v: _is_number(v) and 0 <= v <= 1, "0 to 1"),
+    ),
     "ended": (lambda v: isinstance(v, bool), "true or false"),
 }
 

@@ -7,11 +7,18 @@ from pathlib import Path
 
 from ppg_jax import run_dir
 from ppg_jax.files import read_json, read_metrics, write_json
-from ppg_jax.report import cases, human, over_seeds, paper_figures, paper_tables
+from ppg_jax.report import (
+    cases,
+    diagrams,
+    human,
+    over_seeds,
+    paper_figures,
+    paper_tables,
+)
 from ppg_jax.report.predictions import Predictions, read
 from ppg_jax.report.tables import table
 
-FIGURES = ("figure3", "figure4")
+FIGURES = ("figure1", "figure2", "figure3", "figure4")
 TARGETS = tuple(sorted([*paper_tables.TABLES, *cases.CASES, *human.NAMES, *FIGURES]))
 
 
@@ -35,27 +42,37 @@ def write(
     for target in targets:
         if target in paper_tables.TABLES:
             files = paper_tables.write(output, target, numbers)
+            if target == "traits":
+                files += paper_figures.traits(output, numbers)
         elif target in cases.CASES:
             files = cases.write(output, target, first, seed=0)
         elif target in human.NAMES:
             files = human.write(output, target, first, seed=0)
-        elif target == "figure3":
-            files = paper_figures.figure3(output, numbers)
         else:
-            files = paper_figures.figure4(output, _progress(first, runs))
+            files = _figure(output, target, first, runs, numbers)
         made[target] = [file.name for file in files]
     write_json(output / "MANIFEST.json", _manifest(folders) | {"files": made})
     return made
 
 
-def _progress(first: Predictions, runs: Sequence[Path]) -> list[list[dict]]:
-    """The log of each run's first stage of REINFORCE, if there is one."""
+def _figure(output: Path, name: str, first: Predictions, runs, numbers) -> list[Path]:
+    if name == "figure1":
+        return diagrams.figure1(output, first, seed=0)
+    if name == "figure3":
+        return paper_figures.figure3(output, numbers)
+    # The other two are of the first stage of REINFORCE, if there is one.
     stages = [stage["name"] for stage in first.stages if stage["task"] == "reinforce"]
-    return [
-        read_metrics(run / stage / "metrics.jsonl")
-        for stage in stages[:1]
-        for run in runs
-    ]
+    if name == "figure4":
+        found = [r / s / "metrics.jsonl" for s in stages[:1] for r in runs]
+        return paper_figures.figure4(output, [read_metrics(path) for path in found])
+    if not stages:
+        return []
+    settings = run_dir.settings_of(runs[0] / stages[0])
+    parameters = {
+        part: run_dir.result_of(runs[0] / settings[part])["parameters"]
+        for part in ("persona", "response", "critic")
+    }
+    return diagrams.figure2(output, settings, parameters)
 
 
 def _manifest(folders: Mapping[int, Path]) -> dict:

@@ -50,6 +50,7 @@ def row_scores(predictions: Predictions, kind: str, name: str) -> Scores:
         nll=column(records, "nll"),
         tokens=column(records, "tokens"),
         critic=column(records, "critic_score"),
+        held_out=column(records, "held_out_score"),
         ended=column(records, "ended"),
         traits=predictions.traits.get(name) if kind == "personas" else None,
         compared=kind == "responses" or texts != gold,
@@ -72,10 +73,11 @@ def compare(
                 if metric in rows.get(a, {}) and metric in rows.get(b, {}):
                     test = compared(rows[a][metric], rows[b][metric], units)
                     tests.append({"a": a, "b": b, "metric": metric, **test})
-    return _corrected(tests)
+    return corrected(tests)
 
 
-def _corrected(tests: list[dict]) -> list[dict]:
+def corrected(tests: list[dict]) -> list[dict]:
+    """The same tests, corrected for being made together, with their verdicts."""
     scores.corrected(tests)
     for test in tests:
         test["significant"] = test["p_holm"] < 1 - scores.LEVEL
@@ -102,24 +104,28 @@ def _better(test: dict) -> str | None:
 
 
 def perplexity_by_turn(
-    predictions: Predictions, rows: Mapping[str, Scores], units: Units
+    predictions: Predictions,
+    rows: Mapping[str, Scores],
+    units: Units,
+    chosen: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, dict]:
     """Token PPL when the partner has said N things so far (the paper's Figure 3).
 
+    chosen: which instances each turn has, bool [N]; `TURNS` if not given.
     {row: {"1": {value, low, high, unit, instances}, ..., "all": ...}}
     """
-    said = np.array([(len(i["context"]) + 1) // 2 for i in predictions.instances])
-    chosen = [said == 1, said == 2, said == 3, said > 3, said >= 0]
-    table = {}
-    for name, metrics in rows.items():
-        if "ppl_token" not in metrics:
-            continue
-        table[name] = {
+    said = traits.heard(predictions)
+    usual = [said == 1, said == 2, said == 3, said > 3, said >= 0]
+    chosen = chosen or dict(zip(TURNS, usual, strict=True))
+    return {
+        name: {
             turn: _some(metrics["ppl_token"], units, taken)
-            for turn, taken in zip(TURNS, chosen, strict=True)
+            for turn, taken in chosen.items()
             if all(len(np.unique(g[taken])) > 1 for g in units.values())
         }
-    return table
+        for name, metrics in rows.items()
+        if "ppl_token" in metrics
+    }
 
 
 def _some(score, units: Units, taken: np.ndarray) -> dict:

@@ -48,11 +48,11 @@ class Score(NamedTuple):
         return self._replace(columns=self.columns[rows])
 
     def interval(self, groups: np.ndarray) -> Interval:
-        return significance.bootstrap(self.columns, self.statistic, groups, **drawn())
+        return significance.bootstrap([self.columns], self.statistic, groups, **drawn())
 
     def minus(self, other: "Score", groups: np.ndarray) -> tuple[Interval, float]:
         """The difference of two rows, and the p of there being none."""
-        paired = (self.columns, other.columns, self.statistic, groups)
+        paired = ([self.columns], [other.columns], self.statistic, groups)
         difference = significance.paired_bootstrap(*paired, **drawn())
         p = significance.paired_permutation(*paired, resamples=PERMUTATIONS, seed=SEED)
         return difference, p

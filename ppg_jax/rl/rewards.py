@@ -4,6 +4,7 @@ Axes: B instances.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,9 @@ import numpy as np
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
+from ppg_jax.inference import traits
 from ppg_jax.inference.critic import Critic
+from ppg_jax.inference.embedding import Encoder
 from ppg_jax.inference.generation import Rollout
 from ppg_jax.inference.generator import Completion, completions_of
 from ppg_jax.metrics.distinct import distinct
@@ -42,9 +45,26 @@ def log_odds(judged: Judged) -> np.ndarray:
     return np.clip(np.log(safe / (1 - safe)), -10, 10)
 
 
-# By the name that a config gives; the last two wait for the question that the paper
-# leaves open: whether a label or a score is paid.
-REWARDS = {"sign": sign, "soft": soft, "log_odds": log_odds}
+def trait_f1(judged: Judged) -> np.ndarray:
+    """How right the generated persona is, whatever the critic says: F1 of its sentences
+    against the gold ones (`inference.traits`), 0 to 1; float32 [B].
+
+    Raises UserError where MiniLM is not installed.
+    """
+    counts = traits.score(judged.instances, judged.personas, _encoder())
+    sentences = [c["inferred"] + c["said"] + c["unsaid"] for c in counts]
+    right = [2 * count["right"] for count in counts]
+    return np.asarray(right, np.float32) / np.maximum(sentences, 1).astype(np.float32)
+
+
+@functools.cache
+def _encoder() -> Encoder:
+    return Encoder.load()
+
+
+# By the name that a config gives; soft and log_odds wait for the question that the
+# paper leaves open: whether a label or a score is paid.
+REWARDS = {"sign": sign, "soft": soft, "log_odds": log_odds, "trait_f1": trait_f1}
 BASELINES = ("none", "leave_one_out")
 
 

@@ -55,6 +55,7 @@ from ppg_jax.training.train_state import (
 )
 
 PERSONAS = (*KINDS, "both")
+HALVES = {"": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,10 @@ class Config:
     init_layers: how many layers of a DistilBERT to keep, evenly spaced, as it came from
     BERT; 0: all. adapter_rank: of low-rank adapters of a decoder, which are trained
     with the head in place of all weights; 0 trains all.
-    max_instances: of the training split, drawn by the seed; 0: all.
+    half: of the training dialogues, every other one, "even" or "odd", so that a critic
+    can judge what another was paid for; "" is all. People's base personas recur in both
+    halves, sentences of a dialogue do not. max_instances: of these dialogues, drawn by
+    the seed; 0: all.
     validation_instances: for the curve; 0: all. evaluate_instances: of each split, for
     result.json; 0: all. batch_size: pairs, a multiple of 4.
     """
@@ -88,6 +92,7 @@ class Config:
     dropout: bool = True
     batch_size: int = 32
     epochs: float = 1.0
+    half: str = ""
     max_instances: int = 0
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=5e-6)
     seed: int = 0  # of the pairs, the weights and dropout
@@ -98,7 +103,7 @@ class Config:
     log_every: int = 20
 
     def __post_init__(self):
-        require_one_of(self, persona=PERSONAS, dtype=DTYPES)
+        require_one_of(self, persona=PERSONAS, dtype=DTYPES, half=HALVES)
         require_positive(self, "batch_size", "epochs", "log_every")
         require_count(self, "evaluate_every", "checkpoint_every", "seed")
         require_count(self, "init_layers", "adapter_rank")
@@ -168,7 +173,8 @@ def train(config: Config, folder: Path, splits, tokenizer, model, first: list) -
     first: its first weights, popped, so that nobody keeps them.
     """
     encoder = PairEncoder(tokenizer, config.max_length)
-    made = pairs(splits["train"], config.persona, config.seed, config.max_instances)
+    heard = splits["train"][HALVES[config.half]]
+    made = pairs(heard, config.persona, config.seed, config.max_instances)
     batches = PairBatches(encoder, made, config.batch_size, config.seed)
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     tx = make_optimizer(config.optimizer, steps)

@@ -47,6 +47,7 @@ from ppg_jax.systems.controls import CONTROLS, GOLD, TOKENIZER, Gold, NGram
 from ppg_jax.systems.system import KINDS, Asking, System
 from ppg_jax.training.run_log import duration
 
+JUDGED = ("critic_score", "held_out_score")  # fields of a record, one a critic
 WORDS = ("label", "against")  # of a row: what the report alone reads
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "transformers", "tokenizers", "numpy")
 
@@ -55,7 +56,8 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "transformers", "tokenizers", "num
 class Config:
     """What is evaluated, and how completions are drawn (greedy: temperature 0).
 
-    critic: the stage that judges responses, if it has finished. max_dialogues: only so
+    critic: the stage that judges responses, if it has finished; held_out: another one,
+    that learned of other dialogues and judges the same. max_dialogues: only so
     many test dialogues, chosen by seed; 0 is all. swapped_dialogues: for so many of
     them, models are asked what they find likely given another dialogue's conversation
     or persona, too; 0 for none. paper: whether the report shows the paper's numbers,
@@ -68,6 +70,7 @@ class Config:
     data: DataConfig = DataConfig()
     prompts: PromptConfig = PromptConfig()
     critic: str = "critic"
+    held_out: str = ""
     paper: bool = False
     split: str = "test"  # or valid, train
     max_dialogues: int = 0
@@ -85,6 +88,12 @@ class Config:
         Decoding(1, temperature=self.temperature, top_p=self.top_p)  # checks them
         if self.max_dialogues == 1:
             raise ValueError("max_dialogues=1: intervals need two dialogues or more.")
+
+    @property
+    def critics(self) -> dict[str, str]:
+        """The stage of each critic, by the field of its scores."""
+        named = zip(JUDGED, (self.critic, self.held_out), strict=True)
+        return {field: stage for field, stage in named if stage}
 
 
 def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
@@ -106,7 +115,7 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
         config.seed,
         config.dtype,
     )
-    critic = critic_of(config, asking)
+    critics = critics_of(config, asking)
     rows = {kind: [] for kind in KINDS}
     for kind, name, row in rows_of(workdir, systems):
         path, unfinished = (
@@ -114,7 +123,7 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
         )
         if not path.exists():
             start = time.monotonic()
-            _write_row(unfinished, row, asking, asked, critic)
+            _write_row(unfinished, row, asking, asked, critics)
             path.parent.mkdir(exist_ok=True)
             unfinished.rename(path)
             _tell(f"{kind} of {name}", start)
@@ -131,7 +140,8 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
 
 def _claim(config: Config, workdir: Path, systems, splits) -> None:
     """Refuses stages of other data or prompts, and a folder of another evaluation."""
-    needed = {config.critic, *(need for row in systems.values() for need in row.needs)}
+    needed = {need for row in systems.values() for need in row.needs}
+    needed |= {*config.critics.values()}
     stages = [name for name in sorted(needed) if run_dir.finished(workdir, name)]
     train = run_dir.sums_of(splits, "train")
     for name in stages:
@@ -144,8 +154,9 @@ def _claim(config: Config, workdir: Path, systems, splits) -> None:
     test = {"test data": corpus.fingerprint(splits[config.split])}
     rows = _rows_asked(workdir, systems)
     # A row whose stage finished since is one more row; but every response has a score
-    # by the critic, or none has.
-    later = weights.keys() - {f"{config.critic} model"} | rows.keys()
+    # by a critic, or none has.
+    judges = {f"{name} model" for name in config.critics.values()}
+    later = weights.keys() - judges | rows.keys()
     run_dir.claim(workdir / config.name, config, weights | test | train | rows, later)
 
 
@@ -197,12 +208,13 @@ def _version(package: str) -> str | None:
         return None
 
 
-def critic_of(config: Config, asking: Asking) -> Critic | None:
-    """The one that judges responses; None where its stage has not finished."""
-    if not run_dir.finished(asking.workdir, config.critic):
-        return None
-    folder = asking.workdir / run_dir.model_folder(config.critic)
-    return Critic.load(folder, **asking.shared)
+def critics_of(config: Config, asking: Asking) -> dict[str, Critic]:
+    """Those that judge responses, by field, as far as their stages have finished."""
+    return {
+        field: Critic.load(asking.workdir / run_dir.model_folder(name), **asking.shared)
+        for field, name in config.critics.items()
+        if run_dir.finished(asking.workdir, name)
+    }
 
 
 def rows_of(
@@ -241,7 +253,9 @@ def write_references(folder: Path, asked, train: Sequence[Dialogue]) -> None:
     write_json(folder / "training_sentences.json", {"sentences": sorted(known)})
 
 
-def _write_row(path: Path, row: System, asking: Asking, asked, critic) -> None:
+def _write_row(
+    path: Path, row: System, asking: Asking, asked, critics: Mapping[str, Critic]
+) -> None:
     """The records of a row, part by part, from where `path` ends."""
     known = [record for _, record in read_jsonl(path)] if path.exists() else []
     before, began = len(known), time.monotonic()
@@ -256,9 +270,11 @@ def _write_row(path: Path, row: System, asking: Asking, asked, critic) -> None:
         told = f"{len(known)}/{len(asked)}  {rate:.3g} instances/s  ETA {left}"
         print(f"evaluate: {path.stem} {told}", file=sys.stderr, flush=True)
     if row.kind == "responses":
-        scores = answering.critic_scores(row, asked, known, critic)
-        for record, score in zip(known, scores, strict=True):
-            record["critic_score"] = score
+        for field in JUDGED:
+            judge = critics.get(field)
+            scores = answering.critic_scores(row, asked, known, judge)
+            for record, score in zip(known, scores, strict=True):
+                record[field] = score
         write_jsonl(path, known)
 
 

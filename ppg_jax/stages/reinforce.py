@@ -62,13 +62,16 @@ class Config:
 
     persona, response, critic: stages of the same run directory, finished before.
     train_*: False freezes that policy (Table 7). *_reward_scale: factor of the reward
-    (section 5.7). reduce: "sum" or "mean" of the log-probs over tokens. temperature 0
-    trains on greedy completions; top_k 0 and top_p 1 are off. batching: whether an
-    update's instances are turns that follow each other, whose common context is then
-    read once, or drawn one by one. micro_batches: parts that a gradient is summed over,
-    at least; cut are the packed rows. updates: at most; 0 is one epoch. dtype: what
-    both policies compute in; their weights stay float32. validation_instances: how
-    many each validation measures, always the same ones, drawn by `seed`; 0 is all.
+    (section 5.7). Under Adam, which divides a gradient by its own size, it does nothing
+    to a relative 1e-4, nor where each gradient is clipped by its norm; a KL penalty or
+    an entropy bonus weighs the less beside it. reduce: "sum" or "mean" of the log-probs
+    over tokens. temperature 0 trains on greedy completions; top_k 0 and top_p 1 are
+    off. batching: whether an update's instances are turns that follow each other, whose
+    common context is then read once, or drawn one by one. micro_batches: parts that a
+    gradient is summed over, at least; cut are the packed rows. updates: at most; 0 is
+    one epoch. dtype: what both policies compute in; their weights stay float32.
+    validation_instances: how many each validation measures, always the same ones, drawn
+    by `seed`; 0 is all.
     *_every: counted in updates. criterion: the NLL that the best policies have least
     of, of the gold response or of the gold persona; the last ones are kept beside them.
     patience: after how many validations in a row without a better one training stops.
@@ -84,7 +87,7 @@ class Config:
     train_response: bool = True
     persona_reward_scale: float = 1.0
     response_reward_scale: float = 1.0
-    reward: str = "sign"  # the paper's; or soft, log_odds
+    reward: str = "sign"  # the paper's; or soft, log_odds, or trait_f1 without critic
     baseline: str = "none"  # the paper's; or leave_one_out
     reduce: str = "sum"
     kl_coefficient: float = 0.0  # of the KL to the supervised models

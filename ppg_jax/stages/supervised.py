@@ -21,13 +21,14 @@ from ppg_jax.config import DTYPES, require_count, require_one_of, require_positi
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.dialogue import Dialogue
+from ppg_jax.data.dialogue import Dialogue, instances
 from ppg_jax.data.examples import BATCHINGS, TASKS, examples
 from ppg_jax.data.passes import Example
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.retrieval import TOLD
 from ppg_jax.data.said import ORDERS
 from ppg_jax.errors import UserError
+from ppg_jax.inference.exposure import Exposure, inferred
 from ppg_jax.inference.scoring import Scorer, mean_nll, target_log_probs
 from ppg_jax.models import adapters, pretrained, starts
 from ppg_jax.models.gpt2 import GPT2Config
@@ -50,7 +51,8 @@ class Config:
 
     name: its folder in the run directory. task: what it writes; a dialogue is written
     with its personas before it. partner_persona: what a response generator is told, all
-    gold sentences, the three that BM25 finds for the context, or nothing.
+    gold sentences, the three that BM25 finds for the context, or nothing. exposure:
+    whose inferred personas it is told in place of these, of how many instances.
     persona_order: how a persona generator learns these, as given or those said so far
     first. tokenizer: "bpe:SIZE" or a folder; empty takes that of `init`.
     init: a folder or hub id to start from; empty starts from scratch with `model`.
@@ -60,9 +62,9 @@ class Config:
     learns, drawn anew each epoch; 0 is all.
     batch_size: dialogues or instances, after `batching`. micro_batches: parts the
     gradient is summed over. widths: how many padded lengths the batches have.
-    validation_dialogues: the first so many; 0 is all. keep: which weights become the
-    model, those with the best validation perplexity, or the last ones. patience: after
-    how many validations in a row without a better one training stops; 0 is never.
+    *_dialogues: the first so many; 0 is all. keep: which weights become the model,
+    those with the best validation perplexity, or the last ones. patience: after how
+    many validations in a row without a better one training stops; 0 is never.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Config:
     prompts: PromptConfig = PromptConfig()
     tokenizer: str = "bpe:8192"
     partner_persona: str = "gold"
+    exposure: Exposure = Exposure()
     persona_order: str = "as_given"
     init: str = ""
     init_stage: str = ""
@@ -86,6 +89,7 @@ class Config:
     epochs: float = 2.0  # a part of one will do
     optimizer: OptimizerConfig = OptimizerConfig()
     seed: int = 0  # of the weights, the order and dropout
+    training_dialogues: int = 0
     validation_dialogues: int = 128
     evaluate_every: int = 500  # updates; 0 is never
     keep: str = "best"
@@ -96,7 +100,7 @@ class Config:
     @property
     def needs(self) -> tuple[str, ...]:
         """The stages of the run directory that have to be finished before."""
-        return (self.init_stage,) if self.init_stage else ()
+        return tuple(filter(None, (self.init_stage, self.exposure.persona)))
 
     def __post_init__(self):
         require_one_of(
@@ -110,8 +114,9 @@ class Config:
         )
         require_positive(self, "batch_size", "micro_batches", "widths", "log_every")
         require_positive(self, "epochs")
-        require_count(self, "patience", "validation_dialogues", "checkpoint_every")
-        require_count(self, "adapter_rank", "branches", "evaluate_every", "seed")
+        require_count(self, "checkpoint_every", "evaluate_every", "patience", "seed")
+        require_count(self, "training_dialogues", "validation_dialogues")
+        require_count(self, "adapter_rank", "branches")
         if not self.evaluate_every and (self.keep == "best" or self.patience):
             raise ValueError(
                 f"evaluate_every={self.evaluate_every} is never, but keep='best' and "
@@ -131,9 +136,8 @@ class Config:
                 "give init or init_stage."
             )
         if self.persona_order != "as_given" and self.task != "persona":
-            raise ValueError(
-                'persona_order is for task="persona"; leave it "as_given".'
-            )
+            told = 'is for task="persona"; leave it "as_given".'
+            raise ValueError(f"persona_order={self.persona_order!r} {told}")
         if self.partner_persona != "gold" and self.task == "persona":
             told = f"partner_persona={self.partner_persona!r} is told to a response"
             raise ValueError(f'{told} generator; leave it "gold" for task="persona".')
@@ -149,11 +153,11 @@ class Config:
                 f"batch_size={self.batch_size} is not a multiple of "
                 f"micro_batches={self.micro_batches}."
             )
-        if self.partner_persona == "top3" and self.batching == "dialogue":
-            raise ValueError(
-                'partner_persona="top3" differs from turn to turn; it needs '
-                'batching="instance".'
-            )
+        told = 'partner_persona="top3"' if self.partner_persona == "top3" else ""
+        told = "a persona inferred" if self.exposure.persona else told
+        if told and (self.task, self.batching) != ("response", "instance"):
+            told += " differs from turn to turn and is told to a response generator"
+            raise ValueError(f'{told}: task="response" and batching="instance".')
 
 
 def run(config: Config, workdir: Path) -> dict:
@@ -167,6 +171,7 @@ def run(config: Config, workdir: Path) -> dict:
     start = start_of(config, workdir)
     read = run_dir.sums_of(splits, "train", "valid")
     read["tokenizer"] = tokenization.sha256(tokenizer)
+    read |= config.exposure.sums(workdir)
     if start:
         learned, base = adapters.split(start[1])
         read["initial weights"] = params_sha256(learned)
@@ -188,7 +193,7 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
     """
     prompts = Prompts(tokenizer, config.prompts)
     model, params = initial(config, tokenizer, first.pop())
-    learned = checked_examples(config, prompts, splits, "train")
+    learned = checked_examples(config, prompts, splits, "train", folder.parent)
     batches = Batches(
         learned, config.batch_size, config.seed, config.widths, config.branches
     )
@@ -197,7 +202,7 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
     train_step = make_train_step(
         model, tx, config.micro_batches, config.seed, config.dropout
     )
-    valid = checked_examples(config, prompts, splits, "valid")
+    valid = checked_examples(config, prompts, splits, "valid", folder.parent)
     learning, base = adapters.split(params)
     ready = quantize(base, "float32", model.dtype) if base else base
     del base
@@ -290,11 +295,14 @@ def initial(config: Config, tokenizer, start):
     return model, starts.adapted(params, rank, config.seed, config.name)
 
 
-def checked_examples(config: Config, prompts: Prompts, splits, split: str):
-    """The examples of a split (of valid: as many as the config says), never none."""
-    limit = config.validation_dialogues if split == "valid" else 0
-    told = config.batching, config.partner_persona, config.persona_order
-    made = examples(prompts, splits[split][: limit or None], config.task, *told)
+def checked_examples(config: Config, prompts: Prompts, splits, split, workdir: Path):
+    """The examples of a split, of as many dialogues as the config says; never none."""
+    most = {"train": config.training_dialogues, "valid": config.validation_dialogues}
+    dialogues = splits[split][: most[split] or None]
+    given = config.seed, config.dtype
+    heard = inferred(config.exposure, workdir, prompts, instances(dialogues), *given)
+    told = config.batching, config.partner_persona, config.persona_order, heard
+    made = examples(prompts, dialogues, config.task, *told)
     if not made:
         raise UserError(
             f"the {split} split of {config.data.source} has no response to learn; "

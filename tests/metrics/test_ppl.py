@@ -30,7 +30,7 @@ def test_a_uniform_model_has_the_size_of_its_vocabulary_as_perplexity():
 
 def test_the_columns_carry_an_interval_around_the_perplexity():
     for definition, columns in ppl.columns(NLL, TOKENS, WORDS).items():
-        interval = significance.bootstrap(columns, ppl.perplexity)
+        interval = significance.bootstrap([columns], ppl.perplexity)
         assert interval.value == ppl.perplexities(NLL, TOKENS, WORDS)[definition]
         assert interval.low <= interval.value <= interval.high
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ppg_jax.metrics import runs, significance
+from ppg_jax.metrics import significance
 
 GROUPS = np.repeat(np.arange(30), 4)
 
@@ -15,19 +15,22 @@ def scores(seed: int, mean: float = 0.0, run: float = 0.0) -> np.ndarray:
     return mean + run + group + rng.normal(size=len(GROUPS))
 
 
-@pytest.mark.parametrize("seed", [0, 3])
-def test_one_run_has_its_own_interval_and_test(seed):
+def test_a_run_that_is_there_three_times_has_its_own_interval_and_test():
+    """In exact numbers, with the draws written out."""
     a, b = scores(1), scores(2, 0.3)
-    options = {"groups": GROUPS, "resamples": 300, "seed": seed}
-    assert runs.bootstrap([a], **options) == pytest.approx(
-        significance.bootstrap(a, **options)
-    )
-    assert runs.paired_bootstrap([a], [b], **options) == pytest.approx(
-        significance.paired_bootstrap(a, b, **options)
-    )
-    assert runs.paired_permutation([a], [b], **options) == pytest.approx(
-        significance.paired_permutation(a, b, **options)
-    )
+    sums = [np.array([[x[g == GROUPS].sum(), 4.0] for g in range(30)]) for x in (a, b)]
+    options = {"groups": GROUPS, "resamples": 300, "seed": 3}
+    draws = np.random.default_rng(3).multinomial(30, np.full(30, 1 / 30), size=300)
+    one, other = (significance.ratio(draws @ each) for each in sums)
+    for times in (1, 3):
+        found = significance.bootstrap([a] * times, **options)
+        assert found.value == pytest.approx(a.mean())
+        assert found[1:] == pytest.approx(np.quantile(one, [0.025, 0.975]))
+        found = significance.paired_bootstrap([a] * times, [b] * times, **options)
+        assert found[1:] == pytest.approx(np.quantile(one - other, [0.025, 0.975]))
+    assert significance.paired_permutation(
+        [a] * 3, [b] * 3, **options
+    ) == pytest.approx(significance.paired_permutation([a], [b], **options))
 
 
 def test_what_runs_add_to_the_variance_is_that_of_their_mean():
@@ -35,10 +38,10 @@ def test_what_runs_add_to_the_variance_is_that_of_their_mean():
     of a mean of three, not what drawing three of three shows of it."""
     values = [1.0, 2.0, 6.0]
     made = [np.full(len(GROUPS), v) for v in values]
-    found = runs.bootstrap(made, groups=GROUPS, resamples=20_000)
+    found = significance.bootstrap(made, groups=GROUPS, resamples=20_000)
     assert found.value == pytest.approx(3)
     assert (found.low, found.high) == (1, 6)  # no run was beyond
-    weights = runs._weights(3, 20_000, 0)
+    weights = significance._weights(3, 20_000, 0)
     error = np.std(values, ddof=1) / np.sqrt(3)
     assert (weights @ values).std() == pytest.approx(error, rel=0.03)
     assert weights.min() >= 0 and np.allclose(weights.sum(axis=1), 1)
@@ -51,7 +54,8 @@ def test_an_interval_covers_the_mean_over_runs_that_were_not_made():
         shared = rng.normal(size=60)[groups]
         made = [rng.normal(0, 0.5) + shared + rng.normal(size=120) for _ in range(4)]
         found = [
-            runs.bootstrap(m, groups=groups, resamples=400) for m in (made, made[:1])
+            significance.bootstrap(m, groups=groups, resamples=400)
+            for m in (made, made[:1])
         ]
         covered.append([each.low <= 0 <= each.high for each in found])
     several, one = np.mean(covered, axis=0)
@@ -61,8 +65,8 @@ def test_an_interval_covers_the_mean_over_runs_that_were_not_made():
 def test_a_difference_of_pairs_is_free_of_what_both_runs_share():
     made = [(scores(i, run=r), scores(i + 9, 0.2, r)) for i, r in enumerate((-3, 0, 3))]
     a, b = zip(*made, strict=True)
-    found = runs.paired_bootstrap(b, a, groups=GROUPS)
-    apart = runs.paired_bootstrap(b, a[::-1], groups=GROUPS)
+    found = significance.paired_bootstrap(b, a, groups=GROUPS)
+    apart = significance.paired_bootstrap(b, a[::-1], groups=GROUPS)
     assert found.value == pytest.approx(apart.value)
     assert found.high - found.low < 0.2 * (apart.high - apart.low)
 
@@ -75,16 +79,20 @@ def test_groups_change_places_in_all_runs_alike():
         a, b = (np.repeat(rng.normal(size=12), 3) for _ in range(2))
         noise = lambda x: [x + 0.1 * rng.normal(size=36) for _ in range(3)]  # noqa: E731
         groups = np.repeat(np.arange(12), 3)
-        p = runs.paired_permutation(noise(a), noise(b), groups=groups, resamples=199)
+        p = significance.paired_permutation(
+            noise(a), noise(b), groups=groups, resamples=199
+        )
         low += p <= 0.1
     assert 0.05 <= low / 200 <= 0.16
 
 
 def test_runs_that_are_no_pairs_are_told():
     with pytest.raises(ValueError, match="as many runs of each"):
-        runs.paired_bootstrap([scores(0)], [scores(0), scores(1)], groups=GROUPS)
+        significance.paired_bootstrap(
+            [scores(0)], [scores(0), scores(1)], groups=GROUPS
+        )
 
 
 def test_the_spread_of_one_run_is_not_known():
-    assert runs.spread([2.0]) is None
-    assert runs.spread([1.0, 3.0]) == pytest.approx(2**0.5)
+    assert significance.spread([2.0]) is None
+    assert significance.spread([1.0, 3.0]) == pytest.approx(2**0.5)

@@ -36,7 +36,7 @@ def test_bootstrap_intervals_cover_the_truth_when_groups_are_drawn_whole():
         scores, groups = grouped(rng)
         named = [("grouped", groups), ("alone", None)]
         for name, given in named if trial < 100 else named[:1]:
-            interval = bootstrap(scores, groups=given, resamples=300, seed=trial)
+            interval = bootstrap([scores], groups=given, resamples=300, seed=trial)
             inside[name].append(interval.low <= 0 <= interval.high)
     assert 0.92 <= np.mean(inside["grouped"]) <= 0.97
     assert np.mean(inside["alone"]) < 0.80  # which is why there are groups
@@ -44,7 +44,7 @@ def test_bootstrap_intervals_cover_the_truth_when_groups_are_drawn_whole():
 
 def test_bootstrap_of_a_mean_agrees_with_the_normal_interval():
     scores = np.random.default_rng(1).exponential(size=3000)
-    found = bootstrap(scores, resamples=2000)
+    found = bootstrap([scores], resamples=2000)
     error = scores.std() / math.sqrt(len(scores))
     assert found.value == pytest.approx(scores.mean())
     assert found.low == pytest.approx(scores.mean() - 1.96 * error, abs=0.15 * error)
@@ -60,9 +60,9 @@ def test_intervals_of_skewed_scores_cover_somewhat_less_than_they_say():
             rng.lognormal(0, 0.7, size=120) * (rng.random(120) < share)
             for share in (0.1, 0.05)
         )
-        found = bootstrap(a, resamples=400, seed=trial % 4)
+        found = bootstrap([a], resamples=400, seed=trial % 4)
         covered["one system"].append(found.low <= 0.1 * mean <= found.high)
-        found = paired_bootstrap(a, b, resamples=400, seed=trial % 4)
+        found = paired_bootstrap([a], [b], resamples=400, seed=trial % 4)
         covered["a difference"].append(found.low <= 0.05 * mean <= found.high)
     for inside in covered.values():
         assert 0.89 <= np.mean(inside) <= 0.95
@@ -72,7 +72,7 @@ def test_bootstrap_takes_ratios_of_sums():
     rng = np.random.default_rng(2)
     tokens = rng.integers(5, 20, size=400)
     columns = np.stack([tokens * rng.normal(3, 0.1, size=400), tokens], axis=1)
-    found = bootstrap(columns, perplexity)
+    found = bootstrap([columns], perplexity)
     expected = math.exp(columns[:, 0].sum() / columns[:, 1].sum())
     assert found.value == pytest.approx(expected)
     assert found.low < found.value < found.high
@@ -84,25 +84,27 @@ def test_groups_need_no_order_and_may_be_names():
     order = np.random.default_rng(4).permutation(len(scores))
     named = [f"dialogue {g}" for g in groups]
     np.testing.assert_allclose(
-        bootstrap(scores, groups=named),
-        bootstrap(scores[order], groups=[named[i] for i in order]),
+        bootstrap([scores], groups=named),
+        bootstrap([scores[order]], groups=[named[i] for i in order]),
     )
 
 
 def test_the_same_seed_gives_the_same_interval():
     scores, groups = grouped(np.random.default_rng(5))
-    assert bootstrap(scores, groups=groups) == bootstrap(scores, groups=groups)
-    assert bootstrap(scores, groups=groups) != bootstrap(scores, groups=groups, seed=1)
+    assert bootstrap([scores], groups=groups) == bootstrap([scores], groups=groups)
+    assert bootstrap([scores], groups=groups) != bootstrap(
+        [scores], groups=groups, seed=1
+    )
 
 
 def test_pairing_removes_what_two_systems_share():
     rng = np.random.default_rng(6)
     common, groups = grouped(rng, spread=10.0)
     a, b = (common + shift + rng.normal(size=len(common)) for shift in (0.5, 0.0))
-    paired = paired_bootstrap(a, b, groups=groups)
+    paired = paired_bootstrap([a], [b], groups=groups)
     assert paired.value == pytest.approx(a.mean() - b.mean())
     assert 0 < paired.low < 0.5 < paired.high < 1
-    alone = bootstrap(a, groups=groups)
+    alone = bootstrap([a], groups=groups)
     assert alone.high - alone.low > 5 * (paired.high - paired.low)
 
 
@@ -111,7 +113,7 @@ def test_permutation_p_is_uniform_without_a_difference():
     p_values = []
     for trial in range(300):
         (a, groups), (b, _) = grouped(rng, 25, 4), grouped(rng, 25, 4)
-        p = paired_permutation(a, b, groups=groups, resamples=200, seed=trial)
+        p = paired_permutation([a], [b], groups=groups, resamples=200, seed=trial)
         p_values.append(p)
     assert stats.kstest(p_values, "uniform").pvalue > 0.01
     assert np.mean(np.array(p_values) <= 0.05) <= 0.085
@@ -121,7 +123,7 @@ def test_permutation_p_is_small_with_a_difference_and_agrees_with_scipy():
     rng = np.random.default_rng(8)
     a = rng.normal(0.25, 1, size=60)
     b = np.zeros(60)
-    p = paired_permutation(a, b, resamples=5000)
+    p = paired_permutation([a], [b], resamples=5000)
     expected = stats.permutation_test(
         (a, b),
         lambda x, y: np.mean(x - y),
@@ -130,7 +132,9 @@ def test_permutation_p_is_small_with_a_difference_and_agrees_with_scipy():
         rng=np.random.default_rng(0),
     ).pvalue
     assert p == pytest.approx(expected, abs=0.02)
-    assert paired_permutation(a + 1, b, resamples=999) == smallest_p(999) == 1 / 1000
+    assert (
+        paired_permutation([a + 1], [b], resamples=999) == smallest_p(999) == 1 / 1000
+    )
 
 
 def test_permutation_takes_ratios_of_sums_and_swaps_groups_whole():
@@ -140,15 +144,15 @@ def test_permutation_takes_ratios_of_sums_and_swaps_groups_whole():
         np.stack([tokens * rng.normal(mean, 0.3, size=300), tokens], axis=1)
         for mean in (3.0, 3.2)
     )
-    assert paired_permutation(good, bad, perplexity) < 0.01
+    assert paired_permutation([good], [bad], perplexity) < 0.01
     two_groups = np.arange(300) < 150  # four equal outcomes at most
-    assert paired_permutation(good, bad, perplexity, two_groups) > 0.3
+    assert paired_permutation([good], [bad], perplexity, two_groups) > 0.3
 
 
 def test_equal_systems_are_told_apart_with_p_one():
     scores = np.random.default_rng(10).random(50)
-    assert paired_permutation(scores, scores) == 1.0
-    assert paired_bootstrap(scores, scores) == (0, 0, 0)
+    assert paired_permutation([scores], [scores]) == 1.0
+    assert paired_bootstrap([scores], [scores]) == (0, 0, 0)
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():
@@ -227,20 +231,24 @@ def test_two_judges_of_the_same_pairs_are_compared_by_groups():
     rng = np.random.default_rng(15)
     groups = np.arange(50).repeat(20)
     a, b = (rng.random(50).repeat(20) < chance for chance in (0.7, 0.6))
-    assert paired_permutation(a, b) < 0.05 < paired_permutation(a, b, groups=groups)
+    assert (
+        paired_permutation([a], [b])
+        < 0.05
+        < paired_permutation([a], [b], groups=groups)
+    )
     better = a | (rng.random(1000) < 0.4)
-    assert paired_permutation(better, a, groups=groups) == smallest_p(1000)
+    assert paired_permutation([better], [a], groups=groups) == smallest_p(1000)
 
 
 def test_what_cannot_be_tested_is_refused():
     with pytest.raises(ValueError, match="1 group of instances"):
-        bootstrap([1.0, 2.0], groups=["a", "a"])
+        bootstrap([[1.0, 2.0]], groups=["a", "a"])
     with pytest.raises(ValueError, match="1 group of instances"):
         jackknife(1.0, [1.0])
     with pytest.raises(ValueError, match="3 groups for 2 instances"):
-        bootstrap([1.0, 2.0], groups=[1, 2, 3])
+        bootstrap([[1.0, 2.0]], groups=[1, 2, 3])
     with pytest.raises(ValueError, match="same instances"):
-        paired_permutation([1.0, 2.0], [1.0, 2.0, 3.0])
+        paired_permutation([[1.0, 2.0]], [[1.0, 2.0, 3.0]])
     with pytest.raises(ValueError, match="0 <= wins <= n"):
         wilson(3, 2)
 

@@ -79,6 +79,7 @@ def test_figure_3_has_its_points_beside_it(numbers, tmp_path):
     found = {(r["row"], r["N"]): float(r["value"]) for r in table_of(points)}
     by_turn = numbers["perplexity_by_turn"]
     assert found["ours", "2"] == by_turn["ours"]["2"]["value"]
+    assert {turn for _, turn in found} == {"1", "2", "3", "4", "all"}
     assert {row for row, _ in found} == {"without", "ours_supervised", "ours"}
 
 

@@ -69,6 +69,7 @@ def write_responses(folder, name, known, rng, right=0.0, nll=None):
                 "tokens": None if nll is None else 10,
                 "partner_persona": None,
                 "critic_score": float(rng.random()),
+                "held_out_score": float(rng.random()),
             }
             for row, i in enumerate(known)
         ],
@@ -296,6 +297,7 @@ def test_responses_have_the_values_of_the_metrics(run_dir, numbers):
         "distinct_2": distinct.distinct(texts, 2),
         "length": distinct.lengths(texts).mean(),
         "critic": np.mean([r["critic_score"] for r in records]),
+        "held_out_critic": np.mean([r["held_out_score"] for r in records]),
     }
     assert values(numbers["responses"]["ours"]) == pytest.approx(expected)
 
@@ -329,7 +331,8 @@ def test_intervals_resample_whole_dialogues(run_dir, numbers):
     )
     gold, texts = [i["response"] for i in known], [r["response"] for r in records]
     expected = significance.bootstrap(
-        bleu_rouge.token_f1(texts, gold), groups=[n // TURNS for n in range(len(known))]
+        [bleu_rouge.token_f1(texts, gold)],
+        groups=[n // TURNS for n in range(len(known))],
     )
     seen = numbers["responses"]["ours"]["metrics"]["f1"]
     assert {k: seen[k] for k in expected._fields} == pytest.approx(expected._asdict())
@@ -625,7 +628,7 @@ def test_intervals_are_over_base_personas_and_their_number_is_told(
     gold = [" ".join(i["partner_persona"]) for i in known]
     groups = [n // TURNS % 6 for n in range(len(known))]
     each = bleu_rouge.rouge_l(texts, gold, "parlai-f")
-    expected = significance.bootstrap(each, groups=groups, resamples=20)
+    expected = significance.bootstrap([each], groups=groups, resamples=20)
     assert (seen["low"], seen["high"]) == pytest.approx((expected.low, expected.high))
     assert seen["unit"] == "partner"
     widths = {m["unit"]: m for m in numbers["responses"]["ours"]["metrics"].values()}
@@ -650,7 +653,7 @@ def test_what_holm_makes_of_a_bound_is_a_bound_and_no_other_p_is():
         {**same, "p": p, "at_floor": bound}
         for p, bound in [(0.0002, True), (0.0002, False), (0.0005, False), (0.3, False)]
     ]
-    told = results._corrected(tests)
+    told = results.corrected(tests)
     assert [t["p_holm"] for t in told] == pytest.approx([0.0008, 0.0008, 0.001, 0.3])
     # The second is no bound itself, and cannot be below the first, which is one.
     assert [t["holm_at_floor"] for t in told] == [True, True, False, False]

@@ -145,7 +145,7 @@ def test_a_stage_trains_adapters_alone_and_goes_on_after_a_kill(
     prompts = supervised.Prompts(tokenizer, runs.PROMPTS)
     asked = config(data, init)
     splits = supervised.corpus.load_splits(data)
-    valid = supervised.checked_examples(asked, prompts, splits, "valid")
+    valid = supervised.checked_examples(asked, prompts, splits, "valid", tmp_path)
     nll = supervised.make_measure(asked, model, {}, valid)(params)
     np.testing.assert_allclose(np.exp(nll), result["valid_ppl"], rtol=1e-4)
 

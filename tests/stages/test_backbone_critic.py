@@ -304,7 +304,7 @@ def test_reinforce_holds_the_base_of_critic_and_policies_once(judged):
 def test_an_evaluation_holds_the_base_of_critic_and_rows_once(judged):
     workdir, data = judged
     asking = Asking(workdir, (), runs.PROMPTS)
-    judge = evaluate.critic_of(evaluate.Config(data=data), asking)
+    judge = evaluate.critics_of(evaluate.Config(data=data), asking)["critic_score"]
     answers = Generators("a", "response", persona="persona").load(asking)
     _, base = adapters.split(judge.params)
     for part in (answers.response, answers.persona):

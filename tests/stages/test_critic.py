@@ -615,3 +615,21 @@ def test_another_setting_is_refused_by_name(woof):
         critic.run(dataclasses.replace(config, seed=1), workdir)
     with pytest.raises(UserError, match="has finished; to change epochs, remove "):
         critic.run(dataclasses.replace(config, epochs=19.0), workdir)
+
+
+def test_critics_of_both_halves_learn_of_no_dialogue_together(monkeypatch, tmp_path):
+    dialogues, heard = tuple(many_dialogues(9)), {}
+
+    def pairs_of(some, *args):
+        heard.setdefault(half, [d.id for d in some])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(critic, "pairs", pairs_of)
+    for half in ("", "even", "odd"):
+        splits, known = {"train": dialogues}, trained_tokenizer()
+        with pytest.raises(KeyboardInterrupt):
+            critic.train(critic.Config(half=half), tmp_path, splits, known, None, [])
+    assert sorted(heard["even"] + heard["odd"]) == sorted(heard[""])
+    assert not {*heard["even"]} & {*heard["odd"]} and len(heard["odd"]) == 4
+    with pytest.raises(ValueError, match="half='third' is none of"):
+        critic.Config(half="third")

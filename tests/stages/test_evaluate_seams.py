@@ -4,6 +4,7 @@ and scored again with nothing but a model and its prompts.
 
 import dataclasses
 import json
+import shutil
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -254,7 +255,7 @@ def test_an_interrupted_row_goes_on_and_answers_as_at_once(run, tmp_path, monkey
             return self.answers.respond(asked)
 
     def write(row):
-        evaluate._write_row(path, row, sampled, ASKED, None)
+        evaluate._write_row(path, row, sampled, ASKED, {})
 
     with pytest.raises(KeyboardInterrupt):
         write(Stops(after=2))
@@ -285,7 +286,7 @@ def test_where_one_is_told_nothing_no_part_of_the_row_has_a_score(
     for name, instances_ in (("all", ASKED), ("some", asked)):
         path = tmp_path / f"{name}.jsonl"
         asking = Asking(run.workdir, (), runs.PROMPTS)  # which remembers by id
-        evaluate._write_row(path, row, asking, instances_, critic)
+        evaluate._write_row(path, row, asking, instances_, {"critic_score": critic})
         scores[name] = [record["critic_score"] for record in read(path)]
     assert None not in scores["all"] and {*scores["some"]} == {None}
 
@@ -316,3 +317,35 @@ def test_so_many_dialogues_are_asked_whole_and_the_seed_alone_draws_them(run, tm
     assert any(draws[0] != other for other in draws[2:])
     everything = asked_by(tmp_path, data, "all", max_dialogues=0)
     assert everything == [i.id for i in ASKED]
+
+
+def test_a_second_critic_judges_the_same_answers_in_a_column_of_its_own(
+    tmp_path, monkeypatch
+):
+    data = runs.write_stages(tmp_path)
+    shutil.copytree(tmp_path / "critic", tmp_path / "other")
+    config = evaluate.Config(data=data, prompts=runs.PROMPTS, held_out="other")
+    asking = Asking(tmp_path, (), runs.PROMPTS)
+    critics = evaluate.critics_of(config, asking)
+    assert list(critics) == ["critic_score", "held_out_score"]
+    flipped = lambda *texts: 1 - critics["critic_score"].score(*texts)  # noqa: E731
+    critics["held_out_score"] = type("Other", (), {"score": staticmethod(flipped)})
+    path = tmp_path / "row.jsonl"
+    evaluate._write_row(path, Generators("Mine", "response"), asking, ASKED, critics)
+    for record in read(path):
+        own = judged(record["partner_persona"], record["response"])
+        assert record["critic_score"] == pytest.approx(own)
+        assert record["held_out_score"] == pytest.approx(1 - own)
+    alone = evaluate.critics_of(dataclasses.replace(config, held_out="gone"), asking)
+    assert list(alone) == ["critic_score"]
+
+
+def test_a_held_out_critic_that_comes_later_is_refused(tmp_path):
+    """A column is there for all rows or for none."""
+    data = runs.write_stages(tmp_path)
+    config = evaluate.Config(data=data, prompts=runs.PROMPTS, held_out="other")
+    splits = evaluate.corpus.load_splits(data)
+    evaluate._claim(config, tmp_path, {}, splits)
+    shutil.copytree(tmp_path / "critic", tmp_path / "other")
+    with pytest.raises(UserError, match="sha256 of the other model was None"):
+        evaluate._claim(config, tmp_path, {}, splits)

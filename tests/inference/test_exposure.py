@@ -1,0 +1,155 @@
+"""What a response generator is told in training is what inference will tell it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ppg_jax.data.dialogue import instances
+from ppg_jax.data.examples import examples
+from ppg_jax.errors import UserError
+from ppg_jax.inference import exposure
+from ppg_jax.inference.exposure import Exposure
+from ppg_jax.stages import supervised
+from ppg_jax.systems.generators import PersonaGenerator
+from ppg_jax.systems.system import Asking
+from tests import models_for_tests as small
+from tests import run_for_tests as runs
+
+DIALOGUES = runs.dialogues("train", 6)
+ASKED = instances(DIALOGUES)
+ALL, HALF = Exposure("persona"), Exposure("persona", 0.5)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("run")
+    runs.write_stages(workdir)
+    return workdir
+
+
+@pytest.fixture
+def prompts(made):
+    return runs.load_generator(made / "persona" / "model")[2]
+
+
+def inferred(workdir, prompts, told=ALL, asked=ASKED, seed=0):
+    return exposure.inferred(told, workdir, prompts, asked, seed)
+
+
+def test_it_is_told_what_evaluation_infers(made, prompts):
+    row = PersonaGenerator("Mine", "persona").load(Asking(made, (), runs.PROMPTS))
+    found = inferred(made, prompts)
+    assert list(found) == [i.id for i in ASKED]
+    said = [prompts.text(tokens) for tokens in found.values()]
+    assert said == [answer.text for answer in row.respond(ASKED)]
+    assert len({*said}) > 1
+
+
+def test_a_persona_is_inferred_once_for_all_stages_and_goes_on_after_a_kill(
+    made, prompts, tmp_path, monkeypatch
+):
+    runs.write_stages(tmp_path)
+    asked, inner = [], exposure._inferring
+
+    def watched(folder, prompts, dtype):
+        infer = inner(folder, prompts, dtype)
+
+        def count(some):
+            if len(asked) == 2:
+                raise KeyboardInterrupt
+            asked.append(some)
+            return infer(some)
+
+        return count
+
+    monkeypatch.setattr(exposure, "PART", 3)
+    monkeypatch.setattr(exposure, "_inferring", watched)
+    with pytest.raises(KeyboardInterrupt):
+        inferred(tmp_path, prompts)
+    monkeypatch.setattr(exposure, "_inferring", inner)
+    expected = inferred(made, prompts)
+    known = {i.id for part in asked for i in part}
+    assert inferred(tmp_path, prompts, asked=ASKED[:6]).keys() == known
+    assert inferred(tmp_path, prompts) == expected
+    monkeypatch.delattr(exposure, "_inferring")  # all are known
+    assert inferred(tmp_path, prompts) == expected
+    half = inferred(tmp_path, prompts, HALF)
+    assert half == {name: expected[name] for name in half}
+
+
+def test_of_another_generator_nothing_is_known(made, prompts, tmp_path):
+    runs.write_stages(tmp_path)
+    inferred(tmp_path, prompts)
+    params = runs.export_generator(tmp_path / "persona" / "model", 5, " tea")
+    (tmp_path / "persona" / "result.json").write_text(
+        json.dumps({"params_sha256": supervised.params_sha256(params)})
+    )
+    assert inferred(tmp_path, prompts) != inferred(made, prompts)
+
+
+def test_which_instances_are_told_is_drawn_by_each_ones_id_and_the_seed():
+    asked = [dataclasses.replace(ASKED[0], id=f"d{n}:0") for n in range(2000)]
+    drawn = [i.id for i in exposure.chosen(HALF, asked, 0)]
+    assert 900 < len(drawn) < 1100
+    assert [i.id for i in exposure.chosen(HALF, asked[::-1], 0)] == drawn[::-1]
+    assert [i.id for i in exposure.chosen(HALF, asked, 1)] != drawn
+    assert exposure.chosen(ALL, asked, 0) == asked
+
+
+def test_the_personas_are_in_the_prompt_and_the_target_is_the_same(prompts):
+    gold = examples(prompts, DIALOGUES, "response", "instance", "gold")
+    told = {ASKED[3].id: [5, 6, 7, prompts.end_id]}
+    made_ = examples(prompts, DIALOGUES, "response", "instance", "gold", inferred=told)
+    for number, (one, other) in enumerate(zip(gold, made_, strict=True)):
+        assert (list(one.tokens) != list(other.tokens)) == (number == 3)
+        assert list(one.tokens[-3:]) == list(other.tokens[-3:])
+    text = " ".join(map(str, made_[3].tokens))
+    assert f" 5 6 7 {prompts.end_id} " in text
+
+
+def test_no_stage_asks_one_that_has_not_finished(tmp_path):
+    prompts = small.prompts()
+    with pytest.raises(UserError, match="persona is not finished; first run"):
+        inferred(tmp_path, prompts)
+    assert exposure.inferred(Exposure(), tmp_path, prompts, ASKED, 0) == {}
+    with pytest.raises(UserError, match="persona is not finished"):
+        ALL.sums(tmp_path)
+    assert Exposure().sums(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"task": "persona"}, "is told to a response generator"),
+        ({"batching": "dialogue"}, 'task="response" and batching="instance"'),
+    ],
+)
+def test_an_inferred_persona_is_told_to_a_response_generator_turn_by_turn(
+    changed, told
+):
+    fits = {"name": "r", "task": "response", "batching": "instance", "exposure": ALL}
+    config = supervised.Config(**fits, init_stage="dialogue")
+    assert config.needs == ("dialogue", "persona")
+    with pytest.raises(ValueError, match=told):
+        supervised.Config(**fits | changed)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
+def test_a_share_of_none_or_of_more_than_all_is_refused(share):
+    with pytest.raises(ValueError, match=f"share={share} must be more than 0"):
+        Exposure("persona", share)
+
+
+def test_a_stage_that_was_told_by_another_generator_is_not_the_same(made, tmp_path):
+    """Its fingerprint has the weights that were asked, and `require_fresh` reads it."""
+    runs.write_stages(tmp_path)
+    config = supervised.Config("told", "response", batching="instance", exposure=ALL)
+    supervised.run_dir.claim(tmp_path / "told", config, ALL.sums(tmp_path))
+    supervised.run_dir.require_fresh(tmp_path, "told")
+    (tmp_path / "persona" / "result.json").write_text(
+        json.dumps({"params_sha256": "b" * 64})
+    )
+    with pytest.raises(UserError, match="was made from another persona than the one"):
+        supervised.run_dir.require_fresh(tmp_path, "told")
