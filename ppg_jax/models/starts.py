@@ -5,6 +5,7 @@ to be trained.
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,7 +116,14 @@ def adapted(params: dict, rank: int, seed: int, name: str) -> dict:
 
 
 def initial_params(model, seed: int) -> dict:
-    """float32 parameters of a model of tokens, on the device that computes.
+    """float32 parameters of a model of tokens, as `drawn`."""
+    # A GPU's attention, which bfloat16 would ask for, is not one of the CPU.
+    tokens = jnp.zeros((1, 8), jnp.int32)
+    return drawn(model.clone(dtype=jnp.float32).init, seed, tokens)
+
+
+def drawn(init: Callable, seed: int, *example) -> dict:
+    """The parameters that a module's `init` gives, on the device that computes.
 
     They are drawn on the CPU where JAX has one: the same ones wherever training runs,
     and sooner, for a program of many small draws takes long to compile for a GPU.
@@ -124,8 +132,6 @@ def initial_params(model, seed: int) -> dict:
         device = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS leaves it out
         device = None
-    # A GPU's attention, which bfloat16 would ask for, is not one of the CPU.
-    init = jax.jit(model.clone(dtype=jnp.float32).init)
     with jax.default_device(device):
-        params = init(jax.random.key(seed), jnp.zeros((1, 8), jnp.int32))["params"]
+        params = jax.jit(init)(jax.random.key(seed), *example)["params"]
     return jax.tree.map(jnp.asarray, jax.device_get(params))
