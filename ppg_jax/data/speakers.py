@@ -10,9 +10,10 @@ and who says it:
 
 Left of | is the prompt, right of it the completion.
 
-As the code of its authors has it (not its paper, where a persona is nobody's): what
+So its authors' code has it, where their paper has a third embedding for personas: what
 self says and is are one speaker's, what the partner says the other's. Theirs counts
-from the beginning, which is the same where the partner speaks first and last.
+segments from the beginning, which is the same where the newest is the partner's and
+their number is odd, as it is unless self speaks first.
 
 A number is a token and who says it: token + (V + 2) * speaker; the tokens of the
 speakers are V and V + 1, V being the model's vocabulary.

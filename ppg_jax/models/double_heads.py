@@ -57,7 +57,7 @@ class DoubleHeads(Classifier):
         return super().__call__(self.said(tokens), attention_mask, deterministic)
 
     def said(self, numbers):
-        """int [...] -> [..., D]: the token's embedding and that of its speaker's."""
+        """int [...] -> [..., D]: the token's embedding and its speaker's."""
         size = self.config.vocab_size
         token, speaker = numbers % (size + SPEAKERS), numbers // (size + SPEAKERS)
         known = self.decoder.looked_up(jnp.minimum(token, size - 1))
@@ -110,6 +110,13 @@ def split(params: dict) -> tuple[dict, dict]:
     beside = (adapters.HEAD, ROWS)
     decoder = {name: part for name, part in params.items() if name not in beside}
     return decoder, {name: params[name] for name in beside}
+
+
+def trained(params: dict) -> tuple[dict, dict]:
+    """(what is trained, the rest), as `adapters.split`: the heads always are."""
+    decoder, heads = split(params)
+    learned, base = adapters.split(decoder)
+    return learned | heads, base
 
 
 def export(model: DoubleHeads, params: dict, tokenizer, folder: Path, base="") -> Path:

@@ -20,12 +20,11 @@ from ppg_jax.config import DTYPES, require_count, require_one_of, require_positi
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.examples import BATCHINGS, TASKS, examples
+from ppg_jax.data.examples import BATCHINGS, TASKS, checked, examples
 from ppg_jax.data.passes import Example
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.retrieval import TOLD
 from ppg_jax.data.said import ORDERS
-from ppg_jax.errors import UserError
 from ppg_jax.inference.scoring import Scorer, mean_nll, target_log_probs
 from ppg_jax.models import adapters, pretrained, starts
 from ppg_jax.models.gpt2 import GPT2Config
@@ -235,12 +234,7 @@ def checked_examples(config: Config, prompts: Prompts, splits, split: str):
     limit = config.validation_dialogues if split == "valid" else 0
     told = config.batching, config.partner_persona, config.persona_order
     made = examples(prompts, splits[split][: limit or None], config.task, *told)
-    if not made:
-        raise UserError(
-            f"the {split} split of {config.data.source} has no response to learn; "
-            "give dialogues of two turns or more."
-        )
-    return made
+    return checked(made, split, config.data.source)
 
 
 def make_train_step(model, tx, micro_batches: int, seed: int, dropout: bool):
