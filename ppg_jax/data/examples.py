@@ -8,6 +8,7 @@ from ppg_jax.data.passes import Example
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.retrieval import told_sentences
 from ppg_jax.data.said import ORDERS
+from ppg_jax.errors import UserError
 
 TASKS = ("persona", "response", "dialogue")
 BATCHINGS = ("dialogue", "instance")
@@ -45,6 +46,16 @@ def examples(
             f"{len(cut)} responses are cut, which prompts.max_length="
             f"{prompts.config.max_length} has no room for: {name} has {tokens} tokens.",
             file=sys.stderr,
+        )
+    return made
+
+
+def checked(made: list[Example], split: str, source: str) -> list[Example]:
+    """The examples of a split, never none."""
+    if not made:
+        raise UserError(
+            f"the {split} split of {source} has no response to learn; give dialogues "
+            "of two turns or more."
         )
     return made
 

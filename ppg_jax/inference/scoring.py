@@ -1,10 +1,10 @@
 """How likely a model finds given text: the one scoring function of training,
 evaluation and reinforcement.
 
-Axes: B rows, T tokens, M targets, V vocabulary.
+Axes: B rows, T tokens, Q of them read, M targets, D width, V vocabulary.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -30,24 +30,31 @@ def branch_mask(branch_ids: jax.Array, branch_starts, position_ids) -> jax.Array
     return own | (before & (branch_ids[:, None, :] == trunk[:, :, None]))
 
 
+def hidden_at(model, params, batch: Batch, read, dropout_rng=None) -> jax.Array:
+    """The normed hidden states [B, Q, D] of the tokens at `read`, int [B, Q].
+
+    dropout_rng: a key turns dropout on.
+    """
+    mask = branch_mask(batch.branch_ids, batch.branch_starts, batch.position_ids)
+    return model.apply(
+        {"params": params},
+        batch.tokens,
+        batch.position_ids,
+        mask,
+        deterministic=dropout_rng is None,
+        read=read,
+        rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+        method="hidden_states",
+    )
+
+
 def target_logits(model, params, batch: Batch, dropout_rng=None) -> jax.Array:
     """float32 logits [B, M, V] at the targets, and only there.
 
     dropout_rng: a key turns dropout on.
     """
-    variables = {"params": params}
-    mask = branch_mask(batch.branch_ids, batch.branch_starts, batch.position_ids)
-    hidden = model.apply(
-        variables,
-        batch.tokens,
-        batch.position_ids,
-        mask,
-        deterministic=dropout_rng is None,
-        read=batch.target_index,
-        rngs=None if dropout_rng is None else {"dropout": dropout_rng},
-        method="hidden_states",
-    )
-    return model.apply(variables, hidden, method="unembed")
+    hidden = hidden_at(model, params, batch, batch.target_index, dropout_rng)
+    return model.apply({"params": params}, hidden, method="unembed")
 
 
 def target_log_probs(model, params, batch: Batch, dropout_rng=None) -> jax.Array:
@@ -61,6 +68,24 @@ class Score(NamedTuple):
 
     nll: float  # nats, summed over the tokens, the end token included
     tokens: int
+
+
+def sorted_batches(
+    examples: Sequence[Example], batch_size: int, widths: int
+) -> Iterator[tuple[list[Example], Batch]]:
+    """All examples, sorted by length, so many at a time, with their batch.
+
+    widths: how many padded lengths there are at most, those that fit best; 0: multiples
+    of 64, whatever the examples are.
+    """
+    order = sorted(examples, key=len)
+    # The first chunk is the one that is not full: its padding is the cheapest.
+    starts = range(-(-len(order) % batch_size), len(order), batch_size)
+    chunks = [order[max(at, 0) : at + batch_size] for at in starts]
+    longest = [len(chunk[-1]) for chunk in chunks]
+    fit = best_widths(longest, widths) if chunks and widths else None
+    for chunk in chunks:
+        yield chunk, collate(chunk, batch_size, widths=fit)
 
 
 class Scorer:
@@ -80,15 +105,7 @@ class Scorer:
     def __call__(self, params, examples: Sequence[Example]) -> dict[str, Score]:
         """Instance id -> `Score`, for every instance of every example."""
         scores: dict[str, Score] = {}
-        order = sorted(examples, key=len)
-        # The first chunk is the one that is not full: its padding is the cheapest.
-        starts = range(-(-len(order) % self._batch_size), len(order), self._batch_size)
-        chunks = [order[max(at, 0) : at + self._batch_size] for at in starts]
-        fit = chunks and self._widths
-        longest = [len(chunk[-1]) for chunk in chunks]
-        widths = best_widths(longest, self._widths) if fit else None
-        for chunk in chunks:
-            batch = collate(chunk, self._batch_size, widths=widths)
+        for chunk, batch in sorted_batches(examples, self._batch_size, self._widths):
             log_probs = np.asarray(self._log_probs(params, batch), np.float64)
             for row, example in enumerate(chunk):
                 scores |= _by_instance(example, batch, log_probs, row)

@@ -42,7 +42,7 @@ class Classifier(nn.Module):
         attention_mask: bool [B, T], True = a real token; pads change nothing.
         """
         if attention_mask is None:
-            attention_mask = jnp.ones(tokens.shape, bool)
+            attention_mask = jnp.ones(tokens.shape[:2], bool)
         places = jnp.arange(tokens.shape[1])[None]
         last = jnp.max(jnp.where(attention_mask, places, 0), axis=1, keepdims=True)
         hidden = self.decoder.hidden_states(

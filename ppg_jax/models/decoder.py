@@ -1,7 +1,8 @@
 """What every decoder has in common: a pass over tokens, and an explicit KV cache.
 
 The cache is a value: `prefill` makes it, `decode_step` takes one and returns the next.
-A family (`gpt2`, `llama`) gives its embedding, its blocks and its last norm.
+A family (`gpt2`, `llama`) gives its embedding, its blocks and its last norm. Wherever
+tokens are asked for, int [B, T], their embeddings will do, [B, T, D].
 
 Axes: B batch, T tokens, Q of them read, S cache slots, L layers, N heads, K heads of
 keys and values (N of GPT-2), H head size, D width, V vocabulary; F trunks of P tokens,
@@ -179,7 +180,7 @@ class Decoder(nn.Module):
         layer is computed for these alone.
         """
         if attention_mask is None:
-            attention_mask = jnp.ones(tokens.shape, bool)
+            attention_mask = jnp.ones(tokens.shape[:2], bool)
         if position_ids is None:
             position_ids = positions_of(attention_mask)
         if attention_mask.ndim == 2:
@@ -205,7 +206,7 @@ class Decoder(nn.Module):
 
         The logits are those of the first new token.
         """
-        config, (batch, length) = self.config, prompt.shape
+        config, (batch, length) = self.config, prompt.shape[:2]
         if not length <= min(slots, config.n_positions):
             raise ValueError(
                 f"A prompt of {length} tokens does not fit into {slots} slots and "
@@ -249,7 +250,7 @@ class Decoder(nn.Module):
         """Several tokens behind those of the cache: left-padded int [B, T], bool [B, T]
         and int [B, T] -> logits [B, V] of the next token, and the next cache.
         """
-        (batch, length), slots = tokens.shape, jnp.arange(cache.filled.shape[1])
+        (batch, length), slots = token_mask.shape, jnp.arange(cache.filled.shape[1])
         filled = jax.lax.dynamic_update_slice(cache.filled, token_mask, (0, cache.slot))
         past = slots[None, None] <= cache.slot + jnp.arange(length)[None, :, None]
         mask = filled[:, None] & past
@@ -275,7 +276,9 @@ class Decoder(nn.Module):
         return self.looked_up(tokens).astype(self.dtype)
 
     def looked_up(self, tokens):
-        """int [B, T] -> [B, T, D], of the token embedding."""
+        """int [B, T] -> [B, T, D], of the token embedding; embeddings as they are."""
+        if jnp.issubdtype(tokens.dtype, jnp.floating):
+            return tokens
         table = self.table
         has = functools.partial(table.has_variable, "params")
         if has("weight") and not has("embedding"):

@@ -1,11 +1,12 @@
 """What a stage's training starts from: another model, or fresh weights.
 
 Its vocabulary is made to fit the tokenizer, and adapters are added where they alone are
-to be trained.
+to be trained. A stage that asks for all of it at once has a config with the fields
+name, tokenizer, init, init_stage, model, adapter_rank, dtype, seed and prompts.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +14,71 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax import run_dir
+from ppg_jax.data import tokenization
+from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.errors import UserError
 from ppg_jax.models import adapters, config_json, pretrained
 from ppg_jax.models.decoder import Decoder
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.models.llama import LlamaConfig
 from ppg_jax.models.quantize import table_of
+from ppg_jax.training.train_state import params_sha256
+
+
+def require_one_start(config) -> None:
+    """Raises ValueError unless the config says what training starts from, once."""
+    if not (config.tokenizer or config.init):
+        raise ValueError(
+            'tokenizer="" takes that of init, and init is empty, too; give '
+            '"bpe:8192", a folder, or what the stage in init_stage was given.'
+        )
+    tokenization.require_fitting(config.tokenizer, config.init)
+    if config.init and config.init_stage:
+        raise ValueError("init and init_stage are both given; leave one empty.")
+    if config.adapter_rank and not (config.init or config.init_stage):
+        raise ValueError(
+            f"adapter_rank={config.adapter_rank} adapts what training starts from; "
+            "give init or init_stage."
+        )
+
+
+def run_tokenizer(config, workdir: Path, train: Sequence[Dialogue]):
+    """The tokenizer that all generators of a run directory share."""
+    return tokenization.of_run(
+        config.tokenizer or config.init,
+        Path(workdir) / "tokenizer",
+        train,
+        config.prompts.special_tokens,
+        pretrained.load_tokenizer,
+        config.init,
+    )
+
+
+def start_of(config, workdir: Path):
+    """(model, params) that training starts from; None to start from scratch."""
+    source = source_of(workdir, config.init, config.init_stage)
+    return load(source, config.name) if source else None
+
+
+def sums_of(params: dict) -> dict[str, str]:
+    """The weights that training starts from, as inputs of a stage (`run_dir.claim`)."""
+    learned, base = adapters.split(params)
+    read = {"initial weights": params_sha256(learned)}
+    return read | ({"base weights": params_sha256(base)} if base else {})
+
+
+def initial(config, tokenizer, start):
+    """(model, params) of the first update: `start`, or fresh from the seed."""
+    fresh = Fresh(config.model, config.dtype, config.seed)
+    rank, size = config.adapter_rank, len(tokenizer)
+    model, params = with_vocabulary(start, fresh, size, rank)
+    longest = config.prompts.max_length
+    if longest > model.config.n_positions:
+        raise UserError(
+            f"prompts.max_length={longest} is more than the {model.config.n_positions} "
+            f"positions of the model of {config.name}; lower it or raise n_positions."
+        )
+    return model, adapted(params, rank, config.seed, config.name)
 
 
 class Fresh(NamedTuple):

@@ -151,11 +151,7 @@ def run(config: Config, workdir: Path) -> dict:
     start = start_of(config, workdir, splits["train"])
     read = run_dir.sums_of(splits, "train", "valid", "test")
     read["tokenizer"] = tokenization.sha256(start[2])
-    if not config.tokenizer:
-        learned, base = adapters.split(start[1])
-        read["initial weights"] = params_sha256(learned)
-        read |= {"base weights": params_sha256(base)} if base else {}
-        del learned, base
+    read |= {} if config.tokenizer else starts.sums_of(start[1])
     model, params, tokenizer = initial(config, start)
     folder, first = workdir / config.name, [params]
     # `make` pops it: nothing here keeps the first weights in training.

@@ -8,8 +8,7 @@ dialogue serves all its instances (the same losses, several times fewer tokens).
 
 import dataclasses
 import functools
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -21,21 +20,21 @@ from ppg_jax.config import DTYPES, require_count, require_one_of, require_positi
 from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.dialogue import Dialogue, instances
-from ppg_jax.data.examples import BATCHINGS, TASKS, examples
+from ppg_jax.data.dialogue import instances
+from ppg_jax.data.examples import BATCHINGS, TASKS, checked, examples
 from ppg_jax.data.passes import Example
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.retrieval import TOLD
 from ppg_jax.data.said import ORDERS
-from ppg_jax.errors import UserError
 from ppg_jax.inference.exposure import Exposure, inferred
 from ppg_jax.inference.scoring import Scorer, mean_nll, target_log_probs
 from ppg_jax.models import adapters, pretrained, starts
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.models.llama import LlamaConfig
 from ppg_jax.models.quantize import quantize
+from ppg_jax.models.starts import initial, require_one_start, run_tokenizer, start_of
 from ppg_jax.training import loop
-from ppg_jax.training.best import KEPT, BestState
+from ppg_jax.training.best import KEPT, BestState, validating
 from ppg_jax.training.train_state import (
     OptimizerConfig,
     TrainState,
@@ -122,19 +121,7 @@ class Config:
                 f"evaluate_every={self.evaluate_every} is never, but keep='best' and "
                 "patience need validations; give keep='last' and patience=0."
             )
-        if not (self.tokenizer or self.init):
-            raise ValueError(
-                'tokenizer="" takes that of init, and init is empty, too; give '
-                '"bpe:8192", a folder, or what the stage in init_stage was given.'
-            )
-        tokenization.require_fitting(self.tokenizer, self.init)
-        if self.init and self.init_stage:
-            raise ValueError("init and init_stage are both given; leave one empty.")
-        if self.adapter_rank and not (self.init or self.init_stage):
-            raise ValueError(
-                f"adapter_rank={self.adapter_rank} adapts what training starts from; "
-                "give init or init_stage."
-            )
+        require_one_start(self)
         if self.persona_order != "as_given" and self.task != "persona":
             told = 'is for task="persona"; leave it "as_given".'
             raise ValueError(f"persona_order={self.persona_order!r} {told}")
@@ -172,11 +159,7 @@ def run(config: Config, workdir: Path) -> dict:
     read = run_dir.sums_of(splits, "train", "valid")
     read["tokenizer"] = tokenization.sha256(tokenizer)
     read |= config.exposure.sums(workdir)
-    if start:
-        learned, base = adapters.split(start[1])
-        read["initial weights"] = params_sha256(learned)
-        read |= {"base weights": params_sha256(base)} if base else {}
-        del learned, base
+    read |= starts.sums_of(start[1]) if start else {}
     folder, first = workdir / config.name, [start]
     del start  # `make` pops it: nothing here keeps the first weights in training
 
@@ -221,7 +204,7 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
         state.pop(),
         take_step,
         loop.Schedule.of(config, steps, batches.steps_per_epoch),
-        make_evaluate(config, measure),
+        validating(config.name, measure),
         lambda state: state.best.given_up(config.patience),
     )
     kept, learned = state.kept
@@ -252,49 +235,6 @@ def make_measure(config: Config, model, base: dict, valid: Sequence[Example]):
     return measure
 
 
-def make_evaluate(config: Config, measure: Callable[[dict], float]):
-    """state -> (state, metrics): the perplexity of `measure`, and the best one kept."""
-
-    def evaluate(state: BestState):
-        nll = measure(state.training.params)
-        print(f"{config.name}: valid perplexity {np.exp(nll):.3f}", file=sys.stderr)
-        return state.seen(nll), {"valid_nll": nll, "valid_ppl": np.exp(nll)}
-
-    return evaluate
-
-
-def run_tokenizer(config: Config, workdir: Path, train: Sequence[Dialogue]):
-    """The tokenizer that all generators of a run directory share."""
-    return tokenization.of_run(
-        config.tokenizer or config.init,
-        Path(workdir) / "tokenizer",
-        train,
-        config.prompts.special_tokens,
-        pretrained.load_tokenizer,
-        config.init,
-    )
-
-
-def start_of(config: Config, workdir: Path):
-    """(model, params) that training starts from; None to start from scratch."""
-    source = starts.source_of(workdir, config.init, config.init_stage)
-    return starts.load(source, config.name) if source else None
-
-
-def initial(config: Config, tokenizer, start):
-    """(model, params) of the first update: `start`, or fresh from the seed."""
-    fresh = starts.Fresh(config.model, config.dtype, config.seed)
-    rank, size = config.adapter_rank, len(tokenizer)
-    model, params = starts.with_vocabulary(start, fresh, size, rank)
-    longest = config.prompts.max_length
-    if longest > model.config.n_positions:
-        raise UserError(
-            f"prompts.max_length={longest} is more than the {model.config.n_positions} "
-            f"positions of the model of {config.name}; lower it or raise n_positions."
-        )
-    return model, starts.adapted(params, rank, config.seed, config.name)
-
-
 def checked_examples(config: Config, prompts: Prompts, splits, split, workdir: Path):
     """The examples of a split, of as many dialogues as the config says; never none."""
     most = {"train": config.training_dialogues, "valid": config.validation_dialogues}
@@ -303,12 +243,7 @@ def checked_examples(config: Config, prompts: Prompts, splits, split, workdir: P
     heard = inferred(config.exposure, workdir, prompts, instances(dialogues), *given)
     told = config.batching, config.partner_persona, config.persona_order, heard
     made = examples(prompts, dialogues, config.task, *told)
-    if not made:
-        raise UserError(
-            f"the {split} split of {config.data.source} has no response to learn; "
-            "give dialogues of two turns or more."
-        )
-    return made
+    return checked(made, split, config.data.source)
 
 
 def make_train_step(model, tx, micro_batches: int, seed: int, dropout: bool):

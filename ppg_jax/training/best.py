@@ -1,10 +1,13 @@
 """The best weights so far by a validation, and when to stop for want of better ones."""
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ppg_jax.training.train_state import TrainState
 
@@ -75,3 +78,15 @@ class BestState:
         if self.best.params:
             return int(self.best.step), self.best.params
         return int(self.step), self.training.params
+
+
+def validating(name: str, measure: Callable[[Any], float]):
+    """state -> (state, metrics), for the loop: the perplexity of `measure`, in nats
+    per token, and the best one kept."""
+
+    def evaluate(state: BestState):
+        nll = measure(state.training.params)
+        print(f"{name}: valid perplexity {np.exp(nll):.3f}", file=sys.stderr)
+        return state.seen(nll), {"valid_nll": nll, "valid_ppl": np.exp(nll)}
+
+    return evaluate
