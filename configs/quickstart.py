@@ -21,7 +21,10 @@ from ppg_jax.experiment import (
     variants,
 )
 from ppg_jax.models.gpt2 import GPT2Config
-from ppg_jax.stages import critic, evaluate, reinforce, supervised
+from ppg_jax.models.percvae import PerCVAEConfig
+from ppg_jax.stages import critic, evaluate, percvae, reinforce, supervised
+from ppg_jax.systems.percvae import PerCVAE
+from ppg_jax.systems.system import BEST_CONTROL
 from ppg_jax.training.train_state import OptimizerConfig
 
 
@@ -120,6 +123,26 @@ def get_config():
         ),
         persona.name,
     )
+    autoencoder = percvae.Config(
+        name="percvae",
+        data=data,
+        model=PerCVAEConfig(
+            embedding=64,
+            sentence=64,
+            context=96,
+            memory=64,
+            latent=32,
+            prior=64,
+            bag=128,
+            decoder=160,
+        ),
+        kl_steps=1000,
+        epochs=1.5,
+        optimizer=OptimizerConfig(learning_rate=3e-3, clip_norm=5.0),
+        validation_dialogues=60,
+        evaluate_every=300,
+        checkpoint_every=300,
+    )
     return config_dict(
         Experiment(
             data=data,
@@ -146,6 +169,7 @@ def get_config():
                 *alone,
                 *variants(reward),
                 *exposed,
+                autoencoder,
             ),
             systems=paper_rows(
                 top3.name,
@@ -153,7 +177,12 @@ def get_config():
                 # The best on validation of 0, 0.5, 1, 1.5 and 2: docs/tried.md.
                 contrast=2.0,
                 study=study_rows(reward.name, [e.name for e in exposed]),
-            ),
+            )
+            | {
+                autoencoder.name: PerCVAE(
+                    "PerCVAE", autoencoder.name, against=("without", BEST_CONTROL)
+                ),
+            },
             evaluate=evaluate.Config(
                 title="Quickstart: the paper's method on the embedded corpus",
                 data=data,
