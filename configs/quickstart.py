@@ -21,7 +21,9 @@ from ppg_jax.experiment import (
     variants,
 )
 from ppg_jax.models.gpt2 import GPT2Config
-from ppg_jax.stages import critic, evaluate, reinforce, supervised
+from ppg_jax.stages import critic, evaluate, mtl, reinforce, supervised
+from ppg_jax.systems.generators import Generators
+from ppg_jax.systems.system import BEST_CONTROL
 from ppg_jax.training.train_state import OptimizerConfig
 
 
@@ -120,6 +122,22 @@ def get_config():
         ),
         persona.name,
     )
+    multi = mtl.Config(
+        name="mtl",
+        data=data,
+        prompts=prompts,
+        tokenizer=dialogue.tokenizer,
+        init_stage="dialogue_without",
+        model=dialogue.model,
+        dropout=False,
+        branches=2,
+        widths=2,
+        epochs=0.15,
+        optimizer=response.optimizer,
+        validation_dialogues=60,
+        evaluate_every=300,
+        checkpoint_every=300,
+    )
     return config_dict(
         Experiment(
             data=data,
@@ -146,12 +164,21 @@ def get_config():
                 *alone,
                 *variants(reward),
                 *exposed,
+                multi,
             ),
             systems=paper_rows(
                 top3.name,
                 (reward.name, *(r.name for r in alone)),
                 study=study_rows(reward.name, [e.name for e in exposed]),
-            ),
+            )
+            | {
+                multi.name: Generators(
+                    "MTL with personas reconstruction",
+                    multi.name,
+                    told="none",
+                    against=("without", BEST_CONTROL),
+                ),
+            },
             evaluate=evaluate.Config(
                 title="Quickstart: the paper's method on the embedded corpus",
                 data=data,

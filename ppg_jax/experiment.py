@@ -17,7 +17,6 @@ from ppg_jax.stages import (
     mtl,
     reinforce,
     supervised,
-    transfertransfo,
 )
 from ppg_jax.systems.controls import CONTROLS, GOLD
 from ppg_jax.systems.generators import Generators, PersonaGenerator
@@ -28,7 +27,6 @@ RUNS = {
     supervised.Config: supervised.run,
     critic.Config: critic.run,
     reinforce.Config: reinforce.run,
-    transfertransfo.Config: transfertransfo.run,
     mtl.Config: mtl.run,
 }
 _OTHERS = ("data", "prompts", "systems", "evaluate")

@@ -300,33 +300,42 @@ def make_evaluate(config: Config, measure, steps: int):
 
 
 def make_train_step(model, tx, seed: int, dropout: bool):
-    """(state, alpha, batches of both tasks, base) -> (state, metrics), jitted.
+    """(state, alpha, batches of both tasks, base) -> (state, metrics).
 
     The state is donated; its parameters are what is trained, `base` the others
-    (`models.adapters`), {} if there are none.
+    (`models.adapters`), {} if there are none. Each task has its own program, so that
+    there is one for each shape of a batch and not for each pair of them.
     """
 
-    def loss(learned: dict, base: dict, alpha, batches: Tasks, rngs: Tasks):
-        params = adapters.join(learned, base)
-
-        def nll(batch: Batch, rng):
+    @jax.jit
+    def slope(learned: dict, base: dict, batch: Batch, rng):
+        def nll(learned: dict):
+            params = adapters.join(learned, base)
             log_probs = target_log_probs(model, params, batch, rng if dropout else None)
             return cross_entropy(log_probs, batch.target_mask)
 
-        each = Tasks(*map(nll, batches, rngs))
-        told = {"persona_loss": each.persona, "response_loss": each.response}
-        return alpha * each.persona + (1 - alpha) * each.response, told
+        return jax.value_and_grad(nll)(learned)
 
     @functools.partial(jax.jit, donate_argnums=0)
+    def update(state: TrainState, alpha, grads: Tasks, losses: Tasks):
+        def both(persona, response):
+            return alpha * persona + (1 - alpha) * response
+
+        grads = jax.tree.map(both, *grads)
+        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
+        told = {"persona_loss": losses.persona, "response_loss": losses.response}
+        metrics = {"loss": both(*losses), **told, "grad_norm": norm}
+        return state.apply_gradients(grads, tx), metrics
+
     def train_step(state: TrainState, alpha, batches: Tasks, base: dict):
         # A key derived from the step makes a resumed run repeat the original one, so
         # the checkpoint does not have to carry a PRNG state.
-        rng = jax.random.fold_in(jax.random.key(seed), state.step)
-        (total, told), grads = jax.value_and_grad(loss, has_aux=True)(
-            state.params, base, alpha, batches, Tasks(*jax.random.split(rng))
-        )
-        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
-        metrics = {"loss": total, **told, "grad_norm": norm}
-        return state.apply_gradients(grads, tx), metrics
+        rngs = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        found = [
+            slope(state.params, base, batch, rng)
+            for batch, rng in zip(batches, rngs, strict=True)
+        ]
+        losses, grads = (Tasks(*each) for each in zip(*found, strict=True))
+        return update(state, alpha, grads, losses)
 
     return train_step
