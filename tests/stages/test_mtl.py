@@ -196,9 +196,8 @@ def test_each_alpha_begins_anew_and_learns_as_long(finished):
 def test_a_validation_counts_for_its_alpha_alone():
     """A later, worse one of the same alpha changes nothing; nor does a tie."""
     params = {"w": jnp.zeros(1)}
-    state = stage.GridState.create(
-        params, stage.make_optimizer(OptimizerConfig(), 1), 2
-    )
+    tx = stage.make_optimizer(OptimizerConfig(), 1)
+    state = stage.GridState.create(params, tx, 2)
 
     def after(step, number, response, persona):
         nonlocal state
