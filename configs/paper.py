@@ -12,10 +12,14 @@ import dataclasses
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict, paper_rows, table_7
-from ppg_jax.stages import critic, evaluate, reinforce, supervised
+from ppg_jax.models.gpt2 import GPT2Config
+from ppg_jax.stages import critic, evaluate, mtl, reinforce, supervised
+from ppg_jax.systems.generators import Generators
+from ppg_jax.systems.system import BEST_CONTROL
 from ppg_jax.training.train_state import OptimizerConfig
 
 BACKBONE = "microsoft/DialoGPT-medium"
+GPT2 = "openai-community/gpt2-medium"  # of the same size and the same tokens
 
 
 def get_config():
@@ -47,6 +51,25 @@ def get_config():
         validation_instances=0,
     )
     top3 = dataclasses.replace(response, name="response_top3", partner_persona="top3")
+    # "The best model is selected, the third one."
+    gpt2 = dataclasses.replace(top3, name="gpt2", tokenizer=BACKBONE, init=GPT2)
+    multi = mtl.Config(
+        name="mtl",
+        data=data,
+        prompts=prompts,
+        tokenizer=BACKBONE,
+        model=GPT2Config(n_positions=512, n_embd=300, n_layer=6, n_head=6),
+        epochs=4.0,
+        optimizer=OptimizerConfig(
+            learning_rate=5e-4, warmup_steps=100, schedule="linear", clip_norm=1.0
+        ),
+        validation_dialogues=0,
+        evaluate_every=1000,
+        checkpoint_every=1000,
+    )
+    multi_backbone = dataclasses.replace(
+        multi, name="mtl_backbone", tokenizer="", init=BACKBONE, epochs=2.0
+    )
     reward = reinforce.Config(data=data, prompts=prompts, batching="instance")
     alone = table_7(reward)
     return config_dict(
@@ -63,8 +86,26 @@ def get_config():
                 judge,
                 reward,
                 *alone,
+                gpt2,
+                multi,
+                multi_backbone,
             ),
-            systems=paper_rows(top3.name, (reward.name, *(r.name for r in alone))),
+            systems=paper_rows(top3.name, (reward.name, *(r.name for r in alone)))
+            | {
+                gpt2.name: Generators("E2E from GPT-2", gpt2.name, against=("full",)),
+                multi.name: Generators(
+                    "MTL with personas reconstruction",
+                    multi.name,
+                    told="none",
+                    against=("without", BEST_CONTROL),
+                ),
+                multi_backbone.name: Generators(
+                    "MTL with personas reconstruction, on the backbone",
+                    multi_backbone.name,
+                    told="none",
+                    against=("without", BEST_CONTROL),
+                ),
+            },
             evaluate=evaluate.Config(
                 title="The paper's setting on PersonaChat",
                 data=data,

@@ -15,7 +15,9 @@ from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict, paper_rows
 from ppg_jax.models.distilbert import DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2Config
-from ppg_jax.stages import critic, evaluate, reinforce, supervised
+from ppg_jax.stages import critic, evaluate, mtl, reinforce, supervised
+from ppg_jax.systems.generators import Generators
+from ppg_jax.systems.system import BEST_CONTROL
 from ppg_jax.training.train_state import OptimizerConfig
 
 
@@ -78,6 +80,21 @@ def get_config():
         evaluate_every=128,
         checkpoint_every=64,
     )
+    multi = mtl.Config(
+        name="mtl",
+        data=data,
+        prompts=prompts,
+        tokenizer=dialogue.tokenizer,
+        init_stage="dialogue_without",
+        model=dialogue.model,
+        dropout=False,
+        branches=3,
+        epochs=0.16,  # a third of a generator's, for each of three alphas
+        optimizer=response.optimizer,
+        validation_dialogues=100,
+        evaluate_every=125,
+        checkpoint_every=125,
+    )
     return config_dict(
         Experiment(
             data=data,
@@ -125,8 +142,17 @@ def get_config():
                     evaluate_every=50,
                     checkpoint_every=25,
                 ),
+                multi,
             ),
-            systems=paper_rows(top3="response_top3"),
+            systems=paper_rows(top3="response_top3")
+            | {
+                multi.name: Generators(
+                    "MTL with personas reconstruction",
+                    multi.name,
+                    told="none",
+                    against=("without", BEST_CONTROL),
+                ),
+            },
             evaluate=evaluate.Config(
                 title="The method from scratch on PersonaChat, two CPU cores",
                 data=data,

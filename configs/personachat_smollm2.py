@@ -13,7 +13,9 @@ import dataclasses
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict, paper_rows
-from ppg_jax.stages import critic, evaluate, reinforce, supervised
+from ppg_jax.stages import critic, evaluate, mtl, reinforce, supervised
+from ppg_jax.systems.generators import Generators
+from ppg_jax.systems.system import BEST_CONTROL
 from ppg_jax.training.train_state import OptimizerConfig
 
 
@@ -62,6 +64,24 @@ def get_config():
         evaluate_every=128,
         checkpoint_every=64,
     )
+    # The three alphas together learn from about as many dialogues as one of the others.
+    multi = mtl.Config(
+        name="mtl",
+        data=data,
+        prompts=prompts,
+        tokenizer="",
+        init="smollm2",
+        adapter_rank=16,
+        dropout=False,
+        branches=3,
+        batch_size=4,
+        widths=3,
+        epochs=0.35,
+        optimizer=response.optimizer,
+        validation_dialogues=64,
+        evaluate_every=400,
+        checkpoint_every=50,
+    )
     return config_dict(
         Experiment(
             data=data,
@@ -107,10 +127,19 @@ def get_config():
                     evaluate_every=50,
                     checkpoint_every=10,
                 ),
+                multi,
             ),
             systems=paper_rows(
                 top3="response_top3", contrast=1.0, response_contrast=0.5
-            ),
+            )
+            | {
+                multi.name: Generators(
+                    "MTL with personas reconstruction, on the backbone",
+                    multi.name,
+                    told="none",
+                    against=("without", BEST_CONTROL),
+                ),
+            },
             evaluate=evaluate.Config(
                 title="The method on SmolLM2-135M and PersonaChat, two CPU cores",
                 data=data,

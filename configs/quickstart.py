@@ -22,9 +22,19 @@ from ppg_jax.experiment import (
 )
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.models.percvae import PerCVAEConfig
-from ppg_jax.stages import critic, evaluate, percvae, reinforce, supervised
+from ppg_jax.stages import (
+    critic,
+    evaluate,
+    mtl,
+    percvae,
+    reinforce,
+    supervised,
+    transfertransfo,
+)
+from ppg_jax.systems.generators import Generators
 from ppg_jax.systems.percvae import PerCVAE
 from ppg_jax.systems.system import BEST_CONTROL
+from ppg_jax.systems.transfertransfo import TransferTransfo
 from ppg_jax.training.train_state import OptimizerConfig
 
 
@@ -123,6 +133,22 @@ def get_config():
         ),
         persona.name,
     )
+    double = transfertransfo.Config(
+        name="transfertransfo",
+        data=data,
+        prompts=prompts,
+        tokenizer=dialogue.tokenizer,
+        init_stage="dialogue_without",
+        model=dialogue.model,
+        dropout=False,
+        batch_size=16,
+        widths=3,
+        epochs=0.2,
+        optimizer=response.optimizer,
+        validation_dialogues=60,
+        evaluate_every=200,
+        checkpoint_every=200,
+    )
     autoencoder = percvae.Config(
         name="percvae",
         data=data,
@@ -139,6 +165,22 @@ def get_config():
         kl_steps=1000,
         epochs=1.5,
         optimizer=OptimizerConfig(learning_rate=3e-3, clip_norm=5.0),
+        validation_dialogues=60,
+        evaluate_every=300,
+        checkpoint_every=300,
+    )
+    multi = mtl.Config(
+        name="mtl",
+        data=data,
+        prompts=prompts,
+        tokenizer=dialogue.tokenizer,
+        init_stage="dialogue_without",
+        model=dialogue.model,
+        dropout=False,
+        branches=2,
+        widths=2,
+        epochs=0.15,
+        optimizer=response.optimizer,
         validation_dialogues=60,
         evaluate_every=300,
         checkpoint_every=300,
@@ -169,7 +211,9 @@ def get_config():
                 *alone,
                 *variants(reward),
                 *exposed,
+                double,
                 autoencoder,
+                multi,
             ),
             systems=paper_rows(
                 top3.name,
@@ -179,8 +223,17 @@ def get_config():
                 study=study_rows(reward.name, [e.name for e in exposed]),
             )
             | {
+                double.name: TransferTransfo(
+                    "TransferTransfo", double.name, against=("without", BEST_CONTROL)
+                ),
                 autoencoder.name: PerCVAE(
                     "PerCVAE", autoencoder.name, against=("without", BEST_CONTROL)
+                ),
+                multi.name: Generators(
+                    "MTL with personas reconstruction",
+                    multi.name,
+                    told="none",
+                    against=("without", BEST_CONTROL),
                 ),
             },
             evaluate=evaluate.Config(

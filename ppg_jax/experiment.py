@@ -11,7 +11,15 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.launching import one_line_errors
-from ppg_jax.stages import critic, evaluate, percvae, reinforce, supervised
+from ppg_jax.stages import (
+    critic,
+    evaluate,
+    mtl,
+    percvae,
+    reinforce,
+    supervised,
+    transfertransfo,
+)
 from ppg_jax.systems.controls import CONTROLS, GOLD
 from ppg_jax.systems.generators import Generators, PersonaGenerator
 from ppg_jax.systems.system import BEST_CONTROL, System
@@ -22,6 +30,8 @@ RUNS = {
     critic.Config: critic.run,
     reinforce.Config: reinforce.run,
     percvae.Config: percvae.run,
+    transfertransfo.Config: transfertransfo.run,
+    mtl.Config: mtl.run,
 }
 _OTHERS = ("data", "prompts", "systems", "evaluate")
 # Beside Table 7's two: name -> what a table calls it, and what is changed in a stage of
