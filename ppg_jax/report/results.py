@@ -70,10 +70,22 @@ def compare(
                 if planned == BEST_CONTROL:
                     controls = {n: s for n, s in rows.items() if known[n].control}
                     b = best_control(controls, metric)
+                metric = _comparable(metric, rows.get(a, {}), rows.get(b, {}))
                 if metric in rows.get(a, {}) and metric in rows.get(b, {}):
                     test = compared(rows[a][metric], rows[b][metric], units)
                     tests.append({"a": a, "b": b, "metric": metric, **test})
     return corrected(tests)
+
+
+def _comparable(metric: str, a: Scores, b: Scores) -> str:
+    """Perplexity per word in place of that per token where vocabularies differ.
+
+    They do where most gold texts have other numbers of tokens; a few may have been cut.
+    """
+    if metric != "ppl_token" or not (metric in a and metric in b):
+        return metric
+    tokens = [scores.columns[:, 1] for scores in (a[metric], b[metric])]
+    return "ppl_word" if np.mean(tokens[0] != tokens[1]) > 0.5 else metric
 
 
 def corrected(tests: list[dict]) -> list[dict]:

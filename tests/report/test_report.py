@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import json
 import re
+import shutil
 import zlib
 from pathlib import Path
 
@@ -392,6 +393,23 @@ def test_the_best_control_is_the_best_per_metric(numbers):
     for test in against:
         best = max(s["metrics"][test["metric"]]["value"] for s in controls.values())
         assert values(controls[test["b"]])[test["metric"]] == best
+
+
+def test_perplexities_of_other_vocabularies_are_compared_per_word(
+    tmp_path, run_dir, few_resamples
+):
+    copy = shutil.copytree(run_dir, tmp_path / "run")
+    records = read(run_dir, "responses/without.jsonl")
+    for record in records[5:]:
+        record["tokens"] += 3
+    write_jsonl(copy / "evaluate/responses/without.jsonl", records)
+    tests = results.compute(copy, False)["response_tests"]
+    metrics = {
+        other: {t["metric"] for t in tests if ("without" in (t["a"], t["b"])) is other}
+        for other in (True, False)
+    }
+    assert "ppl_word" in metrics[True] and "ppl_token" not in metrics[True]
+    assert "ppl_token" in metrics[False] and "ppl_word" not in metrics[False]
 
 
 def test_a_control_that_leads_is_told(numbers):
