@@ -180,7 +180,7 @@ def get_config():
         branches=2,
         widths=2,
         epochs=0.15,
-        optimizer=response.optimizer,
+        optimizer=dataclasses.replace(dialogue.optimizer, learning_rate=3e-4),
         validation_dialogues=60,
         evaluate_every=300,
         checkpoint_every=300,

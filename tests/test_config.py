@@ -67,7 +67,8 @@ def changed(name: str, value) -> set[str]:
 def parts_of(values) -> dict:
     """Every field of every part of a config, by the name that a flag gives it."""
     made = read_experiment(values)
-    parts = {stage.name: stage for stage in made.stages} | made.systems
+    parts = {stage.name: stage for stage in made.stages}
+    parts |= {f"systems.{name}": row for name, row in made.systems.items()}
     parts |= {n: getattr(made, n) for n in ("data", "prompts", "evaluate")}
     return {
         k: v for n, part in parts.items() for k, v in flatten(part, f"{n}.").items()
