@@ -80,12 +80,12 @@ def compare(
 def _comparable(metric: str, a: Scores, b: Scores) -> str:
     """Perplexity per word in place of that per token where vocabularies differ.
 
-    They do where most gold texts have other numbers of tokens; a few may have been cut.
+    They do where many gold texts have other numbers of tokens; a few may have been cut.
     """
     if metric != "ppl_token" or not (metric in a and metric in b):
         return metric
     tokens = [scores.columns[:, 1] for scores in (a[metric], b[metric])]
-    return "ppl_word" if np.mean(tokens[0] != tokens[1]) > 0.5 else metric
+    return "ppl_word" if np.mean(tokens[0] != tokens[1]) > 0.05 else metric
 
 
 def corrected(tests: list[dict]) -> list[dict]:
