@@ -70,22 +70,20 @@ def compare(
                 if planned == BEST_CONTROL:
                     controls = {n: s for n, s in rows.items() if known[n].control}
                     b = best_control(controls, metric)
-                metric = _comparable(metric, rows.get(a, {}), rows.get(b, {}))
+                if metric == "ppl_token" and _differ(predictions.records[kind], a, b):
+                    metric = "ppl_word"
                 if metric in rows.get(a, {}) and metric in rows.get(b, {}):
                     test = compared(rows[a][metric], rows[b][metric], units)
                     tests.append({"a": a, "b": b, "metric": metric, **test})
     return corrected(tests)
 
 
-def _comparable(metric: str, a: Scores, b: Scores) -> str:
-    """Perplexity per word in place of that per token where vocabularies differ.
-
-    They do where many gold texts have other numbers of tokens; a few may have been cut.
-    """
-    if metric != "ppl_token" or not (metric in a and metric in b):
-        return metric
-    tokens = [scores.columns[:, 1] for scores in (a[metric], b[metric])]
-    return "ppl_word" if np.mean(tokens[0] != tokens[1]) > 0.05 else metric
+def _differ(records: Mapping[str, Sequence[dict]], a: str, b: str | None) -> bool:
+    """Whether two rows cut the gold texts into other tokens; a few may be shortened."""
+    tokens = [column(records.get(name, ()), "tokens") for name in (a, b)]
+    if not all(tokens):
+        return False
+    return float(np.mean(np.array(tokens[0]) != np.array(tokens[1]))) > 0.05
 
 
 def corrected(tests: list[dict]) -> list[dict]:
