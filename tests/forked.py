@@ -96,6 +96,7 @@ def _become(command, cwd, env, files) -> None:
     flags = os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2
     for number, (file, flag) in enumerate(zip(files, flags, strict=True)):
         os.dup2(os.open(file, flag), number)
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)  # nothing of it was read
     os.chdir(cwd)
     os.environ.update(env)
     module, sys.argv = command[0], command
