@@ -120,6 +120,7 @@ def get_config():
         evaluate_every=10,
         checkpoint_every=10,
     )
+    contrast = 2.0  # the best on validation of 0, 0.5, 1, 1.5 and 2: docs/tried.md
     alone = table_7(reward)
     exposed = exposures(
         dataclasses.replace(
@@ -218,9 +219,8 @@ def get_config():
             systems=paper_rows(
                 top3.name,
                 (reward.name, *(r.name for r in alone)),
-                # The best on validation of 0, 0.5, 1, 1.5 and 2: docs/tried.md.
-                contrast=2.0,
-                study=study_rows(reward.name, [e.name for e in exposed]),
+                contrast=contrast,
+                study=study_rows(reward.name, [e.name for e in exposed], contrast),
             )
             | {
                 double.name: TransferTransfo(
