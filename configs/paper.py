@@ -13,9 +13,17 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict, paper_rows, table_7
 from ppg_jax.models.gpt2 import GPT2Config
-from ppg_jax.stages import critic, evaluate, mtl, reinforce, supervised
+from ppg_jax.stages import (
+    critic,
+    evaluate,
+    mtl,
+    reinforce,
+    supervised,
+    transfertransfo,
+)
 from ppg_jax.systems.generators import Generators
 from ppg_jax.systems.system import BEST_CONTROL
+from ppg_jax.systems.transfertransfo import TransferTransfo
 from ppg_jax.training.train_state import OptimizerConfig
 
 BACKBONE = "microsoft/DialoGPT-medium"
@@ -53,6 +61,20 @@ def get_config():
     top3 = dataclasses.replace(response, name="response_top3", partner_persona="top3")
     # "The best model is selected, the third one."
     gpt2 = dataclasses.replace(top3, name="gpt2", tokenizer=BACKBONE, init=GPT2)
+    # Its published code's: batches of 4, 8 of which make an update.
+    double = transfertransfo.Config(
+        name="transfertransfo",
+        data=data,
+        prompts=prompts,
+        tokenizer="",
+        init=BACKBONE,
+        batch_size=32,
+        micro_batches=8,
+        validation_dialogues=0,
+        evaluate_every=1000,
+        keep="last",
+        checkpoint_every=1000,
+    )
     multi = mtl.Config(
         name="mtl",
         data=data,
@@ -87,12 +109,18 @@ def get_config():
                 reward,
                 *alone,
                 gpt2,
+                double,
                 multi,
                 multi_backbone,
             ),
             systems=paper_rows(top3.name, (reward.name, *(r.name for r in alone)))
             | {
                 gpt2.name: Generators("E2E from GPT-2", gpt2.name, against=("full",)),
+                double.name: TransferTransfo(
+                    "TransferTransfo",
+                    double.name,
+                    against=("without", BEST_CONTROL),
+                ),
                 multi.name: Generators(
                     "MTL with personas reconstruction",
                     multi.name,

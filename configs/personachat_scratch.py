@@ -15,9 +15,17 @@ from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict, paper_rows
 from ppg_jax.models.distilbert import DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2Config
-from ppg_jax.stages import critic, evaluate, mtl, reinforce, supervised
+from ppg_jax.stages import (
+    critic,
+    evaluate,
+    mtl,
+    reinforce,
+    supervised,
+    transfertransfo,
+)
 from ppg_jax.systems.generators import Generators
 from ppg_jax.systems.system import BEST_CONTROL
+from ppg_jax.systems.transfertransfo import TransferTransfo
 from ppg_jax.training.train_state import OptimizerConfig
 
 
@@ -79,6 +87,21 @@ def get_config():
         evaluate_instances=2000,
         evaluate_every=128,
         checkpoint_every=64,
+    )
+    # It meets its speakers here first.
+    double = transfertransfo.Config(
+        name="transfertransfo",
+        data=data,
+        prompts=prompts,
+        tokenizer=dialogue.tokenizer,
+        init_stage="dialogue_without",
+        model=dialogue.model,
+        dropout=False,
+        epochs=0.15,
+        optimizer=dataclasses.replace(dialogue.optimizer, learning_rate=5e-4),
+        validation_dialogues=50,
+        evaluate_every=75,
+        checkpoint_every=75,
     )
     multi = mtl.Config(
         name="mtl",
@@ -142,10 +165,16 @@ def get_config():
                     evaluate_every=50,
                     checkpoint_every=25,
                 ),
+                double,
                 multi,
             ),
             systems=paper_rows(top3="response_top3")
             | {
+                double.name: TransferTransfo(
+                    "TransferTransfo",
+                    double.name,
+                    against=("without", BEST_CONTROL),
+                ),
                 multi.name: Generators(
                     "MTL with personas reconstruction",
                     multi.name,

@@ -13,9 +13,17 @@ import dataclasses
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict, paper_rows
-from ppg_jax.stages import critic, evaluate, mtl, reinforce, supervised
+from ppg_jax.stages import (
+    critic,
+    evaluate,
+    mtl,
+    reinforce,
+    supervised,
+    transfertransfo,
+)
 from ppg_jax.systems.generators import Generators
 from ppg_jax.systems.system import BEST_CONTROL
+from ppg_jax.systems.transfertransfo import TransferTransfo
 from ppg_jax.training.train_state import OptimizerConfig
 
 
@@ -63,6 +71,24 @@ def get_config():
         evaluate_instances=2000,
         evaluate_every=128,
         checkpoint_every=64,
+    )
+    # About as many tokens as an epoch of the others, as response_top3 has.
+    double = transfertransfo.Config(
+        name="transfertransfo",
+        data=data,
+        prompts=prompts,
+        tokenizer="",
+        init="smollm2",
+        adapter_rank=16,
+        dropout=False,
+        batch_size=16,
+        micro_batches=4,
+        widths=3,
+        epochs=0.15,
+        optimizer=response.optimizer,
+        validation_dialogues=16,
+        evaluate_every=200,
+        checkpoint_every=50,
     )
     # The three alphas together learn from about as many dialogues as one of the others.
     multi = mtl.Config(
@@ -127,12 +153,18 @@ def get_config():
                     evaluate_every=50,
                     checkpoint_every=10,
                 ),
+                double,
                 multi,
             ),
             systems=paper_rows(
                 top3="response_top3", contrast=1.0, response_contrast=0.5
             )
             | {
+                double.name: TransferTransfo(
+                    "TransferTransfo, on the backbone",
+                    double.name,
+                    against=("without", BEST_CONTROL),
+                ),
                 multi.name: Generators(
                     "MTL with personas reconstruction, on the backbone",
                     multi.name,
