@@ -13,7 +13,8 @@ export JAX_DEFAULT_MATMUL_PRECISION=bfloat16
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-runs/.compiled}
 kind=${1:-full}
 seeds=("${@:2}")
-stages=(persona response response_without response_top3 critic critic_backbone reinforce)
+stages=(persona response response_without response_top3 critic critic_backbone reinforce
+  transfertransfo mtl)
 for seed in "${seeds[@]:-0}"; do
   flags=()
   for stage in "${stages[@]}"; do
@@ -21,8 +22,10 @@ for seed in "${seeds[@]:-0}"; do
     case $kind:$stage in
       quick:persona | quick:response | quick:response_without)
         flags+=("--config.$stage.epochs=0.2685" "--config.$stage.evaluate_every=200") ;;
-      quick:response_top3)
+      quick:response_top3 | quick:transfertransfo)
         flags+=("--config.$stage.epochs=0.0403" "--config.$stage.evaluate_every=80") ;;
+      quick:mtl)
+        flags+=("--config.$stage.epochs=0.09" "--config.$stage.evaluate_every=200") ;;
       quick:reinforce)
         flags+=("--config.$stage.updates=40" "--config.$stage.evaluate_every=20") ;;
     esac
