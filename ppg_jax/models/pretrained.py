@@ -56,9 +56,9 @@ def load(
 ):
     """A folder, a GGUF file or a name -> (linen module, float32 params, tokenizer).
 
-    Names: microsoft/DialoGPT-small, microsoft/DialoGPT-medium, gpt2 and
-    distilbert-base-uncased of the hub, each at the revision of its manifest under
-    third_party/; minilm and smollm2 of packages. dtype: compute type of the module. An
+    Names: those of `hub`, as microsoft/DialoGPT-medium, gpt2 and
+    distilbert-base-uncased, each at the revision of its manifest under third_party/;
+    minilm and smollm2 of packages. dtype: compute type of the module. An
     encoder without a classifier gets one of `num_labels` outputs, drawn from `seed`, or
     is refused if that is 0; a classifier in the file has its own size.
 

@@ -147,7 +147,7 @@ def _loop(settings: Mapping, parameters: Mapping) -> dict[str, Box]:
     wide, step, top, low = 2.75, 4.0, 0.0, -2.0
     paid = {
         kind: _gradient(kind, settings, of)
-        for kind, of in [("persona", "p^ | s, c"), ("response", "r^ | s, p^, c")]
+        for kind, of in [("persona", "p̂ | s, c"), ("response", "r̂ | s, p̂, c")]
     }
     size = {kind: f"{count:,} parameters" for kind, count in parameters.items()}
     batch = [
@@ -163,7 +163,7 @@ def _loop(settings: Mapping, parameters: Mapping) -> dict[str, Box]:
     judge = [
         f"stage {settings['critic']}, frozen",
         size["critic"],
-        "P(related) of (p^, r^)",
+        "P(related) of (p̂, r̂)",
         "inference.critic.Critic",
     ]
     pay = [

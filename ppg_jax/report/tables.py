@@ -63,6 +63,10 @@ def interval(measured: Mapping | None, digits: int) -> str:
 
 
 def signed_interval(measured: Mapping, digits: int) -> str:
+    """ "+0.05 (+0.01 to +0.10)"; a difference that would read 0 has up to three digits
+    more, so that one that is small is not taken for none."""
+    value, enough = measured["value"], range(digits, digits + 4)
+    digits = next((d for d in enough if round(value, d)), digits)
     value, low, high = (f"{measured[k]:+.{digits}f}" for k in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 

@@ -133,6 +133,7 @@ def test_hub_with_a_pickle_only_gives_the_two_commands(locate, server):
     [
         ("microsoft/DialoGPT-small", "model.safetensors, vocab.json, merges.txt"),
         ("distilbert-base-uncased", "config.json, model.safetensors, vocab.txt"),
+        ("openai-community/gpt2-medium", "model.safetensors, vocab.json, merges.txt"),
     ],
 )
 def test_offline_error_names_the_files_their_home_and_revision(

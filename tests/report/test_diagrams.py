@@ -125,7 +125,7 @@ def test_figure_2_names_code_that_there_is_and_the_shapes_that_are_set(tmp_path)
     assert diagrams.shapes(settings())["persona"] == (20, 72)
     assert diagrams.shapes(settings())["response"] == (20, 30)
     assert "354,823,168 parameters" in found["response policy"]
-    assert found["persona update"][0] == "−A ∇ log P(p^ | s, c)"
+    assert found["persona update"][0] == "−A ∇ log P(p̂ | s, c)"
     assert "R: +1 if P ≥ 0.5, else −1" in found["reward"]
     assert not any("KL" in line for line in found["persona update"])
 
@@ -134,7 +134,7 @@ def test_figure_2_tells_what_is_frozen_and_what_is_scaled(tmp_path):
     known = settings(train_persona=False, response_reward_scale=10.0)
     found = parts_of(diagrams.figure2(tmp_path, known, PARAMETERS)[-1])
     assert found["persona update"] == ["none: this policy is frozen"]
-    assert found["response update"][0] == "10 × −A ∇ log P(r^ | s, p^, c)"
+    assert found["response update"][0] == "10 × −A ∇ log P(r̂ | s, p̂, c)"
     heads = [
         len(
             [

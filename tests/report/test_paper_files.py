@@ -5,7 +5,14 @@ import csv
 import pytest
 
 from ppg_jax.files import read_metrics
-from ppg_jax.report import cases, over_seeds, paper_figures, paper_tables, scores
+from ppg_jax.report import (
+    cases,
+    over_seeds,
+    paper_figures,
+    paper_tables,
+    scores,
+    tables,
+)
 from ppg_jax.report.predictions import read
 from tests.report.test_report import make_run, write_jsonl
 from tests.report.test_report import read as records
@@ -128,3 +135,11 @@ def test_what_tells_most_of_the_context_is_shown():
     assert cases._nearest(sentences, said) == sentences[1]
     assert cases._nearest([], said) == ""
     assert cases._nearest(["a .", "b ."], said) == "a ."
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0, "+0.00"), (0.004, "+0.004"), (-0.0312, "-0.03")]
+)
+def test_a_small_difference_is_not_shown_as_none(value, shown):
+    measured = {"value": value, "low": value, "high": value}
+    assert tables.signed_interval(measured, 2) == f"{shown} ({shown} to {shown})"
