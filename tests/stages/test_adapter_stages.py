@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import shutil
-import signal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,6 @@ import optax
 import pytest
 
 from ppg_jax import run_dir
-from ppg_jax.data.batching import Batches
 from ppg_jax.data.dialogue import instances
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import paper_rows
@@ -31,6 +29,7 @@ from ppg_jax.training.best import Best, BestState
 from ppg_jax.training.train_state import OptimizerConfig, TrainState, params_sha256
 from tests import models_for_tests as small
 from tests import run_for_tests as runs
+from tests.stages.interrupted import stopped_before
 
 POLICIES = ("persona", "response")
 
@@ -111,23 +110,16 @@ def test_a_stage_trains_adapters_alone_and_goes_on_after_a_kill(
     workdir, data = stages
     init = workdir / "dialogue" / "model"
     before = (init / "model.safetensors").read_bytes()
-    kept, create, call = [], BestState.create.__func__, Batches.__call__
+    kept, create = [], BestState.create.__func__
 
     def record(cls, params, *rest):
         kept.append(adapters.split(params))
         return create(cls, params, *rest)
 
-    def stop(self, step):
-        if step == 3:
-            signal.raise_signal(signal.SIGTERM)
-        return call(self, step)
-
     monkeypatch.setattr(BestState, "create", classmethod(record))
     result = supervised.run(config(data, init), tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(Batches, "__call__", stop)
-        with pytest.raises(SystemExit):
-            supervised.run(config(data, init), tmp_path / "cut")
+    with stopped_before(batch=4):
+        supervised.run(config(data, init), tmp_path / "cut")
     again = supervised.run(config(data, init), tmp_path / "cut")
     assert again["params_sha256"] == result["params_sha256"]
     assert all(params and not rest for params, rest in kept)

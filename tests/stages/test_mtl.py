@@ -1,17 +1,15 @@
 """Multi-task learning with personas reconstruction (Lee et al., 2021)."""
 
 import dataclasses
-import functools
-import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.data.batching import Batches, collate
+from ppg_jax.data.batching import collate
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.dialogue import instances, write_jsonl
+from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.files import read_metrics
 from ppg_jax.models import pretrained
@@ -21,6 +19,7 @@ from ppg_jax.systems.generators import Generators
 from ppg_jax.systems.system import Asking
 from ppg_jax.training.train_state import OptimizerConfig, TrainState, params_sha256
 from tests import models_for_tests as small
+from tests.stages.interrupted import compiled_once, stopped_before
 
 PROMPTS = PromptConfig(max_length=128, max_persona_tokens=40)
 ASKED = instances(small.DIALOGUES)
@@ -29,20 +28,8 @@ STEPS, EVERY = 20, 10  # of each alpha; between two validations
 
 @pytest.fixture(scope="module", autouse=True)
 def same_programs():
-    """Runs of one config share the jitted step: to compile is most of their time."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("make_optimizer", "make_train_step", "Scorer"):
-            patch.setattr(stage, name, functools.cache(getattr(stage, name)))
+    with compiled_once(stage, "make_optimizer", "make_train_step", "Scorer"):
         yield
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory) -> str:
-    """A folder with the two dialogues, to train and to validate on."""
-    folder = tmp_path_factory.mktemp("data")
-    for split in ("train", "valid"):
-        write_jsonl(small.DIALOGUES, folder / f"{split}.jsonl")
-    return str(folder)
 
 
 def config(source: str, **changes) -> stage.Config:
@@ -76,18 +63,8 @@ def finished(source, tmp_path_factory):
 
 def stopped_at(number: int, source: str, workdir):
     """The run of `config` is told to stop before that update, and then goes on."""
-    calls, call = [], Batches.__call__
-
-    def stop(self, step):
-        calls.append(step)
-        if len(calls) == 2 * number:  # one of each task in an update
-            signal.raise_signal(signal.SIGTERM)
-        return call(self, step)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Batches, "__call__", stop)
-        with pytest.raises(SystemExit):
-            stage.run(config(source), workdir)
+    with stopped_before(batch=2 * number):  # one of each task in an update
+        stage.run(config(source), workdir)
     assert not (workdir / "both" / "result.json").exists()
     return stage.run(config(source), workdir)
 

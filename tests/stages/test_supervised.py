@@ -1,9 +1,7 @@
 """Supervised training learns what generation will ask for, however it is cut."""
 
 import dataclasses
-import functools
 import json
-import signal
 import weakref
 
 import jax
@@ -32,27 +30,15 @@ from ppg_jax.training.train_state import (
     params_sha256,
 )
 from tests import models_for_tests as small
+from tests.stages.interrupted import compiled_once, stopped_before
 
 PROMPTS = PromptConfig(max_length=256, max_persona_tokens=40)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def same_train_step():
-    """Runs of one config share the jitted step: to compile is most of their time."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("make_optimizer", "make_train_step"):
-            once = functools.cache(getattr(supervised, name))
-            patch.setattr(supervised, name, once)
+    with compiled_once(supervised, "make_optimizer", "make_train_step"):
         yield
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory) -> str:
-    """A folder with the two dialogues, to train and to validate on."""
-    folder = tmp_path_factory.mktemp("data")
-    for split in ("train", "valid"):
-        write_jsonl(small.DIALOGUES, folder / f"{split}.jsonl")
-    return str(folder)
 
 
 def config(source: str, **changes) -> Config:
@@ -252,20 +238,10 @@ def finished(source, tmp_path_factory):
 def test_a_stopped_run_ends_with_the_same_weights_dropout_and_order_included(
     finished, source, tmp_path, monkeypatch
 ):
-    call = Batches.__call__
-
-    def stop(self, step):
-        if step == 4:
-            signal.raise_signal(signal.SIGTERM)
-        return call(self, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Batches, "__call__", stop)
-        with pytest.raises(SystemExit) as stopped:
-            supervised.run(config(source, **RESUMED), tmp_path)
-    assert stopped.value.code == 143
+    with stopped_before(batch=5):
+        supervised.run(config(source, **RESUMED), tmp_path)
     assert not (tmp_path / "response" / "result.json").exists()
-    initial, first, kept = supervised.initial, [], []
+    initial, call, first, kept = supervised.initial, Batches.__call__, [], []
 
     def begin(*arguments):
         model, params = initial(*arguments)

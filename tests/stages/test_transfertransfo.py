@@ -2,17 +2,16 @@
 
 import dataclasses
 import functools
-import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ppg_jax.data.batching import Batches, collate
+from ppg_jax.data.batching import collate
 from ppg_jax.data.candidates import distractors
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.dialogue import instances, write_jsonl
+from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.data.speakers import Spoken
 from ppg_jax.errors import UserError
@@ -28,6 +27,7 @@ from ppg_jax.systems.transfertransfo import TransferTransfo
 from ppg_jax.training.train_state import OptimizerConfig, TrainState, params_sha256
 from tests import models_for_tests as small
 from tests import run_for_tests as runs
+from tests.stages.interrupted import compiled_once, stopped_before
 
 PROMPTS = PromptConfig(max_length=128, max_persona_tokens=40)
 V = 300
@@ -229,20 +229,8 @@ def test_the_parameters_are_those_of_the_decoder_and_two_speakers_and_a_head():
 
 @pytest.fixture(scope="module", autouse=True)
 def same_programs():
-    """Runs of one config share the jitted step: to compile is most of their time."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("make_optimizer", "make_train_step", "Chooser"):
-            patch.setattr(stage, name, functools.cache(getattr(stage, name)))
+    with compiled_once(stage, "make_optimizer", "make_train_step", "Chooser"):
         yield
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory) -> str:
-    """A folder with the two dialogues, to train and to validate on."""
-    folder = tmp_path_factory.mktemp("data")
-    for split in ("train", "valid"):
-        write_jsonl(small.DIALOGUES, folder / f"{split}.jsonl")
-    return str(folder)
 
 
 def config(source: str, **changes) -> stage.Config:
@@ -299,17 +287,8 @@ def target(instance):
 
 
 def test_a_stopped_run_ends_with_the_same_weights(finished, source, tmp_path):
-    call = Batches.__call__
-
-    def stop(self, step):
-        if step == 20:
-            signal.raise_signal(signal.SIGTERM)
-        return call(self, step)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Batches, "__call__", stop)
-        with pytest.raises(SystemExit):
-            stage.run(config(source), tmp_path)
+    with stopped_before(batch=21):
+        stage.run(config(source), tmp_path)
     assert not (tmp_path / "double" / "result.json").exists()
     result = stage.run(config(source), tmp_path)
     assert result["params_sha256"] == finished[1]["params_sha256"]
