@@ -1,9 +1,7 @@
 """What a layer keeps for its backward pass on a CPU, and when it is let go.
 
-XLA's compiler for CPUs starts what can start. So it computes at once what
-`jax.checkpoint` meant to compute again later, and it puts off the gradients of weights
-until all layers have theirs to do; either way every array of every layer is there at
-the same time.
+XLA's compiler for CPUs starts what can start: what `jax.checkpoint` meant to compute
+again later is computed at once, and is there for every layer at the same time.
 """
 
 from collections.abc import Callable
