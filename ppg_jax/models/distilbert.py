@@ -10,9 +10,11 @@ Axes: B batch, T tokens, Q of them read, N heads, H head size, D width, C labels
 import dataclasses
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from ppg_jax.models.attention import attend
+from ppg_jax.models.backward import layerwise
 from ppg_jax.models.dense import Dense, gelu, require_sizes
 
 # Fixed in DistilBERT's code and equal in the BERT encoders that load into it.
@@ -57,7 +59,8 @@ def _embed(rows: int, width: int) -> nn.Embed:
 
 
 def _layer_norm(dtype: jnp.dtype) -> nn.LayerNorm:
-    return nn.LayerNorm(LAYER_NORM_EPSILON, dtype=dtype)
+    # Of its size, its backward pass needs what it reads alone.
+    return nn.remat(nn.LayerNorm)(LAYER_NORM_EPSILON, dtype=dtype)
 
 
 class Embeddings(nn.Module):
@@ -73,9 +76,13 @@ class Embeddings(nn.Module):
 
     def __call__(self, tokens, deterministic):
         """int [B, T] -> [B, T, D]."""
-        positions = jnp.arange(tokens.shape[1])[None]
-        x = self.word_embeddings(tokens) + self.position_embeddings(positions)
-        return self.drop(self.LayerNorm(x), deterministic=deterministic)
+
+        def layer(self, tokens):
+            positions = jnp.arange(tokens.shape[1])[None]
+            x = self.word_embeddings(tokens) + self.position_embeddings(positions)
+            return self.drop(self.LayerNorm(x), deterministic=deterministic)
+
+        return layerwise(layer)(self, tokens)
 
 
 class Attention(nn.Module):
@@ -106,8 +113,10 @@ class Attention(nn.Module):
         def dropout(probs):
             return self.drop(probs, deterministic=deterministic)
 
-        drops = config.attention_dropout > 0 and not deterministic
-        y = attend(query, key, value, mask, dropout if drops else None)
+        if config.attention_dropout > 0 and not deterministic:
+            y = attend(query, key, value, mask, dropout)
+        else:  # probabilities are computed again sooner than read
+            y = jax.checkpoint(attend)(query, key, value, mask)
         return self.out_lin(y.reshape(x.shape))
 
 
@@ -122,8 +131,13 @@ class FeedForward(nn.Module):
 
     def __call__(self, x, deterministic):
         """[B, T, D] -> [B, T, D]."""
-        y = self.lin2(gelu(self.lin1(x), approximate=False))
+        y = self._second(self.lin1(x))
         return self.drop(y, deterministic=deterministic)
+
+    @nn.remat
+    def _second(self, hidden):
+        """[B, T, F] -> [B, T, D]; the activation is not kept beside its input."""
+        return self.lin2(gelu(hidden, approximate=False))
 
 
 class Block(nn.Module):
@@ -138,9 +152,13 @@ class Block(nn.Module):
 
     def __call__(self, x, mask, deterministic, read=slice(None)):
         """[B, T, D], bool [B, 1, T] -> [B, Q, D], of the tokens that `read` selects."""
-        context, x = x, x[:, read]
-        x = self.sa_layer_norm(x + self.attention(x, context, mask, deterministic))
-        return self.output_layer_norm(x + self.ffn(x, deterministic))
+
+        def layer(self, context, mask):
+            x = context[:, read]
+            x = self.sa_layer_norm(x + self.attention(x, context, mask, deterministic))
+            return self.output_layer_norm(x + self.ffn(x, deterministic))
+
+        return layerwise(layer)(self, x, mask)
 
 
 class Transformer(nn.Module):

@@ -110,3 +110,26 @@ def test_too_long_a_text_is_refused_by_its_length():
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="dim=20 is not a multiple of n_heads=3"):
         DistilBertConfig(dim=20, n_heads=3)
+
+
+def test_a_layer_keeps_what_its_backward_pass_reads_and_no_longer():
+    rows, width, layers = (16, 64), 64, (3, 6)
+
+    def needed(n_layers):
+        """Bytes of a gradient's program, beside weights and gradients."""
+        sizes = {"dim": width, "hidden_dim": 4 * width, "n_heads": 4}
+        limit = {"max_position_embeddings": rows[1]}
+        model = DistilBert(
+            dataclasses.replace(CONFIG, n_layers=n_layers, **sizes, **limit)
+        )
+        tokens = jax.ShapeDtypeStruct(rows, jnp.int32)
+        params = jax.eval_shape(model.init, jax.random.key(0), tokens)
+        gradient = jax.grad(lambda params, tokens: model.apply(params, tokens).sum())
+        compiled = jax.jit(gradient).lower(params, tokens).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    fewer, more = map(needed, layers)
+    array = 4 * width * rows[0] * rows[1]
+    # Twelve of the width: queries, keys, values, what attention and both norms read and
+    # return, and the hidden one, which is four. They were 32.
+    assert (more - fewer) / (layers[1] - layers[0]) <= 12.5 * array
