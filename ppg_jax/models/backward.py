@@ -17,13 +17,24 @@ def layerwise(layer: Callable) -> Callable:
     It starts with the gradient of what the layer returns, and ends with all that it
     computes: nothing is computed again before, and nothing is kept after it.
     """
-    if jax.default_backend() != "cpu":
+    if not _on_cpu():
         return layer
 
     def forward(module, *arrays):
         return nn.vjp(layer, module, *arrays)
 
     return nn.custom_vjp(layer, forward_fn=forward, backward_fn=_in_one_call)
+
+
+def recomputed(layer: Callable) -> Callable:
+    """`layer`, a module's class or (module, *arrays) -> arrays, of which a CPU keeps
+    what it reads alone for the backward pass: that is sooner computed again than read.
+    """
+    return nn.remat(layer) if _on_cpu() else layer
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
 
 
 def _in_one_call(back: Callable, dy):

@@ -10,11 +10,10 @@ Axes: B batch, T tokens, Q of them read, N heads, H head size, D width, C labels
 import dataclasses
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from ppg_jax.models.attention import attend
-from ppg_jax.models.backward import layerwise
+from ppg_jax.models.backward import layerwise, recomputed
 from ppg_jax.models.dense import Dense, gelu, require_sizes
 
 # Fixed in DistilBERT's code and equal in the BERT encoders that load into it.
@@ -59,8 +58,7 @@ def _embed(rows: int, width: int) -> nn.Embed:
 
 
 def _layer_norm(dtype: jnp.dtype) -> nn.LayerNorm:
-    # Of its size, its backward pass needs what it reads alone.
-    return nn.remat(nn.LayerNorm)(LAYER_NORM_EPSILON, dtype=dtype)
+    return recomputed(nn.LayerNorm)(LAYER_NORM_EPSILON, dtype=dtype)
 
 
 class Embeddings(nn.Module):
@@ -115,8 +113,9 @@ class Attention(nn.Module):
 
         if config.attention_dropout > 0 and not deterministic:
             y = attend(query, key, value, mask, dropout)
-        else:  # probabilities are computed again sooner than read
-            y = jax.checkpoint(attend)(query, key, value, mask)
+        else:
+            look = recomputed(lambda self, *read: attend(*read))
+            y = look(self, query, key, value, mask)
         return self.out_lin(y.reshape(x.shape))
 
 
@@ -131,13 +130,12 @@ class FeedForward(nn.Module):
 
     def __call__(self, x, deterministic):
         """[B, T, D] -> [B, T, D]."""
-        y = self._second(self.lin1(x))
-        return self.drop(y, deterministic=deterministic)
 
-    @nn.remat
-    def _second(self, hidden):
-        """[B, T, F] -> [B, T, D]; the activation is not kept beside its input."""
-        return self.lin2(gelu(hidden, approximate=False))
+        def outer(self, hidden):
+            return self.lin2(gelu(hidden, approximate=False))
+
+        y = recomputed(outer)(self, self.lin1(x))
+        return self.drop(y, deterministic=deterministic)
 
 
 class Block(nn.Module):
