@@ -19,12 +19,18 @@ import llama_cpp
 import numpy as np
 
 from ppg_jax.benchmark.llama_cpp_gguf import TYPES, convert
-from ppg_jax.benchmark.workload import Job, Workload, as_checks, replies
+from ppg_jax.benchmark.workload import (
+    Job,
+    Workload,
+    as_checks,
+    chains,
+    in_common,
+    replies,
+)
 
 PLACES = (8, 16, 32)  # sequences at once; the best is kept
 TRIED_ON = 64  # contexts
 AT_ONCE = 2048  # tokens of a call, llama.cpp's own default
-ALIKE = 16  # tokens in common that prompts of a dialogue have at least
 
 
 class Generate:
@@ -194,24 +200,6 @@ class Queue:
             most = max(self._own, key=len)
             return most.pop() if most else None
         return own.popleft()
-
-
-def chains(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Indices of prompts that follow each other and begin alike."""
-    made: list[list[int]] = []
-    for i, prompt in enumerate(prompts):
-        if i and in_common(prompts[i - 1], prompt) >= ALIKE:
-            made[-1].append(i)
-        else:
-            made.append([i])
-    return made
-
-
-def in_common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences begin with alike."""
-    size = min(len(a), len(b))
-    same = np.asarray(a[:size]) == np.asarray(b[:size])
-    return size if same.all() else int(same.argmin())
 
 
 @llama_cpp.llama_log_callback
