@@ -8,46 +8,38 @@ bfloat16 where the CPU has them, keys and values in 8 bits.
 The model folders are converted once, into folders beside them; that is not timed.
 """
 
-import dataclasses
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ppg_jax.benchmark.workload import Job, Workload, as_checks, chains, replies
+from ppg_jax.benchmark import continuous
+from ppg_jax.benchmark.workload import Job
 
 # On its import openvino would tell its maker, over the net, that it is used.
 sys.modules.setdefault("openvino_telemetry", None)
 import openvino  # noqa: E402
 import openvino_genai as genai  # noqa: E402
 
-PLACES = (8, 16, 32)  # sequences at once; the best is kept
-TRIED_ON = 64  # contexts
 AT_ONCE = 2048  # tokens of a step
 PAGE = 32  # tokens
 NOISE = 256  # words of it; every vocabulary has more
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 
 
-class Generate:
+class Generate(continuous.Generate):
     """Context -> partner persona -> response."""
 
     def __init__(self, job: Job, weights: str, threads: int):
-        self.work = Workload(job)
-        self._properties = EXACT if weights == "float32" else {}
-        self._properties |= {
-            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0))
-        }
+        self._room = job.prompts.max_length
+        self._properties = dict(EXACT if weights == "float32" else {})
+        cores = threads or len(os.sched_getaffinity(0))
+        self._properties |= {"INFERENCE_NUM_THREADS": cores}
         self._folders = [convert(Path(folder), weights) for folder in job.answering]
-        self._engines = self._of(PLACES[0])
-
-    def check(self):
-        self._choose()
-        return as_checks(self.work, *self._replies())
+        super().__init__(job, self._opened)
 
     def run(self):
         self._replies(top_p=self.work.job.top_p)
@@ -57,35 +49,12 @@ class Generate:
         for engine in dict.fromkeys(self._engines):
             engine.forget()
 
-    def _choose(self) -> None:
-        """Keeps the number of places that answers a part of the contexts soonest."""
-        job, seconds = self.work.job, {}
-        number = min(job.instances or TRIED_ON, TRIED_ON)
-        part = Workload(dataclasses.replace(job, instances=number))
-        for places in PLACES:
-            self._engines = self._of(places)
-            self._replies(part)  # its kernels are made for the lengths that come
-            self.forget()
-            began = time.perf_counter()
-            self._replies(part)
-            seconds[places] = time.perf_counter() - began
-        self._engines = self._of(min(seconds, key=seconds.get))
-
-    def _of(self, places: int) -> list["Engine"]:
-        room = self.work.job.prompts.max_length
+    def _opened(self, places: int) -> list["Engine"]:
         made = {
-            folder: Engine(folder, places, room, self._properties)
+            folder: Engine(folder, places, self._room, self._properties)
             for folder in self._folders
         }
         return [made[folder] for folder in self._folders]
-
-    def _replies(self, work: Workload | None = None, top_p: float = 0.0):
-        end_id = self.work.prompts.end_id
-
-        def complete(which, rows, new_tokens):
-            return self._engines[which].complete(rows, new_tokens, end_id, top_p)
-
-        return replies(work or self.work, complete)
 
 
 class Engine:
@@ -120,7 +89,7 @@ class Engine:
         if top_p:
             settings.do_sample, settings.top_p = True, top_p
         # The longest first: what is alone at work at the end is short.
-        waiting = sorted(chains(prompts), key=len, reverse=True)
+        waiting = sorted(continuous.chains(prompts), key=len, reverse=True)
         busy: dict[int, object] = {}
         completions: list[list[int]] = [[] for _ in prompts]
         while waiting or busy:
@@ -148,7 +117,7 @@ class Engine:
         settings.max_new_tokens = 1
         rng = np.random.default_rng(0)
         for _ in range(self._places):
-            noise = rng.integers(0, NOISE, (1, self._room - 1))
+            noise = rng.integers(0, NOISE, (1, self._room))
             self._pipeline.generate([openvino.Tensor(noise)], [settings])
 
 

@@ -29,7 +29,6 @@ from ppg_jax.errors import UserError
 from ppg_jax.training.train_state import OptimizerConfig
 
 PAIR_LENGTH = 128
-ALIKE = 16  # tokens in common that prompts of a dialogue have at least
 # So small that the work of later laps is that of the first.
 OPTIMIZER = OptimizerConfig(learning_rate=1e-5)
 WIDTHS = 8  # as `ppg_jax.stages.supervised.Config` has it
@@ -218,24 +217,6 @@ def replies(
     for tokens in made + responses:
         prompts.text(tokens)
     return personas, responses
-
-
-def chains(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Indices of prompts that follow each other and begin alike."""
-    made: list[list[int]] = []
-    for i, prompt in enumerate(prompts):
-        if i and in_common(prompts[i - 1], prompt) >= ALIKE:
-            made[-1].append(i)
-        else:
-            made.append([i])
-    return made
-
-
-def in_common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences begin with alike."""
-    size = min(len(a), len(b))
-    same = np.asarray(a[:size]) == np.asarray(b[:size])
-    return size if same.all() else int(same.argmin())
 
 
 def as_checks(work: Workload, personas, responses) -> dict[str, np.ndarray]:
