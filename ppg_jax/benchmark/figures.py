@@ -20,6 +20,7 @@ PEERS = {
     "torch_compile": "torch.compile",
     "ctranslate2": "CTranslate2",
     "llama_cpp": "llama.cpp",
+    "openvino": "OpenVINO",
 }
 
 

@@ -8,9 +8,7 @@ The model folders are converted once, into files beside them; that is not timed.
 """
 
 import ctypes
-import dataclasses
 import os
-import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,49 +16,27 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
+from ppg_jax.benchmark import continuous
+from ppg_jax.benchmark.continuous import chains, in_common
 from ppg_jax.benchmark.llama_cpp_gguf import TYPES, convert
-from ppg_jax.benchmark.workload import Job, Workload, as_checks, replies
+from ppg_jax.benchmark.workload import Job
 
-PLACES = (8, 16, 32)  # sequences at once; the best is kept
-TRIED_ON = 64  # contexts
 AT_ONCE = 2048  # tokens of a call, llama.cpp's own default
-ALIKE = 16  # tokens in common that prompts of a dialogue have at least
 
 
-class Generate:
+class Generate(continuous.Generate):
     """Context -> partner persona -> response, greedily."""
 
     def __init__(self, job: Job, weights: str, threads: int):
-        self.work = Workload(job)
         self._room = job.prompts.max_length
         self._weights = weights
         self._threads = threads or len(os.sched_getaffinity(0))
         files = [convert(Path(folder), weights) for folder in job.answering]
         opened = {file: _open(file) for file in dict.fromkeys(files)}
         self._models = [opened[file] for file in files]
-        self._engines = self._of(PLACES[0])
+        super().__init__(job, self._opened)
 
-    def check(self):
-        self._choose()
-        return as_checks(self.work, *self._replies())
-
-    def run(self):
-        self._replies()
-
-    def _choose(self) -> None:
-        """Keeps the number of places that answers a part of the contexts soonest."""
-        job, seconds = self.work.job, {}
-        number = min(job.instances or TRIED_ON, TRIED_ON)
-        part = Workload(dataclasses.replace(job, instances=number))
-        for places in PLACES:
-            self._engines = self._of(places)
-            self._replies(part)  # its memory is new
-            began = time.perf_counter()
-            self._replies(part)
-            seconds[places] = time.perf_counter() - began
-        self._engines = self._of(min(seconds, key=seconds.get))
-
-    def _of(self, places: int) -> list["Engine"]:
+    def _opened(self, places: int) -> list["Engine"]:
         made = {}
         for model in self._models:
             if id(model) not in made:
@@ -68,14 +44,6 @@ class Generate:
                     model, places, self._room, self._threads, self._weights
                 )
         return [made[id(model)] for model in self._models]
-
-    def _replies(self, work: Workload | None = None):
-        end_id = self.work.prompts.end_id
-
-        def complete(which, rows, new_tokens):
-            return self._engines[which].complete(rows, new_tokens, end_id)
-
-        return replies(work or self.work, complete)
 
 
 class Engine:
@@ -194,24 +162,6 @@ class Queue:
             most = max(self._own, key=len)
             return most.pop() if most else None
         return own.popleft()
-
-
-def chains(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Indices of prompts that follow each other and begin alike."""
-    made: list[list[int]] = []
-    for i, prompt in enumerate(prompts):
-        if i and in_common(prompts[i - 1], prompt) >= ALIKE:
-            made[-1].append(i)
-        else:
-            made.append([i])
-    return made
-
-
-def in_common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences begin with alike."""
-    size = min(len(a), len(b))
-    same = np.asarray(a[:size]) == np.asarray(b[:size])
-    return size if same.all() else int(same.argmin())
 
 
 @llama_cpp.llama_log_callback

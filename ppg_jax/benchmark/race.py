@@ -29,7 +29,11 @@ CONFIDENCE = 0.95
 
 
 class Work(Protocol):
-    """What a contestant has ready before it is timed."""
+    """What a contestant has ready before it is timed.
+
+    Where it has a method `forget`, that is called before each lap, and not timed: for
+    what would otherwise answer from the memory of the lap before.
+    """
 
     def check(self) -> Mapping[str, np.ndarray]:
         """Named results that must be equal among contestants; nothing is learned."""
@@ -293,6 +297,8 @@ def _device_peak() -> int:
 
 
 def _lap(work: Work) -> tuple[Lap, np.ndarray | None]:
+    if hasattr(work, "forget"):
+        work.forget()
     wall, cpu = time.perf_counter(), time.process_time()
     losses = work.run()
     return Lap(time.perf_counter() - wall, time.process_time() - cpu), losses

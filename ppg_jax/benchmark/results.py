@@ -25,6 +25,9 @@ PACKAGES = (
     "peft",
     "ctranslate2",
     "llama_cpp_python",
+    "openvino",
+    "openvino_genai",
+    "nncf",
     "numpy",
 )
 

@@ -24,6 +24,8 @@ PEERS = (
     "llama_cpp_float32",
     "llama_cpp_float16",
     "llama_cpp_q8_0",
+    "openvino_float32",
+    "openvino_int8",
 )
 # Contestants that may answer otherwise than we do, whatever ours computes in.
 ROUNDED = ("int8", "float16", "q8_0")
@@ -101,9 +103,8 @@ def contestants(
                     _torch, row.work, job, FORMS[form], setting == "compile", threads
                 )
         elif row.work == "Generate" and not (kind == "llama" and job.top_p):
-            engine = _ctranslate2 if kind == "ctranslate2" else _llama_cpp
             made[f"{peer}, {USERS_WORK}"] = functools.partial(
-                engine, job, setting, threads
+                ENGINES[kind], job, setting, threads
             )
     if peers and len(made) == 1:
         does = "answer greedily" if peers[0].startswith("llama") else "generate"
@@ -154,6 +155,14 @@ def _ctranslate2(job: Job, compute_type: str, threads: int) -> Work:
 
 def _llama_cpp(job: Job, weights: str, threads: int) -> Work:
     return _peer("llama_cpp", "llama_cpp").Generate(job, weights, threads)
+
+
+def _openvino(job: Job, weights: str, threads: int) -> Work:
+    return _peer("openvino", "openvino_genai").Generate(job, weights, threads)
+
+
+# By the first word of a peer's name, PyTorch aside.
+ENGINES = {"ctranslate2": _ctranslate2, "llama": _llama_cpp, "openvino": _openvino}
 
 
 def _peer(module: str, package: str):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ppg_jax import benchmark
-from ppg_jax.benchmark import llama_cpp_gguf, workload
+from ppg_jax.benchmark import continuous, llama_cpp_gguf, workload
 from ppg_jax.benchmark.race import Lap, Result, largest_difference
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.models import gguf as ours_gguf
@@ -160,8 +160,8 @@ def test_the_number_of_places_that_is_fastest_is_kept(peer, folder, monkeypatch)
     job = workload.Job("generate", str(folder), "", "persona_world", "valid", 3, 4, 4)
     work = peer.Generate(job, "q8_0", 1)
     clock = iter([0, 9, 0, 2, 0, 5])
-    monkeypatch.setattr(peer.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(continuous.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(work, "_replies", lambda part=None: ([], []))
     work._choose()
-    assert [engine._places for engine in work._engines] == [peer.PLACES[1]] * 2
+    assert [engine._places for engine in work._engines] == [continuous.PLACES[1]] * 2
     assert work._engines[0] is work._engines[1]

@@ -37,6 +37,17 @@ class Diary:
         time.sleep(self.seconds)
 
 
+class Forgets(Diary):
+    def forget(self):
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write("-")
+        time.sleep(self.seconds)
+
+    def run(self):
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(self.name)
+
+
 class Stumbles(Diary):
     def run(self):
         raise ValueError("out of breath")
@@ -67,6 +78,13 @@ def test_contestants_work_in_turn_on_the_same_cores(tmp_path):
     assert [len(found[n].laps) for n in "ab"] == [2, 2]
     assert [found[n].checks["threads"].tolist() for n in "ab"] == [[1], [1]]
     assert found["a"].peak_bytes > 1 << 20
+
+
+def test_what_is_forgotten_before_a_lap_is_not_timed(tmp_path):
+    diary = tmp_path / "diary"
+    found = race({"a": functools.partial(Forgets, "a", diary, 1.0)}, 1, 1)
+    assert diary.read_text() == "-a" * 3
+    assert found["a"].laps[0].seconds < 1
 
 
 class FakeTorch:
