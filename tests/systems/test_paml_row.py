@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from ppg_jax.data.dialogue import instances
 from ppg_jax.data.speaker_tasks import read
 from ppg_jax.data.vocabulary import END, PAD, START, UNKNOWN
 from ppg_jax.errors import UserError
+from ppg_jax.files import read_jsonl
 from ppg_jax.inference.adapting import Speaker, step
 from ppg_jax.inference.beam import Beam, without_repeats
 from ppg_jax.inference.pointer import word_log_probs
 from ppg_jax.models import paml
+from ppg_jax.stages import evaluate
 from ppg_jax.systems import swapped
 from ppg_jax.systems.paml import PAML
 from ppg_jax.systems.system import Asking
@@ -167,6 +170,24 @@ def test_what_it_does_not_read_changes_nothing(row, answers, shared):
     assert answers.score(others) == answers.score(ASKED)
     assert answers.respond(others) == answers.respond(ASKED)
     assert swapped.records(row, shared, ASKED, [*ASKED[3:], *ASKED[:3]]) is None
+
+
+def test_evaluation_gives_it_the_whole_split_however_few_are_asked(
+    row, answers, tmp_path, monkeypatch
+):
+    config, workdir, _ = tiny.finished()
+    shutil.copytree(workdir, tmp_path / "run")
+    runs.write_config(tmp_path / "run")
+    monkeypatch.setattr(evaluate, "write_traits", lambda *_: None)
+    asks = evaluate.Config(data=config.data, prompts=runs.PROMPTS, max_dialogues=2)
+    evaluate.run(asks, tmp_path / "run", {"mine": row})
+    folder = tmp_path / "run" / "evaluate"
+    found = [record for _, record in read_jsonl(folder / "responses" / "mine.jsonl")]
+    asked = evaluate.chosen(asks, DIALOGUES)
+    assert [r["id"] for r in found] == [i.id for i in asked] and len(asked) == 4
+    np.testing.assert_allclose([r["nll"] for r in found], nlls(answers.score(asked)))
+    assert [r["response"] for r in found] == [a.text for a in answers.respond(asked)]
+    assert not (folder / "swapped" / "responses" / "mine.jsonl").exists()
 
 
 def test_a_stage_that_has_not_finished_is_told_with_the_command(row, tmp_path):
