@@ -37,15 +37,15 @@ def loss(model: PAML, params: dict, turns: Turns) -> jax.Array:
 
 def step(
     model: PAML, params: dict, turns: Turns, rate: float, second_order: bool = True
-) -> tuple[dict, jax.Array]:
-    """(parameters after one step of gradient descent, the loss before it).
+) -> dict:
+    """The parameters after one step of gradient descent.
 
     second_order: whether a gradient through the step sees how its own gradient changes.
     """
-    before, grads = jax.value_and_grad(functools.partial(loss, model))(params, turns)
+    grads = jax.grad(functools.partial(loss, model))(params, turns)
     if not second_order:
         grads = jax.lax.stop_gradient(grads)
-    return jax.tree.map(lambda p, g: p - rate * g, params, grads), before
+    return jax.tree.map(lambda p, g: p - rate * g, params, grads)
 
 
 class Speaker:
@@ -57,7 +57,7 @@ class Speaker:
     def __init__(self, loaded: Loaded, rate: float, beam: Beam):
         self.params = loaded.params
         self._vocabulary = loaded.vocabulary
-        self._step = jax.jit(lambda *given: step(loaded.model, *given, rate)[0])
+        self._step = jax.jit(lambda *given: step(loaded.model, *given, rate))
         self._score = jax.jit(functools.partial(_score, loaded.model))
         self._say = jax.jit(functools.partial(_say, loaded.model, beam))
 

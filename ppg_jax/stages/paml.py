@@ -183,7 +183,7 @@ def make_loss(
 def adapt(config: Config, model: PAML, params: dict, known: Turns) -> dict:
     """The parameters after `inner_steps` steps on one dialogue."""
     for _ in range(config.inner_steps):
-        params, _ = adapting.step(
+        params = adapting.step(
             model, params, known, config.inner_rate, config.second_order
         )
     return params

@@ -119,7 +119,7 @@ def test_adaptation_is_gradient_descent_in_the_order_of_the_dialogues(
     for _ in range(2):
         for part in (known[:3], known[3:]):
             turns = read(loaded.vocabulary, part, 3)
-            params, _ = step(loaded.model, params, turns, config.inner_rate)
+            params = step(loaded.model, params, turns, config.inner_rate)
     speaker = Speaker(loaded, config.inner_rate, Beam())
     by_hand = answers._speaker.score(params, ASKED[:2])
     adapted = answers._speaker.score(speaker.adapted(known, 2), ASKED[:2])
