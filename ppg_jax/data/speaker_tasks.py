@@ -150,7 +150,8 @@ class Others:
         """The places of the other dialogues of whoever is to respond.
 
         None of them begins with the context that is asked: neither this dialogue, by
-        whatever name, nor a copy of it, nor the partner's side of it is among them.
+        whatever name, nor a copy of it, nor the partner's side of it is among them. So
+        before anybody has said a word there are none.
         """
         speaker = self._speaker.get(_profile(instance.self_persona), -1)
         size = len(instance.context)
