@@ -1,9 +1,11 @@
 """PAML's row keeps the contract of rows (`test_contract`), and cheats at nothing."""
 
 import dataclasses
+import functools
 import math
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -61,6 +63,25 @@ def others_of(speaker_of, evaluated, shared) -> list:
     return speaker_of.load(made)
 
 
+def next_word(loaded, instance):
+    """What was said so far, at most seven words -> log p of all words that follow."""
+    context = read(loaded.vocabulary, [instance], 1).context
+
+    @jax.jit
+    def all_places(words):
+        call = functools.partial(loaded.model.apply, {"params": loaded.params})
+        memory = call(context, method="encode")
+        said = call(memory, context, words, method="say")
+        return word_log_probs(said, context)[0]
+
+    def after(said):
+        words = np.full((1, 7), PAD, np.int32)
+        words[0, : len(said)] = said
+        return all_places(words)[len(said) - 1]
+
+    return after
+
+
 def nlls(scores) -> list[float]:
     return [score.nll for score in scores]
 
@@ -116,10 +137,10 @@ def test_adaptation_is_gradient_descent_in_the_order_of_the_dialogues(
     config, _, _ = tiny.finished()
     monkeypatch.setattr("ppg_jax.inference.adapting.LEARNED", 3)
     known, params = [*ASKED[8:10], *ASKED[16:18]], loaded.params
+    once = jax.jit(lambda *given: step(loaded.model, *given, config.inner_rate))
     for _ in range(2):
         for part in (known[:3], known[3:]):
-            turns = read(loaded.vocabulary, part, 3)
-            params = step(loaded.model, params, turns, config.inner_rate)
+            params = once(params, read(loaded.vocabulary, part, 3))
     speaker = Speaker(loaded, config.inner_rate, Beam())
     by_hand = answers._speaker.score(params, ASKED[:2])
     adapted = answers._speaker.score(speaker.adapted(known, 2), ASKED[:2])
@@ -132,13 +153,9 @@ def test_a_score_is_the_sum_by_hand_and_an_unknown_word_has_its_share(
     """Word by word, as it speaks, where the score is of whole batches."""
     instance = dataclasses.replace(ASKED[3], response="i sing zebras")
     words = [*loaded.vocabulary.encode(instance.response), END]
-    context = read(loaded.vocabulary, [instance], 1).context
-    call = lambda *a, **k: loaded.model.apply({"params": loaded.params}, *a, **k)  # noqa: E731
-    memory = call(context, method="encode")
-    by_hand, said = 0.0, [START]
+    after, by_hand, said = next_word(loaded, instance), 0.0, [START]
     for word in words:
-        found = call(memory, context, np.array([said]), method="say")
-        by_hand -= float(word_log_probs(found, context)[0, -1, word])
+        by_hand -= float(after(said)[word])
         said.append(word)
     (score,) = dataclasses.replace(row, steps=0).load(shared).score([instance])
     assert score.tokens == 4
@@ -151,12 +168,9 @@ def test_a_score_is_the_sum_by_hand_and_an_unknown_word_has_its_share(
 
 def test_a_beam_of_one_says_the_likeliest_word_each_time(loaded):
     instance, beam = ASKED[3], Beam(1, 2, 4)
-    context = read(loaded.vocabulary, [instance], 1).context
-    call = lambda *a, **k: loaded.model.apply({"params": loaded.params}, *a, **k)  # noqa: E731
-    memory, said = call(context, method="encode"), [START]
+    after, said = next_word(loaded, instance), [START]
     while END not in said and len(said) <= beam.longest:
-        found = call(memory, context, np.array([said]), method="say")
-        likely = np.array(word_log_probs(found, context)[0, -1])
+        likely = np.array(after(said))
         likely[[PAD, UNKNOWN, START, *[END] * (len(said) <= beam.shortest)]] = -np.inf
         said.append(int(likely.argmax()))
     (text,) = Speaker(loaded, 0.1, beam).respond(loaded.params, [instance])
