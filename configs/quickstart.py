@@ -173,14 +173,12 @@ def get_config():
         evaluate_every=300,
         checkpoint_every=300,
     )
-    # Steps to adapt are longer than published, for a corpus and weights so small.
     learner = paml.Config(
         name="paml",
         data=data,
         model=PAMLConfig(width=64, layers=2, depth=32, filter=48),
         tasks=8,
         turns=3,
-        inner_rate=0.1,
         epochs=2.5,
         optimizer=OptimizerConfig(
             learning_rate=5e-3, warmup_steps=20, schedule="cosine", clip_norm=2.0
