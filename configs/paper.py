@@ -17,11 +17,13 @@ from ppg_jax.stages import (
     critic,
     evaluate,
     mtl,
+    paml,
     reinforce,
     supervised,
     transfertransfo,
 )
 from ppg_jax.systems.generators import Generators
+from ppg_jax.systems.paml import PAML
 from ppg_jax.systems.system import BEST_CONTROL
 from ppg_jax.systems.transfertransfo import TransferTransfo
 from ppg_jax.training.train_state import OptimizerConfig
@@ -75,6 +77,10 @@ def get_config():
         keep="last",
         checkpoint_every=1000,
     )
+    # Its published code's: 10,000 updates at most, or a hundred validations in vain.
+    learner = paml.Config(
+        name="paml", data=data, vocabulary_most=0, epochs=167.0, patience=100
+    )
     multi = mtl.Config(
         name="mtl",
         data=data,
@@ -110,6 +116,7 @@ def get_config():
                 *alone,
                 gpt2,
                 double,
+                learner,
                 multi,
                 multi_backbone,
             ),
@@ -119,6 +126,11 @@ def get_config():
                 double.name: TransferTransfo(
                     "TransferTransfo",
                     double.name,
+                    against=("without", BEST_CONTROL),
+                ),
+                learner.name: PAML(
+                    "PAML, adapted to the speaker's other test dialogues",
+                    learner.name,
                     against=("without", BEST_CONTROL),
                 ),
                 multi.name: Generators(

@@ -15,15 +15,18 @@ from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict, paper_rows
 from ppg_jax.models.distilbert import DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2Config
+from ppg_jax.models.paml import PAMLConfig
 from ppg_jax.stages import (
     critic,
     evaluate,
     mtl,
+    paml,
     reinforce,
     supervised,
     transfertransfo,
 )
 from ppg_jax.systems.generators import Generators
+from ppg_jax.systems.paml import PAML
 from ppg_jax.systems.system import BEST_CONTROL
 from ppg_jax.systems.transfertransfo import TransferTransfo
 from ppg_jax.training.train_state import OptimizerConfig
@@ -103,6 +106,19 @@ def get_config():
         evaluate_every=75,
         checkpoint_every=75,
     )
+    learner = paml.Config(
+        name="paml",
+        data=data,
+        model=PAMLConfig(width=128, layers=3),
+        tasks=8,
+        epochs=10.0,
+        optimizer=dataclasses.replace(
+            dialogue.optimizer, learning_rate=2e-3, clip_norm=2.0
+        ),
+        validation_dialogues=200,
+        evaluate_every=100,
+        checkpoint_every=100,
+    )
     multi = mtl.Config(
         name="mtl",
         data=data,
@@ -166,6 +182,7 @@ def get_config():
                     checkpoint_every=25,
                 ),
                 double,
+                learner,
                 multi,
             ),
             systems=paper_rows(top3="response_top3")
@@ -173,6 +190,11 @@ def get_config():
                 double.name: TransferTransfo(
                     "TransferTransfo",
                     double.name,
+                    against=("without", BEST_CONTROL),
+                ),
+                learner.name: PAML(
+                    "PAML, adapted to the speaker's other test dialogues",
+                    learner.name,
                     against=("without", BEST_CONTROL),
                 ),
                 multi.name: Generators(

@@ -21,17 +21,20 @@ from ppg_jax.experiment import (
     variants,
 )
 from ppg_jax.models.gpt2 import GPT2Config
+from ppg_jax.models.paml import PAMLConfig
 from ppg_jax.models.percvae import PerCVAEConfig
 from ppg_jax.stages import (
     critic,
     evaluate,
     mtl,
+    paml,
     percvae,
     reinforce,
     supervised,
     transfertransfo,
 )
 from ppg_jax.systems.generators import Generators
+from ppg_jax.systems.paml import PAML
 from ppg_jax.systems.percvae import PerCVAE
 from ppg_jax.systems.system import BEST_CONTROL
 from ppg_jax.systems.transfertransfo import TransferTransfo
@@ -170,6 +173,19 @@ def get_config():
         evaluate_every=300,
         checkpoint_every=300,
     )
+    learner = paml.Config(
+        name="paml",
+        data=data,
+        model=PAMLConfig(width=64, layers=2, depth=32, filter=48),
+        tasks=8,
+        turns=3,
+        epochs=2.5,
+        optimizer=OptimizerConfig(
+            learning_rate=5e-3, warmup_steps=20, schedule="cosine", clip_norm=2.0
+        ),
+        evaluate_every=100,
+        checkpoint_every=100,
+    )
     multi = mtl.Config(
         name="mtl",
         data=data,
@@ -214,6 +230,7 @@ def get_config():
                 *exposed,
                 double,
                 autoencoder,
+                learner,
                 multi,
             ),
             systems=paper_rows(
@@ -228,6 +245,11 @@ def get_config():
                 ),
                 autoencoder.name: PerCVAE(
                     "PerCVAE", autoencoder.name, against=("without", BEST_CONTROL)
+                ),
+                learner.name: PAML(
+                    "PAML, adapted to the speaker's other test dialogues",
+                    learner.name,
+                    against=("without", BEST_CONTROL),
                 ),
                 multi.name: Generators(
                     "MTL with personas reconstruction",

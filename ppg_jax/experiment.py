@@ -15,6 +15,7 @@ from ppg_jax.stages import (
     critic,
     evaluate,
     mtl,
+    paml,
     percvae,
     reinforce,
     supervised,
@@ -30,6 +31,7 @@ RUNS = {
     critic.Config: critic.run,
     reinforce.Config: reinforce.run,
     percvae.Config: percvae.run,
+    paml.Config: paml.run,
     transfertransfo.Config: transfertransfo.run,
     mtl.Config: mtl.run,
 }

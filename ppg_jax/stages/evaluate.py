@@ -114,6 +114,7 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
         config.batch_size,
         config.seed,
         config.dtype,
+        splits[config.split],
     )
     critics = critics_of(config, asking)
     rows = {kind: [] for kind in KINDS}

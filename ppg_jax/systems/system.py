@@ -45,7 +45,10 @@ class Answers(Protocol):
 class Asking:
     """How one evaluation asks all its rows, what they may know, and what they share.
 
-    temperature 0 is greedy. dtype: what networks compute in.
+    temperature 0 is greedy. dtype: what networks compute in. evaluated: the whole split
+    that is asked, gold responses too, for a system that is published to learn from
+    other dialogues of whoever speaks (`systems.paml`); it must leave out the dialogue
+    that it is asked, and say so. Any other row has no use for it.
     """
 
     workdir: Path
@@ -56,6 +59,7 @@ class Asking:
     batch_size: int = 64
     seed: int = 0
     dtype: str = "float32"
+    evaluated: Sequence[Dialogue] = ()
     _made: dict = dataclasses.field(default_factory=dict)
 
     def once(self, key: tuple, make: Callable[[], Any]) -> Any:
