@@ -11,7 +11,7 @@ import dataclasses
 
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
-from ppg_jax.experiment import Experiment, config_dict, paper_rows, table_7
+from ppg_jax.experiment import Experiment, config_dict, other_rows, paper_rows, table_7
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.stages import (
     critic,
@@ -23,9 +23,6 @@ from ppg_jax.stages import (
     transfertransfo,
 )
 from ppg_jax.systems.generators import Generators
-from ppg_jax.systems.paml import PAML
-from ppg_jax.systems.system import BEST_CONTROL
-from ppg_jax.systems.transfertransfo import TransferTransfo
 from ppg_jax.training.train_state import OptimizerConfig
 
 BACKBONE = "microsoft/DialoGPT-medium"
@@ -121,31 +118,9 @@ def get_config():
                 multi_backbone,
             ),
             systems=paper_rows(top3.name, (reward.name, *(r.name for r in alone)))
-            | {
-                gpt2.name: Generators("E2E from GPT-2", gpt2.name, against=("full",)),
-                double.name: TransferTransfo(
-                    "TransferTransfo",
-                    double.name,
-                    against=("without", BEST_CONTROL),
-                ),
-                learner.name: PAML(
-                    "PAML, adapted to the speaker's other test dialogues",
-                    learner.name,
-                    against=("without", BEST_CONTROL),
-                ),
-                multi.name: Generators(
-                    "MTL with personas reconstruction",
-                    multi.name,
-                    told="none",
-                    against=("without", BEST_CONTROL),
-                ),
-                multi_backbone.name: Generators(
-                    "MTL with personas reconstruction, on the backbone",
-                    multi_backbone.name,
-                    told="none",
-                    against=("without", BEST_CONTROL),
-                ),
-            },
+            | {gpt2.name: Generators("E2E from GPT-2", gpt2.name, against=("full",))}
+            | other_rows(double, learner, multi)
+            | other_rows(multi_backbone, where=", on the backbone"),
             evaluate=evaluate.Config(
                 title="The paper's setting on PersonaChat",
                 data=data,

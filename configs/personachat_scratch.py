@@ -12,7 +12,7 @@ import dataclasses
 
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
-from ppg_jax.experiment import Experiment, config_dict, paper_rows
+from ppg_jax.experiment import Experiment, config_dict, other_rows, paper_rows
 from ppg_jax.models.distilbert import DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.models.paml import PAMLConfig
@@ -25,10 +25,6 @@ from ppg_jax.stages import (
     supervised,
     transfertransfo,
 )
-from ppg_jax.systems.generators import Generators
-from ppg_jax.systems.paml import PAML
-from ppg_jax.systems.system import BEST_CONTROL
-from ppg_jax.systems.transfertransfo import TransferTransfo
 from ppg_jax.training.train_state import OptimizerConfig
 
 
@@ -186,24 +182,7 @@ def get_config():
                 multi,
             ),
             systems=paper_rows(top3="response_top3")
-            | {
-                double.name: TransferTransfo(
-                    "TransferTransfo",
-                    double.name,
-                    against=("without", BEST_CONTROL),
-                ),
-                learner.name: PAML(
-                    "PAML, adapted to the speaker's other test dialogues",
-                    learner.name,
-                    against=("without", BEST_CONTROL),
-                ),
-                multi.name: Generators(
-                    "MTL with personas reconstruction",
-                    multi.name,
-                    told="none",
-                    against=("without", BEST_CONTROL),
-                ),
-            },
+            | other_rows(double, learner, multi),
             evaluate=evaluate.Config(
                 title="The method from scratch on PersonaChat, two CPU cores",
                 data=data,

@@ -12,7 +12,7 @@ import dataclasses
 
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
-from ppg_jax.experiment import Experiment, config_dict, paper_rows
+from ppg_jax.experiment import Experiment, config_dict, other_rows, paper_rows
 from ppg_jax.stages import (
     critic,
     evaluate,
@@ -21,9 +21,6 @@ from ppg_jax.stages import (
     supervised,
     transfertransfo,
 )
-from ppg_jax.systems.generators import Generators
-from ppg_jax.systems.system import BEST_CONTROL
-from ppg_jax.systems.transfertransfo import TransferTransfo
 from ppg_jax.training.train_state import OptimizerConfig
 
 
@@ -159,19 +156,7 @@ def get_config():
             systems=paper_rows(
                 top3="response_top3", contrast=1.0, response_contrast=0.5
             )
-            | {
-                double.name: TransferTransfo(
-                    "TransferTransfo, on the backbone",
-                    double.name,
-                    against=("without", BEST_CONTROL),
-                ),
-                multi.name: Generators(
-                    "MTL with personas reconstruction, on the backbone",
-                    multi.name,
-                    told="none",
-                    against=("without", BEST_CONTROL),
-                ),
-            },
+            | other_rows(double, multi, where=", on the backbone"),
             evaluate=evaluate.Config(
                 title="The method on SmolLM2-135M and PersonaChat, two CPU cores",
                 data=data,

@@ -15,6 +15,7 @@ from ppg_jax.experiment import (
     Experiment,
     config_dict,
     exposures,
+    other_rows,
     paper_rows,
     study_rows,
     table_7,
@@ -33,11 +34,6 @@ from ppg_jax.stages import (
     supervised,
     transfertransfo,
 )
-from ppg_jax.systems.generators import Generators
-from ppg_jax.systems.paml import PAML
-from ppg_jax.systems.percvae import PerCVAE
-from ppg_jax.systems.system import BEST_CONTROL
-from ppg_jax.systems.transfertransfo import TransferTransfo
 from ppg_jax.training.train_state import OptimizerConfig
 
 
@@ -239,25 +235,7 @@ def get_config():
                 contrast=contrast,
                 study=study_rows(reward.name, [e.name for e in exposed], contrast),
             )
-            | {
-                double.name: TransferTransfo(
-                    "TransferTransfo", double.name, against=("without", BEST_CONTROL)
-                ),
-                autoencoder.name: PerCVAE(
-                    "PerCVAE", autoencoder.name, against=("without", BEST_CONTROL)
-                ),
-                learner.name: PAML(
-                    "PAML, adapted to the speaker's other test dialogues",
-                    learner.name,
-                    against=("without", BEST_CONTROL),
-                ),
-                multi.name: Generators(
-                    "MTL with personas reconstruction",
-                    multi.name,
-                    told="none",
-                    against=("without", BEST_CONTROL),
-                ),
-            },
+            | other_rows(double, autoencoder, learner, multi),
             evaluate=evaluate.Config(
                 title="Quickstart: the paper's method on the embedded corpus",
                 data=data,

@@ -23,7 +23,10 @@ from ppg_jax.stages import (
 )
 from ppg_jax.systems.controls import CONTROLS, GOLD
 from ppg_jax.systems.generators import Generators, PersonaGenerator
+from ppg_jax.systems.paml import PAML
+from ppg_jax.systems.percvae import PerCVAE
 from ppg_jax.systems.system import BEST_CONTROL, System
+from ppg_jax.systems.transfertransfo import TransferTransfo
 
 # What trains a stage: all the dispatch there is.
 RUNS = {
@@ -34,6 +37,16 @@ RUNS = {
     paml.Config: paml.run,
     transfertransfo.Config: transfertransfo.run,
     mtl.Config: mtl.run,
+}
+# The paper's other systems: what a table calls their row, and the row of a stage.
+_OTHER_SYSTEMS = {
+    transfertransfo.Config: ("TransferTransfo", TransferTransfo),
+    percvae.Config: ("PerCVAE", PerCVAE),
+    paml.Config: ("PAML, adapted to the speaker's other test dialogues", PAML),
+    mtl.Config: (
+        "MTL with personas reconstruction",
+        functools.partial(Generators, told="none"),
+    ),
 }
 _OTHERS = ("data", "prompts", "systems", "evaluate")
 # Beside Table 7's two: name -> what a table calls it, and what is changed in a stage of
@@ -293,6 +306,16 @@ def study_rows(
         against=("supervised", "reinforced_last"),
     )
     return rows
+
+
+def other_rows(*stages, where: str = "") -> dict[str, System]:
+    """Rows of the paper's other systems, of their stages; where: ends their labels."""
+    against = "without", BEST_CONTROL
+    known = {stage.name: _OTHER_SYSTEMS[type(stage)] for stage in stages}
+    return {
+        name: row(label + where, name, against=against)
+        for name, (label, row) in known.items()
+    }
 
 
 def _persona_rows(ours: str, contrast: float) -> dict[str, System]:
