@@ -2,7 +2,8 @@
 
 Generators start from a model of whole dialogues that has learned which word follows
 which; the one that never hears of partner personas from one that has never seen any.
-The result is in docs/results/personachat_scratch/: about three hours.
+The result is in docs/results/personachat_scratch/: about three hours, without the
+paper's other systems, which were added later.
 
 python -m launch.prepare_data --download --data=data
 bash launch/personachat_scratch.sh

@@ -4,7 +4,7 @@
 # With enable_prefix_caching a prompt finds the pages of keys and values that an earlier
 # one has filled. But it looks for them when it is handed in, and generate() hands in its
 # whole list before anything is computed: prompts of one batch that begin alike, as the
-# turns of a dialogue or answers to one document do, are each read from the start and fill
+# turns of a dialogue or questions about one document do, are each read from the start and fill
 # pages of their own. The same prompts in two calls, one first and then the others, share
 # them, and so they do where add_request() and step() hand in one after another.
 #

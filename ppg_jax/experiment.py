@@ -42,7 +42,7 @@ RUNS = {
 _OTHER_SYSTEMS = {
     transfertransfo.Config: ("TransferTransfo", TransferTransfo),
     percvae.Config: ("PerCVAE", PerCVAE),
-    paml.Config: ("PAML, adapted to the speaker's other test dialogues", PAML),
+    paml.Config: ("PAML, adapted to the speaker's other dialogues", PAML),
     mtl.Config: (
         "MTL with personas reconstruction",
         functools.partial(Generators, told="none"),
@@ -309,7 +309,8 @@ def study_rows(
 
 
 def other_rows(*stages, where: str = "") -> dict[str, System]:
-    """Rows of the paper's other systems, of their stages; where: ends their labels."""
+    """Rows of the paper's other systems by the names of their stages.  where: is added
+    to each label."""
     against = "without", BEST_CONTROL
     known = {stage.name: _OTHER_SYSTEMS[type(stage)] for stage in stages}
     return {

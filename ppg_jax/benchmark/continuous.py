@@ -52,6 +52,7 @@ class Generate:
             began = time.perf_counter()
             self._replies(part)
             seconds[places] = time.perf_counter() - began
+        self._engines = []
         self._engines = self._of(min(seconds, key=seconds.get))
 
     def _replies(self, work: Workload | None = None, **sampling):

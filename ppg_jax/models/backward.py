@@ -28,8 +28,7 @@ def layerwise(layer: Callable) -> Callable:
 
 def recomputed(layer: Callable) -> Callable:
     """`layer`, a module's class or (module, *arrays) -> arrays, of which a CPU keeps
-    what it reads alone for the backward pass: that is sooner computed again than read.
-    """
+    the inputs alone for its backward pass, and computes the rest again."""
     return nn.remat(layer) if _on_cpu() else layer
 
 

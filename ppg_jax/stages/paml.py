@@ -12,7 +12,8 @@ stopping, are by the validation loss after such an adaptation.
 
 Differs: their code puts the old weights back before the backward pass, which then uses
 them beside the states of the adapted ones; here both are of the adapted ones. Words are
-split as in `data.vocabulary`, which is of the training split alone, without candidates.
+split as in `data.vocabulary`, which is of what is said in the training split alone,
+without candidates or personas.
 Speakers are base personas where theirs are clusters by K-means. No dialogue in
 validation is drawn, and what is kept has the least mean loss per word.
 
@@ -202,7 +203,7 @@ def make_train_step(
             state.params, known, asked
         )
         norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
-        metrics = {"loss": total, "loss_unadapted": first, "grad_norm": norm}
+        metrics = {"loss": total, "loss_known": first, "grad_norm": norm}
         return state.apply_gradients(grads, tx), metrics
 
     return train_step
@@ -216,8 +217,8 @@ def make_measure(
 ) -> Callable[[dict], dict[str, float]]:
     """Parameters -> validation metrics, of each dialogue.
 
-    valid_ppl: after adaptation to the speaker's next one; valid_ppl_unadapted: without.
-    Per word, end token included; an unknown word costs what its symbol does.
+    valid_ppl: after adaptation to the speaker's dialogue before it, or to the last one
+    for the first; valid_ppl_unadapted: without. Per word, end token included; an unknown word costs what its symbol does.
     """
 
     @jax.jit

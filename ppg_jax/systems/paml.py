@@ -7,6 +7,10 @@ the dialogue that is asked, nor a copy of it (`data.speaker_tasks.Others`). With
 `steps=0` it sees none, and who has no other dialogue is answered unadapted.
 
 It answers by beam search, whatever temperature is asked for.
+
+Differs: a response has five words or more, none of them unknown, where their search has
+no such bound; words said twice in a row are said once, which theirs does to printed
+samples alone; and instances are learned in their order, where theirs are shuffled.
 """
 
 import dataclasses
