@@ -3,8 +3,8 @@
 A `ppg_jax.benchmark.race.Work`. Batches are continuous, over pages of keys and values
 that prompts share as far as they begin alike; those of a dialogue begin one step after
 the other, so that each finds what the one before has read. With float32 weights,
-products and pages are float32, too; with int8 weights they are what OpenVINO chooses: products in
-bfloat16 where the CPU has them, keys and values in 8 bits.
+products and pages are float32, too; with int8 weights they are what OpenVINO chooses:
+products in bfloat16 where the CPU has them, keys and values in 8 bits.
 The model folders are converted once, into folders beside them; that is not timed.
 """
 

@@ -218,7 +218,8 @@ def make_measure(
     """Parameters -> validation metrics, of each dialogue.
 
     valid_ppl: after adaptation to the speaker's dialogue before it, or to the last one
-    for the first; valid_ppl_unadapted: without. Per word, end token included; an unknown word costs what its symbol does.
+    for the first; valid_ppl_unadapted: without. Per word, end token included; an
+    unknown word costs what its symbol does.
     """
 
     @jax.jit
