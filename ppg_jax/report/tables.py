@@ -73,7 +73,7 @@ def signed_interval(measured: Mapping, digits: int) -> str:
 
 def p_value(p: float, at_floor: bool = False) -> str:
     """ "= 0.012", or "<= 0.005" where more permutations could only lower it."""
-    if at_floor:  # rounded up, for a bound
+    if at_floor and p >= 1e-4:  # rounded up, for a bound
         digits = 4 if p < 0.001 else 3
         return f"<= {math.ceil(round(p * 10**digits, 6)) / 10**digits:g}"
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
