@@ -10,7 +10,14 @@ from ppg_jax.run_dir import finished, read_experiment, result_of
 
 _SHOWN = {
     "responses": ("ppl_token", "ppl_word", "bleu", "rouge_parlai", "f1"),
-    "personas": ("ppl_token", "bleu", "rouge_parlai"),
+    "personas": (
+        "ppl_token",
+        "bleu",
+        "rouge_parlai",
+        "trait_f1",
+        "trait_recall_said",
+        "trait_recall_unsaid",
+    ),
 }
 
 
