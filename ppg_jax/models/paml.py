@@ -19,7 +19,6 @@ heads, H head size.
 
 import dataclasses
 import math
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,23 +26,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
-from flax import traverse_util
 
-from ppg_jax import run_dir
 from ppg_jax.data.speaker_tasks import Turns
 from ppg_jax.data.vocabulary import PAD, Vocabulary
-from ppg_jax.errors import UserError
-from ppg_jax.files import read_json, understood, write_json
-from ppg_jax.models import starts
+from ppg_jax.models import starts, word_folder
 from ppg_jax.models.dense import require_sizes
-from ppg_jax.models.tensor_files import read_file, write_folder
-from ppg_jax.training.train_state import params_sha256
 
-CONFIG, TENSORS = "config.json", "model.safetensors"
 HIDDEN = -1e18  # the logit of what no attention sees, as published
 WINDOW = 3  # words of a convolution
-_HINT = "train this stage again, in another --workdir."
 # PyTorch's own start of linear layers and convolutions: within 1 / sqrt(inputs).
 UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
@@ -256,9 +246,7 @@ def initial_params(model: PAML, seed: int) -> dict:
 
 def shapes_of(model: PAML) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter by its path; nothing is computed."""
-    made = jax.eval_shape(model.init, jax.random.key(0), _example())
-    flat = traverse_util.flatten_dict(made["params"], sep="/")
-    return {path: leaf.shape for path, leaf in flat.items()}
+    return word_folder.shapes_of(model, _example())
 
 
 def _example() -> Turns:
@@ -267,16 +255,7 @@ def _example() -> Turns:
 
 def save(folder: Path, model: PAML, params: dict, vocabulary: Vocabulary) -> None:
     """A folder that `load` opens."""
-    tensors = traverse_util.flatten_dict(params, sep="/")
-    arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
-
-    def write(partial: Path) -> None:
-        write_json(partial / CONFIG, dataclasses.asdict(model.config))
-        safetensors.numpy.save_file(arrays, partial / TENSORS)
-        shutil.copymode(partial / CONFIG, partial / TENSORS)  # it is made unreadable
-        vocabulary.save(partial)
-
-    write_folder(folder, write)
+    word_folder.save(folder, model.config, params, vocabulary)
 
 
 class Loaded(NamedTuple):
@@ -289,16 +268,7 @@ class Loaded(NamedTuple):
 
 def load(folder: Path) -> Loaded:
     """What `save` wrote.  Raises UserError where it is not."""
-    values = read_json(folder / CONFIG, _HINT)
-    with understood(folder / CONFIG, _HINT):
-        model = PAML(PAMLConfig(**values))
-    file = folder / TENSORS
-    arrays = {t.name: jnp.asarray(t.array) for t in read_file(file)}
-    vocabulary = Vocabulary.load(folder)
-    fits = shapes_of(model) == {name: a.shape for name, a in arrays.items()}
-    if not fits or len(vocabulary) != model.config.vocab_size:
-        told = f"{file} does not fit {CONFIG} and the vocabulary beside it"
-        raise UserError(f"{told}; {_HINT}")
-    params = traverse_util.unflatten_dict(arrays, sep="/")
-    run_dir.require_sound(folder, lambda: params_sha256(params))
-    return Loaded(model, params, vocabulary)
+    found = word_folder.read(folder, PAMLConfig)
+    model = PAML(found.config)
+    found.require_fit(folder, shapes_of(model))
+    return Loaded(model, found.params(folder), found.vocabulary)

@@ -27,7 +27,6 @@ decoder.
 
 import dataclasses
 import itertools
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,24 +34,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
-from flax import traverse_util
 
-from ppg_jax import run_dir
 from ppg_jax.data.persona_lines import LINE, LINES, UTTERANCE, Lines
 from ppg_jax.data.vocabulary import PAD, Vocabulary
-from ppg_jax.errors import UserError
-from ppg_jax.files import read_json, understood, write_json
-from ppg_jax.models import starts
+from ppg_jax.models import starts, word_folder
 from ppg_jax.models.dense import Dense, require_sizes
 from ppg_jax.models.gru import GRU, small
-from ppg_jax.models.tensor_files import read_file, write_folder
-from ppg_jax.training.train_state import params_sha256
 
-CONFIG, TENSORS = "config.json", "model.safetensors"
 GLOROT = nn.initializers.glorot_uniform()
 WEIGHTS = "word_weights"  # among the tensors, and no parameter
-_HINT = "train this stage again, in another --workdir."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,9 +214,7 @@ def initial_params(model: PerCVAE, seed: int) -> dict:
 
 def shapes_of(model: PerCVAE) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter by its path; nothing is computed."""
-    made = jax.eval_shape(model.init, jax.random.key(0), *_example(model))
-    flat = traverse_util.flatten_dict(made["params"], sep="/")
-    return {path: leaf.shape for path, leaf in flat.items()}
+    return word_folder.shapes_of(model, *_example(model))
 
 
 def _example(model: PerCVAE) -> tuple[Lines, np.ndarray]:
@@ -239,16 +227,7 @@ def save(
     folder: Path, model: PerCVAE, params: dict, vocabulary: Vocabulary, weights
 ) -> None:
     """A folder that `load` opens.  weights: of `persona_lines.word_weights`."""
-    tensors = traverse_util.flatten_dict(params, sep="/") | {WEIGHTS: weights}
-    arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
-
-    def write(partial: Path) -> None:
-        write_json(partial / CONFIG, dataclasses.asdict(model.config))
-        safetensors.numpy.save_file(arrays, partial / TENSORS)
-        shutil.copymode(partial / CONFIG, partial / TENSORS)  # it is made unreadable
-        vocabulary.save(partial)
-
-    write_folder(folder, write)
+    word_folder.save(folder, model.config, params, vocabulary, **{WEIGHTS: weights})
 
 
 class Loaded(NamedTuple):
@@ -262,17 +241,9 @@ class Loaded(NamedTuple):
 
 def load(folder: Path) -> Loaded:
     """What `save` wrote.  Raises UserError where it is not."""
-    values = read_json(folder / CONFIG, _HINT)
-    with understood(folder / CONFIG, _HINT):
-        model = PerCVAE(PerCVAEConfig(**values))
-    file = folder / TENSORS
-    arrays = {t.name: jnp.asarray(t.array) for t in read_file(file)}
-    weights = arrays.pop(WEIGHTS, jnp.zeros(0))
-    vocabulary = Vocabulary.load(folder)
-    fits = shapes_of(model) == {name: a.shape for name, a in arrays.items()}
-    if not fits or {len(vocabulary)} != {model.config.vocab_size, len(weights)}:
-        told = f"{file} does not fit {CONFIG} and the vocabulary beside it"
-        raise UserError(f"{told}; {_HINT}")
-    params = traverse_util.unflatten_dict(arrays, sep="/")
-    run_dir.require_sound(folder, lambda: params_sha256(params))
-    return Loaded(model, params, vocabulary, weights)
+    found = word_folder.read(folder, PerCVAEConfig)
+    model = PerCVAE(found.config)
+    beside = {WEIGHTS: (model.config.vocab_size,)}
+    found.require_fit(folder, shapes_of(model) | beside)
+    weights = found.tensors.pop(WEIGHTS)
+    return Loaded(model, found.params(folder), found.vocabulary, weights)

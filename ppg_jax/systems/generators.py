@@ -22,7 +22,7 @@ from ppg_jax.inference.prefixes import joined
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Score, Scorer
 from ppg_jax.models import adapters, pretrained
-from ppg_jax.systems.system import Answer, Asking
+from ppg_jax.systems.system import Answer, Asking, described
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Generators:
         models = {"response": self.response, "persona": self.persona}
         folders = {k: run_dir.model_folder(m) if m else None for k, m in models.items()}
         contrasts = {n: getattr(self, n) for n in ("contrast", "response_contrast")}
-        return _description(self) | {"models": folders} | contrasts
+        return described(self) | {"models": folders} | contrasts
 
     @property
     def given_gold(self) -> "Generators":
@@ -103,7 +103,7 @@ class PersonaGenerator:
     @property
     def description(self) -> dict:
         models = {"persona": run_dir.model_folder(self.persona)}
-        return _description(self) | {"models": models, "contrast": self.contrast}
+        return described(self) | {"models": models, "contrast": self.contrast}
 
     @property
     def given_gold(self) -> "PersonaGenerator":
@@ -119,16 +119,6 @@ class PersonaGenerator:
 
 def _stages(*models: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(m.partition("/")[0] for m in models if m))
-
-
-def _description(row) -> dict:
-    return {
-        "kind": row.kind,
-        "label": row.label,
-        "control": row.control,
-        "against": list(row.against),
-        "needs": list(row.needs),
-    }
 
 
 class _Loaded(NamedTuple):

@@ -25,7 +25,7 @@ from ppg_jax.inference.adapting import Speaker
 from ppg_jax.inference.beam import Beam
 from ppg_jax.inference.scoring import Score
 from ppg_jax.models import paml
-from ppg_jax.systems.system import Answer, Asking
+from ppg_jax.systems.system import Answer, Asking, described
 
 KEPT = 96  # adapted weights in memory: those of the dialogues that are asked at a time
 
@@ -58,16 +58,9 @@ class PAML:
 
     @property
     def description(self) -> dict:
-        return {
-            "kind": self.kind,
-            "label": self.label,
-            "control": self.control,
-            "against": list(self.against),
-            "needs": list(self.needs),
-            "models": {"response": run_dir.model_folder(self.stage), "persona": None},
-            "steps": self.steps,
-            "k_shot": self.k_shot,
-        }
+        models = {"response": run_dir.model_folder(self.stage), "persona": None}
+        adapts = {"steps": self.steps, "k_shot": self.k_shot}
+        return described(self) | {"models": models} | adapts
 
     @property
     def given_gold(self) -> "PAML":

@@ -15,7 +15,7 @@ from ppg_jax.inference.latent import Asked
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Score
 from ppg_jax.models import percvae
-from ppg_jax.systems.system import Answer, Asking
+from ppg_jax.systems.system import Answer, Asking, described
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +34,8 @@ class PerCVAE:
 
     @property
     def description(self) -> dict:
-        return {
-            "kind": self.kind,
-            "label": self.label,
-            "control": self.control,
-            "against": list(self.against),
-            "needs": list(self.needs),
-            "models": {"response": run_dir.model_folder(self.stage), "persona": None},
-        }
+        models = {"response": run_dir.model_folder(self.stage), "persona": None}
+        return described(self) | {"models": models}
 
     @property
     def given_gold(self) -> "PerCVAE":

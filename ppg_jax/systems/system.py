@@ -88,3 +88,14 @@ class System(Protocol):
 
     def load(self, asking: Asking) -> Answers:
         """Raises UserError that names the command for a stage that has not finished."""
+
+
+def described(row: System) -> dict:
+    """Of its `description`, what every row has."""
+    return {
+        "kind": row.kind,
+        "label": row.label,
+        "control": row.control,
+        "against": list(row.against),
+        "needs": list(row.needs),
+    }

@@ -20,7 +20,7 @@ from ppg_jax.inference.generator import Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Score, Scorer
 from ppg_jax.models import double_heads
-from ppg_jax.systems.system import Answer, Asking
+from ppg_jax.systems.system import Answer, Asking, described
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,14 +42,8 @@ class TransferTransfo:
 
     @property
     def description(self) -> dict:
-        return {
-            "kind": self.kind,
-            "label": self.label,
-            "control": self.control,
-            "against": list(self.against),
-            "needs": list(self.needs),
-            "models": {"response": run_dir.model_folder(self.stage)},
-        }
+        models = {"response": run_dir.model_folder(self.stage)}
+        return described(self) | {"models": models}
 
     @property
     def given_gold(self) -> "TransferTransfo":

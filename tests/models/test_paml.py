@@ -12,6 +12,7 @@ from ppg_jax.data.vocabulary import Vocabulary
 from ppg_jax.errors import UserError
 from ppg_jax.models import paml
 from ppg_jax.models.paml import PAML, PAMLConfig, initial_params, shapes_of, sinusoids
+from ppg_jax.training.train_state import params_sha256
 from tests import paml_for_tests as tiny
 
 DIALOGUES = tiny.dialogues("train", 2)
@@ -96,7 +97,7 @@ def test_a_folder_comes_back_as_it_was(made, tmp_path):
     paml.save(tmp_path / "model", model, params, vocabulary)
     again = paml.load(tmp_path / "model")
     assert again.model == model and again.vocabulary == vocabulary
-    assert paml.params_sha256(again.params) == paml.params_sha256(params)
+    assert params_sha256(again.params) == params_sha256(params)
 
 
 @pytest.mark.parametrize(

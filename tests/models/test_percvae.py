@@ -12,6 +12,7 @@ from ppg_jax.data.vocabulary import Vocabulary
 from ppg_jax.errors import UserError
 from ppg_jax.models import percvae
 from ppg_jax.models.percvae import PerCVAE, PerCVAEConfig, initial_params, shapes_of
+from ppg_jax.training.train_state import params_sha256
 from tests import run_for_tests as runs
 
 SMALL = {"embedding": 4, "sentence": 3, "context": 5, "memory": 4, "hops": 2}
@@ -90,7 +91,7 @@ def test_a_folder_comes_back_as_it_was(made, tmp_path):
     again = percvae.load(tmp_path / "model")
     assert again.model == model and again.vocabulary == vocabulary
     np.testing.assert_array_equal(again.weights, weights)
-    assert percvae.params_sha256(again.params) == percvae.params_sha256(params)
+    assert params_sha256(again.params) == params_sha256(params)
 
 
 @pytest.mark.parametrize(

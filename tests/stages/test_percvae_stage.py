@@ -14,6 +14,7 @@ from ppg_jax.files import read_metrics
 from ppg_jax.models import percvae as model_of
 from ppg_jax.models.percvae import Gaussian
 from ppg_jax.stages import percvae
+from ppg_jax.training.train_state import params_sha256
 from tests import percvae_for_tests as tiny
 
 
@@ -80,7 +81,7 @@ def test_a_finished_run_is_left_alone_and_another_setting_is_refused(done, monke
     with pytest.raises(UserError, match="seed was 0, is 1"):
         percvae.run(dataclasses.replace(config, seed=1), workdir)
     loaded = model_of.load(workdir / config.name / "model")
-    assert model_of.params_sha256(loaded.params) == result["params_sha256"]
+    assert params_sha256(loaded.params) == result["params_sha256"]
     assert result["parameters"] == sum(p.size for p in jax.tree.leaves(loaded.params))
 
 
