@@ -154,7 +154,10 @@ def get_config():
                 multi,
             ),
             systems=paper_rows(
-                top3="response_top3", contrast=1.0, response_contrast=0.5
+                top3="response_top3",
+                contrast=1.0,
+                grounded=True,
+                response_contrast=0.5,
             )
             | other_rows(double, multi, where=", on the backbone"),
             evaluate=evaluate.Config(

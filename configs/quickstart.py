@@ -119,7 +119,8 @@ def get_config():
         evaluate_every=10,
         checkpoint_every=10,
     )
-    contrast = 2.0  # the best on validation of 0, 0.5, 1, 1.5 and 2: docs/tried.md
+    # The best contrast on validation of 0, 0.5, 1, 1.5 and 2: docs/tried.md.
+    inferred = {"contrast": 2.0, "grounded": True}
     alone = table_7(reward)
     exposed = exposures(
         dataclasses.replace(
@@ -232,8 +233,8 @@ def get_config():
             systems=paper_rows(
                 top3.name,
                 (reward.name, *(r.name for r in alone)),
-                contrast=contrast,
-                study=study_rows(reward.name, [e.name for e in exposed], contrast),
+                **inferred,
+                study=study_rows(reward.name, [e.name for e in exposed], **inferred),
             )
             | other_rows(double, autoencoder, learner, multi),
             evaluate=evaluate.Config(

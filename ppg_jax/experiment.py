@@ -226,6 +226,7 @@ def paper_rows(
     top3: str = "",
     reinforced: Sequence[str] = ("reinforce",),
     contrast: float = 0.0,
+    grounded: bool = False,
     response_contrast: float = 0.0,
     study: Mapping[str, System] | None = None,
 ) -> dict[str, System]:
@@ -234,10 +235,11 @@ def paper_rows(
     E2E three times, ours without and with RL (Table 1), the generators (Table 4). top3:
     a stage that learned from BM25's three sentences, which then is the third row, as in
     the paper. reinforced: the first one's row is "ours"; those of `table_7` may follow.
-    contrast: of every inferred persona; the supervised rows are there without it, too.
-    response_contrast: of one more row, ours without RL. study: further rows, before
-    the last of the paper's, which is what people talk with.
+    contrast, grounded: of every inferred persona; the supervised rows are there without
+    them, too. response_contrast: of one more row, ours without RL. study: further rows,
+    before the last of the paper's, which is what people talk with.
     """
+    inferred = {"contrast": contrast, "grounded": grounded}
     gold = Generators("E2E, gold partner personas", "response", against=("without",))
     full = top3 or "response"
     told = "gold partner personas, BM25's top 3" if top3 else "gold partner personas"
@@ -252,15 +254,13 @@ def paper_rows(
     }
     if top3:
         rows["full_all"] = gold
-    supervised = Generators("Ours without RL", "response", "persona", contrast)
-    if contrast:
-        rows["ours_plain"] = dataclasses.replace(
-            supervised, label="Ours without RL, without contrast", contrast=0.0
-        )
-    rows["ours_supervised"] = dataclasses.replace(
-        supervised,
-        against=("without", "training_only", BEST_CONTROL, *_plain("ours", contrast)),
-    )
+    supervised = Generators("Ours without RL", "response", "persona", **inferred)
+    against = "without", "training_only", BEST_CONTROL
+    if contrast or grounded:
+        label = "Ours without RL, personas as generated"
+        rows["ours_plain"] = Generators(label, "response", "persona")
+        against = *against, "ours_plain"
+    rows["ours_supervised"] = dataclasses.replace(supervised, against=against)
     if response_contrast:
         rows["ours_heeding"] = dataclasses.replace(
             supervised,
@@ -268,7 +268,7 @@ def paper_rows(
             response_contrast=response_contrast,
             against=("ours_supervised",),
         )
-    with_rl = functools.partial(_with_rl, contrast=contrast)
+    with_rl = functools.partial(_with_rl, **inferred)
     ours, *others = reinforced
     for stage in others:
         policy = stage.rpartition("_")[2]
@@ -278,31 +278,31 @@ def paper_rows(
     rows |= study or {}
     rows["ours_last"] = with_rl("Ours with RL, after the last update", ours, "last")
     rows["ours"] = with_rl("Ours with RL", ours, "model")
-    return rows | _persona_rows(ours, contrast)
+    return rows | _persona_rows(ours, contrast, grounded)
 
 
 def study_rows(
-    reinforced: str, exposed: Sequence[str], contrast: float = 0.0
+    reinforced: str, exposed: Sequence[str], **inferred
 ) -> dict[str, System]:
     """Rows of the `variants` of the stage `reinforced`, and of `exposures`.
 
     RL's are of the last update: early stopping may keep the first weights of all, and
-    then tells nothing of what was changed.
+    then tells nothing of what was changed. inferred: as `paper_rows` has it.
     """
     rows: dict[str, System] = {}
     for name, (told, _) in VARIANTS.items():
         label = f"Ours with RL, {told}, after the last update"
-        row = _with_rl(label, f"{reinforced}_{name}", "last", contrast)
+        row = _with_rl(label, f"{reinforced}_{name}", "last", **inferred)
         rows[f"ours_{name}"] = dataclasses.replace(row, against=("ours_last",))
     for stage in exposed:
         label = f"Ours without RL, learned from {stage.rpartition('_')[2]} personas"
         against = tuple(f"ours_{n}" for n in exposed[:1] if n != stage)
-        row = Generators(label, stage, "persona", contrast, against=against)
+        row = Generators(label, stage, "persona", against=against, **inferred)
         rows[f"ours_{stage}"] = row
     rows["reinforced_traits"] = PersonaGenerator(
         "Generator with RL, trait F1 as the reward, after the last update",
         f"{reinforced}_traits/last_persona",
-        contrast,
+        **inferred,
         against=("supervised", "reinforced_last"),
     )
     return rows
@@ -319,32 +319,27 @@ def other_rows(*stages, where: str = "") -> dict[str, System]:
     }
 
 
-def _persona_rows(ours: str, contrast: float) -> dict[str, System]:
+def _persona_rows(ours: str, contrast: float, grounded: bool) -> dict[str, System]:
+    label = "Generator without RL"
     rows: dict[str, System] = {}
-    if contrast:
-        rows["supervised_plain"] = PersonaGenerator(
-            "Generator without RL, without contrast", "persona"
+    if contrast or grounded:
+        rows["supervised_plain"] = PersonaGenerator(f"{label}, as generated", "persona")
+    if contrast and grounded:
+        rows["supervised_guessing"] = PersonaGenerator(
+            f"{label}, with guesses", "persona", contrast
         )
-    rows["supervised"] = PersonaGenerator(
-        "Generator without RL",
-        "persona",
-        contrast,
-        against=(BEST_CONTROL, *_plain("supervised", contrast)),
-    )
+    against = (BEST_CONTROL, *rows)
+    rows["supervised"] = PersonaGenerator(label, "persona", contrast, grounded, against)
     for name, label, made in [
         ("reinforced", "Generator with RL", "model"),
         ("reinforced_last", "Generator with RL, after the last update", "last"),
     ]:
-        rows[name] = PersonaGenerator(
-            label, f"{ours}/{made}_persona", contrast, against=("supervised",)
-        )
+        given = f"{ours}/{made}_persona", contrast, grounded, ("supervised",)
+        rows[name] = PersonaGenerator(label, *given)
     return rows
 
 
-def _plain(row: str, contrast: float) -> tuple[str, ...]:
-    return (f"{row}_plain",) if contrast else ()
-
-
-def _with_rl(label: str, stage: str, made: str, contrast: float) -> Generators:
+def _with_rl(label: str, stage: str, made: str, **inferred) -> Generators:
     response, persona = (f"{stage}/{made}_{of}" for of in ("response", "persona"))
-    return Generators(label, response, persona, contrast, against=("ours_supervised",))
+    against = ("ours_supervised",)
+    return Generators(label, response, persona, against=against, **inferred)

@@ -50,6 +50,13 @@ def _alike(a: frozenset[str], b: frozenset[str]) -> bool:
     return len(a & b) >= 0.75 * len(a | b) > 0
 
 
+def says_again(sentence: str, other: str) -> bool:
+    """Whether one of the two tells little beside the other: two thirds of what the
+    shorter is about are in both."""
+    a, b = content_stems(sentence), content_stems(other)
+    return 3 * len(a & b) >= 2 * min(len(a), len(b)) > 0
+
+
 def text_once(text: str) -> str:
     """A text, each of its sentences once; one that repeats nothing stays as it is.
 

@@ -11,9 +11,13 @@ from pathlib import Path
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
-from ppg_jax.data.said import is_ones_own
-from ppg_jax.data.sentences import once, sentences
+from ppg_jax.data.said import is_ones_own, is_said
+from ppg_jax.data.sentences import once, says_again, sentences
 from ppg_jax.files import read_jsonl, write_jsonl
+
+# Of what a sentence is about, said before it is remembered: what a later inference,
+# which has heard more, no longer says has to be surer than what it says.
+REMEMBERED = 2 / 3
 
 
 def unheard(instance: Instance) -> Instance:
@@ -43,6 +47,49 @@ def told_persona(
         said = sentences(decode(cut))
         [*kept, _] = prompts.persona_target([said[n] for n in stay(said)])
     return prompts.generated_persona(kept)
+
+
+def moments(instance: Instance) -> list[Instance]:
+    """The instance as it was after each of the partner's utterances, the oldest first,
+    itself last; alone where nobody spoke yet.
+    """
+    dialogue, _, _ = instance.id.rpartition(":")
+    length = len(instance.context)
+    earlier = []
+    for end in range(2 - length % 2, length, 2):
+        turn = instance.turn - (length - end) // 2
+        changed = {"id": f"{dialogue}:{turn}", "turn": turn}
+        context = instance.context[:end]
+        earlier.append(dataclasses.replace(instance, context=context, **changed))
+    return [*earlier, instance]
+
+
+def grounded_persona(
+    prompts: Prompts, told: Sequence[Sequence[int]], along: Sequence[Instance]
+) -> list[int]:
+    """The tokens of what the partner has said, of personas inferred along the way.
+
+    told: `told_persona` of each of the `moments`, in their order. What the last one
+    says stays if the partner `is_said` to have said it; what earlier ones said, the
+    newest first, if two thirds of it had been said by then. Nothing says another again
+    (`says_again`), and what is too long for a generated persona goes, the last first.
+    [] where nothing stays: nothing is known of the partner.
+    """
+    *_, now = along
+    kept: list[str] = []
+    for tokens, then in zip(told[::-1], along[::-1], strict=True):
+        heard, share = then.context[::-2], 0.5 if then is now else REMEMBERED
+        for sentence in sentences(prompts.text(tokens)):
+            sure = is_said(sentence, heard, share) and not is_ones_own(sentence, now)
+            if sure and not any(says_again(sentence, known) for known in kept):
+                kept.append(sentence)
+    most = prompts.config.max_persona_tokens
+    while kept and len(prompts.persona_target(kept)) > most:
+        kept.pop()
+    if not kept:
+        return []
+    whole = tuple(kept) == sentences(prompts.text(told[-1]))
+    return list(told[-1]) if whole else prompts.persona_target(kept)
 
 
 def write_told(path: Path, told: Mapping[str, Sequence[int]]) -> None:

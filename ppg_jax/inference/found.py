@@ -37,6 +37,7 @@ class Found(NamedTuple):
     # Of inferred personas and of responses, see `PipelineConfig`.
     contrast: float
     response_contrast: float
+    grounded: bool
 
     @property
     def chat_templates(self) -> dict[str, str]:
@@ -69,12 +70,13 @@ def _find_trained(workdir: Path, system: str) -> Found:
     config = experiment.get("config", {})
     prompts = _trained_prompts(workdir, config, *row["models"].values())
     critic = made[0] if made else None
-    return Found(row["name"], prompts, *models, critic, *_contrasts(row))
+    return Found(row["name"], prompts, *models, critic, *_decoded(row))
 
 
-def _contrasts(values: Mapping) -> tuple[float, float]:
-    """Of a row or an exported folder; older ones have none."""
-    return values.get("contrast", 0.0), values.get("response_contrast", 0.0)
+def _decoded(values: Mapping) -> tuple[float, float, bool]:
+    """Of a row or an exported folder; older ones say nothing of it."""
+    contrasts = values.get("contrast", 0.0), values.get("response_contrast", 0.0)
+    return *contrasts, values.get("grounded", False)
 
 
 def _chosen(workdir: Path, systems: Sequence[dict], name: str) -> dict:
@@ -102,7 +104,7 @@ def _find_exported(folder: Path, system: str) -> Found:
     prompts = from_config_dict(PromptConfig, values.get("prompts", {}))
     models = folder / "persona", folder / "response"
     critic = folder / "critic" if (folder / "critic").is_dir() else None
-    return Found(name, prompts, *models, critic, *_contrasts(values))
+    return Found(name, prompts, *models, critic, *_decoded(values))
 
 
 def _trained_prompts(workdir: Path, config: Mapping, *models: str) -> PromptConfig:

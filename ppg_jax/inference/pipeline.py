@@ -5,20 +5,19 @@ differently, and the response would then answer another persona than the one sco
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from ppg_jax.config import from_config_dict, require_one_of, require_positive
-from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.normalization import normalized_persona
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.sentences import sentences, text_once
-from ppg_jax.data.told import told_persona, unheard
+from ppg_jax.data.told import unheard
 from ppg_jax.errors import UserError
 from ppg_jax.inference.draws import Draws
 from ppg_jax.inference.found import find_models
-from ppg_jax.inference.generator import Completion, Generator
+from ppg_jax.inference.generator import Generator
+from ppg_jax.inference.inferring import Inferring, finite
 from ppg_jax.inference.requests import PartnerPersona as PartnerPersona
 from ppg_jax.inference.requests import Request as Request
 from ppg_jax.inference.requests import asked
@@ -37,8 +36,10 @@ class PipelineConfig:
     which all stages have finished. temperature 0 is greedy; top_k 0 and top_p 1 are
     off. contrast: how much more an inferred persona heeds the conversation than what is
     likely of anybody (`sampling.contrasted`); response_contrast: the same of responses,
-    which else tell the model's own persona whatever was said; None: as the system does,
-    0 is off.
+    which else tell the model's own persona whatever was said; 0 is off. grounded: of
+    what was inferred, now and after each earlier utterance, only what the partner has
+    said, no guesses (`data.told.grounded_persona`). None, of the three: as the system
+    does.
     batch_size: contexts at once; on a CPU two such batches are at work at a time.
     weights: the type of the generators' linear layers; less than float32 needs a CPU
     with AMX, or a GPU for bfloat16, which then is the type of activations, too.
@@ -52,6 +53,7 @@ class PipelineConfig:
     top_p: float = 1.0
     contrast: float | None = None
     response_contrast: float | None = None
+    grounded: bool | None = None
     seed: int = 0
     batch_size: int = 32
     bucket: int = 128
@@ -59,7 +61,7 @@ class PipelineConfig:
     as_typed: bool = False
 
     def __post_init__(self):
-        require_one_of(self, weights=WEIGHTS)
+        require_one_of(self, weights=WEIGHTS, grounded=(None, False, True))
         require_positive(self, "batch_size", "bucket")
         # It says what is wrong with the others.
         for contrast in (self.contrast, self.response_contrast):
@@ -127,6 +129,9 @@ class Pipeline:
         self._limits = form.max_persona_tokens, form.max_response_tokens
         self._draws = Draws()
         self._persona, self._response = self._one_or_two()
+        self._infer = Inferring(
+            prompts, self._persona, self.persona[1], bool(config.grounded)
+        )
 
     def __repr__(self) -> str:
         models = [type(model).__name__ for model, _ in (self.persona, self.response)]
@@ -175,7 +180,7 @@ class Pipeline:
                 "that launch.export wrote."
             )
         found = find_models(run_dir, config.system)
-        for name in ("contrast", "response_contrast"):
+        for name in ("contrast", "response_contrast", "grounded"):
             if getattr(config, name) is None:
                 config = dataclasses.replace(config, **{name: getattr(found, name)})
         shared = {"bases": {}, "prepare": lambda base: ready(base, config.weights)}
@@ -237,17 +242,7 @@ class Pipeline:
         """
         numbers, seed = self._draws.of(requests, numbers, seed, self.config.seed)
         read = [asked(request).instance(self._form) for request in requests]
-        prompts = [self.prompts.persona_prompt(i) for i in read]
-        others = map(unheard, read if self._contrasts[0] else ())
-        without = [self.prompts.persona_prompt(i) for i in others]
-        _, params = self.persona
-        ids = [2 * number for number in numbers]
-        limit, _ = self._limits
-        completions = _finite(
-            "persona",
-            self._persona(params, prompts, seed, ids, limit, without),
-        )
-        return list(map(self._inferred, completions, read))
+        return self._infer(read, numbers, seed)
 
     def replies(
         self,
@@ -266,10 +261,9 @@ class Pipeline:
         others = map(unheard, read if self._contrasts[1] else ())
         without = list(map(prompt, others, told))
         _, params = self.response
-        # Odd, where personas have even ones: the two must not share their randomness.
         ids = [2 * number + 1 for number in numbers]
         _, limit = self._limits
-        completions = _finite(
+        completions = finite(
             "response", self._response(params, prompts, seed, ids, limit, without)
         )
         return [
@@ -303,12 +297,6 @@ class Pipeline:
             for i, request in enumerate(requests)
         ]
 
-    def _inferred(self, completion: Completion, instance: Instance) -> PartnerPersona:
-        said, ended = completion.tokens, completion.ended
-        tokens = told_persona(self.prompts, said, instance, ended)
-        text = self.prompts.text(tokens)
-        return PartnerPersona(text, sentences(text), tuple(tokens), *completion[1:])
-
     def _given(self, partner: Sequence[str] | str | PartnerPersona) -> PartnerPersona:
         if isinstance(partner, PartnerPersona):
             return partner
@@ -316,16 +304,6 @@ class Pipeline:
         told = normalized_persona(told, self._form)
         tokens = self.prompts.persona_target(told) if told else ()
         return PartnerPersona(self.prompts.text(tokens), told, tuple(tokens))
-
-
-def _finite(name: str, completions: list[Completion]) -> list[Completion]:
-    """They; UserError if their probabilities are none, as of weights gone wild."""
-    if not all(math.isfinite(completion.log_prob) for completion in completions):
-        raise UserError(
-            f"the {name} generator gives probabilities that are not finite: its weights"
-            " are broken; train it again with a lower learning rate."
-        )
-    return completions
 
 
 def _load(folder: Path, prompts: PromptConfig, shared: dict) -> tuple:

@@ -151,7 +151,7 @@ def _persona_row(rows: dict, system: str) -> str:
         for name, row in rows.items()
         if row["kind"] == "personas"
         and row.get("models", {}).get("persona") == told["models"]["persona"]
-        and row.get("contrast", 0.0) == told.get("contrast", 0.0)
+        and all(row.get(name) == told.get(name) for name in ("contrast", "grounded"))
     ]
     return same[0] if same else ""
 

@@ -41,7 +41,7 @@ def run(config: Config, workdir: Path) -> str:
     # It comes last: a folder without it is no pipeline, so none is ever half new.
     (output / EXPORTED).unlink(missing_ok=True)
     write = _write_adapters if config.adapters else _write_models
-    names = "system", "contrast", "response_contrast"
+    names = "system", "contrast", "response_contrast", "grounded"
     kept = {name: getattr(found, name) for name in names}
     kept["prompts"] = dataclasses.asdict(found.prompts)
     write_json(output / EXPORTED, kept | {"weights": write(found, output)})

@@ -37,6 +37,11 @@ def define(bucket: int = 0) -> None:
         "The same of responses, against telling one's own persona whatever was said.",
         0,
     )
+    flags.DEFINE_bool(
+        "grounded",
+        default.grounded,
+        "Of the partner only what was said, no guesses; empty as the system has it.",
+    )
     flags.DEFINE_integer("seed", default.seed, "Of the sampling.", 0, 2**31 - 1)
     flags.DEFINE_integer(
         "batch_size",

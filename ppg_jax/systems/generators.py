@@ -16,13 +16,15 @@ from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.retrieval import TOLD, told_sentences
 from ppg_jax.data.said import ORDERS
-from ppg_jax.data.told import told_persona, unheard
+from ppg_jax.data.told import grounded_persona, moments, told_persona, unheard
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.prefixes import joined
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Score, Scorer
 from ppg_jax.models import adapters, pretrained
 from ppg_jax.systems.system import Answer, Asking, described
+
+DECODED = "contrast", "response_contrast", "grounded"  # fields: how a row is decoded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Generators:
     persona: the same, of a generator whose persona the response generator is told.
     told: instead, "gold", "top3" or "none"; "" is what the response generator was
     trained with. contrast: of the persona (`sampling.contrasted`); response_contrast:
-    of the response. against: rows that it is compared with.
+    of the response. grounded: of the persona only what the partner has said is told
+    (`data.told.grounded_persona`). against: rows that it is compared with.
     """
 
     label: str
@@ -41,6 +44,7 @@ class Generators:
     persona: str = ""
     contrast: float = 0.0
     response_contrast: float = 0.0
+    grounded: bool = False
     told: str = ""
     against: tuple[str, ...] = ()
     kind: ClassVar[str] = "responses"
@@ -63,14 +67,15 @@ class Generators:
     def description(self) -> dict:
         models = {"response": self.response, "persona": self.persona}
         folders = {k: run_dir.model_folder(m) if m else None for k, m in models.items()}
-        contrasts = {n: getattr(self, n) for n in ("contrast", "response_contrast")}
-        return described(self) | {"models": folders} | contrasts
+        decoded = {name: getattr(self, name) for name in DECODED}
+        return described(self) | {"models": folders} | decoded
 
     @property
     def given_gold(self) -> "Generators":
         if not self.persona:
             return self
-        return dataclasses.replace(self, persona="", contrast=0.0, told="gold")
+        plain = {"contrast": 0.0, "grounded": False}
+        return dataclasses.replace(self, persona="", told="gold", **plain)
 
     def load(self, asking: Asking) -> "_Responses":
         """Raises UserError for a stage that has not finished."""
@@ -81,6 +86,7 @@ class Generators:
             _load(asking, self.persona) if self.persona else None,
             told or _learned(asking, self.response, "response")["partner_persona"],
             self.contrast,
+            self.grounded,
             self.response_contrast,
         )
 
@@ -92,6 +98,7 @@ class PersonaGenerator:
     label: str
     persona: str
     contrast: float = 0.0
+    grounded: bool = False
     against: tuple[str, ...] = ()
     kind: ClassVar[str] = "personas"
     control: ClassVar[bool] = False
@@ -103,7 +110,8 @@ class PersonaGenerator:
     @property
     def description(self) -> dict:
         models = {"persona": run_dir.model_folder(self.persona)}
-        return described(self) | {"models": models, "contrast": self.contrast}
+        decoded = {"contrast": self.contrast, "grounded": self.grounded}
+        return described(self) | {"models": models} | decoded
 
     @property
     def given_gold(self) -> "PersonaGenerator":
@@ -114,7 +122,8 @@ class PersonaGenerator:
         learned = _learned(asking, self.persona, "persona")
         # What is older than this setting learned them as the data has them.
         order = ORDERS[learned.get("persona_order", "as_given")]
-        return _Personas(asking, _load(asking, self.persona), order, self.contrast)
+        loaded = _load(asking, self.persona)
+        return _Personas(asking, loaded, order, self.contrast, self.grounded)
 
 
 def _stages(*models: str) -> tuple[str, ...]:
@@ -126,6 +135,13 @@ class _Loaded(NamedTuple):
     params: dict
     prompts: Prompts
     name: str  # of these weights: SHA-256 of what was trained, and the base of it
+
+
+class _Told(NamedTuple):
+    """An inferred persona."""
+
+    tokens: list[int]  # with the end token; [] if nothing is known
+    ended: bool
 
 
 def _load(asking: Asking, source: str) -> _Loaded:
@@ -179,11 +195,37 @@ def _scores(asking: Asking, loaded: _Loaded, examples) -> dict[str, Score]:
 
 
 def _infer(
+    asking: Asking,
+    loaded: _Loaded,
+    asked: Sequence[Instance],
+    contrast: float,
+    grounded: bool,
+) -> list[_Told]:
+    """Partner personas; models with the same weights are asked once."""
+    if not grounded:
+        said = _complete(asking, loaded, asked, contrast)
+        return [
+            _Told(told_persona(loaded.prompts, s.tokens, i, s.ended), s.ended)
+            for s, i in zip(said, asked, strict=True)
+        ]
+    # Of a whole dialogue these are what is asked, and no more.
+    along = {i.id: moments(i) for i in asked}
+    each = {moment.id: moment for some in along.values() for moment in some}
+    told = _infer(asking, loaded, list(each.values()), contrast, grounded=False)
+    known = dict(zip(each, told, strict=True))
+    kept = []
+    for instance in asked:
+        before = along[instance.id]
+        said = [known[moment.id].tokens for moment in before]
+        tokens = grounded_persona(loaded.prompts, said, before)
+        kept.append(_Told(tokens, known[instance.id].ended))
+    return kept
+
+
+def _complete(
     asking: Asking, loaded: _Loaded, asked: Sequence[Instance], contrast: float
 ) -> list[Completion]:
-    """Partner personas; models with the same weights are asked once."""
-
-    def infer() -> list[Completion]:
+    def complete() -> list[Completion]:
         limit, ids = asking.prompts.max_persona_tokens, _numbers(asked)
         generator = _generator(asking, loaded, limit, contrast)
         prompt = loaded.prompts.persona_prompt
@@ -191,7 +233,7 @@ def _infer(
         without = [prompt(unheard(i)) for i in asked] if contrast else ()
         return generator(loaded.params, rows, asking.seed, ids, without=without)
 
-    return asking.once(("personas", loaded.name, contrast, _names(asked)), infer)
+    return asking.once(("personas", loaded.name, contrast, _names(asked)), complete)
 
 
 def _numbers(asked: Sequence[Instance]) -> np.ndarray:
@@ -214,6 +256,7 @@ class _Personas:
     loaded: _Loaded
     order: Callable[[Instance], Instance]
     contrast: float
+    grounded: bool
 
     def score(self, asked: Sequence[Instance]) -> list[Score]:
         def score() -> dict[str, Score]:
@@ -226,14 +269,9 @@ class _Personas:
         return [scores[instance.id] for instance in asked]
 
     def respond(self, asked: Sequence[Instance]) -> list[Answer]:
-        inferred = _infer(self.asking, self.loaded, asked, self.contrast)
-        prompts = self.loaded.prompts
-        both = zip(inferred, asked, strict=True)
-        told = [told_persona(prompts, p.tokens, i, p.ended) for p, i in both]
-        return [
-            Answer(prompts.text(tokens), None, p.ended)
-            for tokens, p in zip(told, inferred, strict=True)
-        ]
+        decoded = self.contrast, self.grounded
+        told = _infer(self.asking, self.loaded, asked, *decoded)
+        return [Answer(self.loaded.prompts.text(t), None, ended) for t, ended in told]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,13 +283,15 @@ class _Responses:
     persona: _Loaded | None
     told: str
     contrast: float
+    grounded: bool
     response_contrast: float
 
     def score(self, asked: Sequence[Instance]) -> list[Score]:
         def score() -> dict[str, Score]:
             partners = self._partners(asked)
             make = self.response.prompts.response_example
-            examples = [make(i, p) for i, p in zip(asked, partners, strict=True)]
+            pairs = zip(asked, partners, strict=True)
+            examples = [make(i, p or None) for i, p in pairs]
             return _scores(self.asking, self.response, examples)
 
         scores = self.asking.once(("scores", *self._key(asked)), score)
@@ -264,12 +304,12 @@ class _Responses:
 
     def _key(self, asked: Sequence[Instance]) -> tuple:
         persona = self.persona and self.persona.name
-        given = persona, self.contrast, self.told
+        given = persona, self.contrast, self.grounded, self.told
         return self.response.name, *given, _names(asked)
 
     def _respond(self, asked: Sequence[Instance]) -> list[Answer]:
         prompts, partners = self.response.prompts, self._partners(asked)
-        both = list(zip(asked, partners, strict=True))
+        both = [(i, p or None) for i, p in zip(asked, partners, strict=True)]
         rows = [prompts.response_prompt(i, p) for i, p in both]
         weight, limit = self.response_contrast, self.asking.prompts.max_response_tokens
         before = both if weight else ()
@@ -284,11 +324,12 @@ class _Responses:
         ]
 
     def _partners(self, asked: Sequence[Instance]) -> list:
-        """The partner persona that each is told, as tokens; None for none."""
+        """The partner persona that each is told, as tokens; [] where none could be
+        inferred, None where none is told."""
         prompts = self.response.prompts
         if self.persona:
-            inferred = _infer(self.asking, self.persona, asked, self.contrast)
-            both = zip(inferred, asked, strict=True)
-            return [told_persona(prompts, p.tokens, i, p.ended) for p, i in both]
+            decoded = self.contrast, self.grounded
+            told = _infer(self.asking, self.persona, asked, *decoded)
+            return [tokens for tokens, _ in told]
         sentences = [told_sentences(self.told, instance) for instance in asked]
         return [prompts.persona_target(s) if s else None for s in sentences]

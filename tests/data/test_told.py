@@ -11,7 +11,7 @@ from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.sentences import once, sentences, text_once
 from ppg_jax.data.tokenization import load_tokenizer
-from ppg_jax.data.told import told_persona
+from ppg_jax.data.told import grounded_persona, moments, told_persona
 from tests import models_for_tests as small
 
 NOBODY = Instance("", 0, (), (), (), "")
@@ -90,6 +90,64 @@ def test_what_tells_of_the_speaker_is_not_told_of_the_partner():
     assert told_of(text, heard) == "i love tea. i sing."
     assert told_of(text, NOBODY) == text.strip()
     assert told_of(" \u2665. i love tea.", instance) == "\u2665. i love tea."
+
+
+TALK = ("hi, i sing.", "oh.", "two dogs here.", "nice.", "i love tea.")
+AFTER_TALK = Instance("d:2", 2, ("i paint.",), (), TALK, "")
+
+
+def grounded(*texts: str, instance: Instance = AFTER_TALK, prompts=None) -> str:
+    """Of personas that were inferred along a conversation."""
+    prompts = prompts or tiny()
+    told = [prompts.generated_persona(prompts._encode(f" {t}")) for t in texts]
+    return prompts.text(grounded_persona(prompts, told, moments(instance)))
+
+
+def test_moments_are_what_was_known_after_each_utterance_of_the_partner():
+    found = moments(AFTER_TALK)
+    assert [m.context for m in found] == [TALK[:1], TALK[:3], TALK]
+    assert [(m.id, m.turn) for m in found] == [("d:0", 0), ("d:1", 1), ("d:2", 2)]
+    assert found[-1] is AFTER_TALK
+    second = dataclasses.replace(AFTER_TALK, id="d:3", turn=3, context=("yo.", *TALK))
+    ends = [(m.id, len(m.context)) for m in moments(second)]
+    assert ends == [("d:1", 2), ("d:2", 4), ("d:3", 6)]
+    assert moments(NOBODY) == [NOBODY]
+
+
+def test_what_nobody_said_is_not_told_and_what_was_inferred_before_is_remembered():
+    assert grounded("i sing.", "i have two dogs.", "i love tea. i run.") == (
+        "i love tea. i have two dogs. i sing."
+    )
+    assert grounded("i run.", "i paint.", "i am two dogs.") == "i am two dogs."
+    # Half of it was said: enough for now, too little to be remembered.
+    assert grounded("", "", "i love dogs and i paint.") == "i love dogs and i paint."
+    assert grounded("", "i love dogs and i paint.", "") == ""
+    # Not yet said when it was inferred.
+    assert grounded("i have two dogs.", "", "") == ""
+    # What says little beside another goes, the older one.
+    assert grounded("", "i have two dogs.", "two dogs sing.") == "two dogs sing."
+
+
+def test_where_nothing_was_said_nothing_is_told():
+    assert grounded("i run.", "i run.", "i run.") == ""
+    said = moments(AFTER_TALK)
+    assert grounded_persona(tiny(), [[tiny().end_id]] * 3, said) == []
+
+
+def test_what_all_was_said_stays_as_it_was_sampled():
+    prompts = tiny()
+    letters = prompts.tokenizer.convert_tokens_to_ids(["Ġ", *"dogs."])
+    sampled = [*letters, *prompts._encode(" i sing."), prompts.end_id]
+    told = [[prompts.end_id], [prompts.end_id], sampled]
+    assert grounded_persona(prompts, told, moments(AFTER_TALK)) == sampled
+
+
+def test_what_is_remembered_has_room_beside_what_is_inferred_now():
+    short = small.prompts(max_persona_tokens=10)
+    told = grounded("i sing.", "i have two dogs.", "i love tea.", prompts=short)
+    assert told == "i love tea."
+    whole = tiny().persona_target(["i love tea.", "i have two dogs."])
+    assert len(tiny().persona_target(["i love tea."])) <= 10 < len(whole)
 
 
 def test_what_is_told_is_never_longer_than_a_generated_persona():

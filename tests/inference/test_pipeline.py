@@ -166,7 +166,7 @@ def test_the_generated_persona_reaches_the_response_generator_token_by_token(
     assert prompts.persona_target(["nurse."])[:-1] != letters
     spy = Spy(Completion((8,), True, -1.0))
     inferred = Spy(Completion(tuple(letters), ended, -2.0))
-    monkeypatch.setattr(pipeline, "_persona", inferred)
+    monkeypatch.setattr(pipeline._infer, "_generator", inferred)
     monkeypatch.setattr(pipeline, "_response", spy)
     reply = pipeline.reply(SELF, CONTEXT)
     instance = Instance("", 0, tuple(SELF), (), tuple(CONTEXT), "")
@@ -182,10 +182,10 @@ def test_the_generated_persona_reaches_the_response_generator_token_by_token(
 def test_a_given_persona_is_told_as_it_is_in_training(monkeypatch):
     pipeline = runs.pipeline()
     spy, idle = Spy(Completion((8,), True, -1.0)), Spy(None)
-    monkeypatch.setattr(pipeline, "_persona", idle)
+    monkeypatch.setattr(pipeline._infer, "_generator", idle)
     monkeypatch.setattr(pipeline, "_response", spy)
     instance = REQUESTS[0].instance()
-    inferred = pipeline._inferred(Completion((50, 51), False, -1.0), instance)
+    inferred = pipeline._infer._told([instance], [Completion((50, 51), False, -1.0)])
     given = [("i sing.", "i run."), "i sing. i run.", inferred, (), ""]
     for persona in given:
         reply = pipeline.reply(SELF, CONTEXT, persona)
@@ -221,7 +221,7 @@ def test_whatever_passes_the_check_has_a_reply_of_any_length(monkeypatch):
     pipeline = runs.pipeline()
     monkeypatch.setattr(pipeline, "_response", Spy(Completion((8,), True, -1.0)))
     longest = Completion((50,) * runs.PROMPTS.max_persona_tokens, False, -1.0)
-    monkeypatch.setattr(pipeline, "_persona", Spy(longest))
+    monkeypatch.setattr(pipeline._infer, "_generator", Spy(longest))
     fitting = 0
     for words in range(1, 64):
         request = Request(["tea " * words], [])
@@ -371,7 +371,7 @@ WRITTEN = Request(
 def asked(monkeypatch, pipeline, request) -> list:
     """The prompts of both generators for a request, with and without its persona."""
     spies = [Spy(Completion((8,), True, -1.0)) for _ in range(2)]
-    monkeypatch.setattr(pipeline, "_persona", spies[0])
+    monkeypatch.setattr(pipeline._infer, "_generator", spies[0])
     monkeypatch.setattr(pipeline, "_response", spies[1])
     pipeline.replies([request, dataclasses.replace(request, partner_persona=None)])
     return [spy.prompts for spy in spies]
@@ -424,7 +424,7 @@ def test_an_inferred_persona_says_each_sentence_once(monkeypatch, ended):
     sampled = prompts.tokenizer.encode(" i run. i run. i ru")[:9]
     spy = Spy(Completion((8,), True, -1.0))
     inferred = Spy(Completion(tuple(sampled), ended, -2.0))
-    monkeypatch.setattr(pipeline, "_persona", inferred)
+    monkeypatch.setattr(pipeline._infer, "_generator", inferred)
     monkeypatch.setattr(pipeline, "_response", spy)
     partner = pipeline.reply(SELF, CONTEXT).partner_persona
     tail = () if not ended else partner.sentences[1:]
@@ -513,3 +513,29 @@ def test_what_is_said_is_contrasted_with_the_same_before_any_word(
     export.run(export.Config(str(run_dir / "exported")), run_dir)
     config = Pipeline.load(run_dir / "exported").config
     assert (config.contrast, config.response_contrast) == (2.0, response_contrast)
+
+
+@pytest.mark.parametrize("grounded", [True, False])
+def test_guesses_are_told_unless_the_system_or_the_caller_does_without(
+    run_dir, grounded
+):
+    experiment = read_experiment(run_dir)
+    for row in experiment["systems"]:
+        row["grounded"] = grounded
+    write_json(run_dir / "experiment.json", experiment)
+    usual, other = Pipeline.load(run_dir), Pipeline.load(run_dir, grounded=not grounded)
+    assert (usual.config.grounded, other.config.grounded) == (grounded, not grounded)
+    # Of random weights the persona is no words, and so was said by nobody.
+    told = [pipeline.infer_partner(SELF, CONTEXT) for pipeline in (usual, other)]
+    assert [not persona.tokens for persona in told] == [grounded, not grounded]
+    assert told[0].log_prob == pytest.approx(told[1].log_prob, abs=1e-4)
+    nobody = [pipeline.reply(SELF, CONTEXT).text for pipeline in (usual, other)]
+    given = usual.reply(SELF, CONTEXT, partner_persona=()).text
+    assert nobody[not grounded] == given
+    export.run(export.Config(str(run_dir / "exported")), run_dir)
+    assert Pipeline.load(run_dir / "exported").config.grounded == grounded
+
+
+def test_what_is_no_choice_of_guesses_is_refused():
+    with pytest.raises(UserError, match="grounded='yes' is none of"):
+        Pipeline.load(runs.finished_run(), grounded="yes")

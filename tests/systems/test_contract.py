@@ -102,6 +102,39 @@ def test_a_row_with_a_contrast_gives_it_each_prompt_without_its_context(monkeypa
     assert list(without) == [make(i, p) for i, p in zip(before, partners, strict=True)]
 
 
+def test_a_grounded_row_tells_what_was_said_of_what_it_infers_anyway(monkeypatch):
+    """The other row's personas are not decoded a second time."""
+    original, asks = Generator.__call__, []
+    prompts_of_run = runs.load_generator(runs.finished_run() / "persona" / "model")[2]
+    written = tuple(prompts_of_run._encode(" i sing. i tea."))
+
+    def call(self, params, prompts, *others, **options):
+        asks.append(len(prompts))
+        made = original(self, params, prompts, *others, **options)
+        return [c._replace(tokens=written) for c in made]
+
+    monkeypatch.setattr(Generator, "__call__", call)
+    talk = ("i sing.", "oh.", "hm.", "ah.", "tea ? i sing.")
+    asked = [
+        dataclasses.replace(ASKED[0], id=f"d:{n}", turn=n, context=talk[: 2 * n + 1])
+        for n in range(3)
+    ]
+    plain, at = MODELS["personas"], asking()
+    grounded = dataclasses.replace(plain, grounded=True)
+    assert grounded.description["grounded"] and not plain.description["grounded"]
+    texts = [a.text for a in grounded.load(at).respond(asked)]
+    assert texts == ["i sing.", "i sing.", "i sing. i tea."]
+    assert plain.load(at).respond(asked)[0].text == "i sing. i tea."
+    assert asks == [3]
+    row = dataclasses.replace(MODELS["responses generated"], grounded=True)
+    silent = [dataclasses.replace(i, context=("?",)) for i in asked[:1]]
+    (answer,) = row.load(at).respond(silent)
+    told_none = dataclasses.replace(MODELS["responses none"], response=row.response)
+    assert (answer.told, row.given_gold.grounded) == ("", False)
+    (score,), (none,) = (r.load(at).score(silent) for r in (row, told_none))
+    assert score.nll == pytest.approx(none.nll, rel=1e-5)
+
+
 @pytest.mark.parametrize("name", [name for name in OTHERS if name not in NGRAMS])
 def test_a_row_without_likelihood_says_so(name, greedy):
     row = ROWS[name]
@@ -266,7 +299,7 @@ def test_a_row_tells_each_sentence_of_an_inferred_persona_once(monkeypatch):
     prompts = personas.loaded.prompts
     sampled = prompts.tokenizer.encode(" i run. I run! i ru")
     written = [Completion(tuple(sampled), False, -1.0)] * len(ASKED)
-    monkeypatch.setattr(generators, "_infer", lambda *asked: written)
+    monkeypatch.setattr(generators, "_complete", lambda *asked: written)
     once = prompts.persona_target(["i run."])
     assert {answer.text for answer in personas.respond(ASKED)} == {"i run."}
     responses = MODELS["responses generated"].load(of)
