@@ -119,8 +119,7 @@ def get_config():
         evaluate_every=10,
         checkpoint_every=10,
     )
-    # The best contrast on validation of 0, 0.5, 1, 1.5 and 2: docs/tried.md.
-    inferred = {"contrast": 2.0, "grounded": True}
+    contrast = 2.0  # the best on validation of 0, 0.5, 1, 1.5 and 2: docs/tried.md
     alone = table_7(reward)
     exposed = exposures(
         dataclasses.replace(
@@ -233,8 +232,10 @@ def get_config():
             systems=paper_rows(
                 top3.name,
                 (reward.name, *(r.name for r in alone)),
-                **inferred,
-                study=study_rows(reward.name, [e.name for e in exposed], **inferred),
+                contrast=contrast,
+                study=study_rows(
+                    reward.name, [e.name for e in exposed], contrast=contrast
+                ),
             )
             | other_rows(double, autoencoder, learner, multi),
             evaluate=evaluate.Config(
