@@ -5,6 +5,7 @@ wherever the package is installed; `sys.argv[0]` says which, and what it prints 
 """
 
 import difflib
+import gc
 import os
 import re
 import signal
@@ -42,6 +43,9 @@ def main(program: Callable[[], int | None]) -> None:
     logging.set_verbosity(logging.WARNING)  # orbax tells much at INFO
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # "PyTorch was not found"
     _end_on_signals()
+    # Programs are traced from millions of objects that live on: to look through them
+    # after every 700 new ones is a twentieth of the start of a chat.
+    gc.set_threshold(100_000, 50, 50)
     with exit_codes():
         app.run(guarded, flags_parser=_parse_flags)
 

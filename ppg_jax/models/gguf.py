@@ -68,12 +68,7 @@ def read(path) -> tuple[dict, dict[str, np.ndarray]]:
     Raises:
       UserError: not a complete GGUF file, or a model or tensor that we do not have.
     """
-    file = _File(path)
-    config = _config(file)
-    _check_size(file, config)
-    names = [_hugging_face_name(file, tensor.name) for tensor in file.tensors]
-    pairs = zip(names, file.tensors, strict=True)
-    return config, {name: _float32(file, tensor, config) for name, tensor in pairs}
+    return _model(_File(path))
 
 
 def tokenizer(path):
@@ -82,7 +77,24 @@ def tokenizer(path):
     Raises:
       UserError: not a complete GGUF file, or a tokenizer of a kind that we do not have.
     """
+    return _tokenizer(_File(path))
+
+
+def read_all(path) -> tuple[dict, dict[str, np.ndarray], object]:
+    """Both: (config values, tensors, tokenizer)."""
     file = _File(path)
+    return *_model(file), _tokenizer(file)
+
+
+def _model(file: "_File") -> tuple[dict, dict[str, np.ndarray]]:
+    config = _config(file)
+    _check_size(file, config)
+    names = [_hugging_face_name(file, tensor.name) for tensor in file.tensors]
+    pairs = zip(names, file.tensors, strict=True)
+    return config, {name: _float32(file, tensor, config) for name, tensor in pairs}
+
+
+def _tokenizer(file: "_File"):
     file.expect("tokenizer.ggml.model", "gpt2")
     splitter = file.expect("tokenizer.ggml.pre", *_DIGITS)
     tokens, merges = (
@@ -127,6 +139,7 @@ class _File:
             reason = (str(error).splitlines() or [""])[0] or type(error).__name__
             raise self.error(f"cut short or damaged ({reason})") from None
         self._fields, self.tensors = reader.fields, reader.tensors
+        self._values: dict[str, Any] = {}
 
     def error(self, fault: str, remedy: str = _AGAIN) -> UserError:
         return UserError(f"{self.path}: {fault}; {remedy}.")
@@ -143,9 +156,11 @@ class _File:
     def get(self, key: str) -> Any:
         field = self._fields.get(key)
         try:
-            return None if field is None else field.contents()
+            if field is not None and key not in self._values:
+                self._values[key] = field.contents()
         except UnicodeDecodeError:
             raise self.error(f"{key} is not UTF-8") from None
+        return self._values.get(key)
 
     def expect(self, key: str, *known) -> Any:
         value = self.get(key)

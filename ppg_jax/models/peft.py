@@ -14,6 +14,7 @@ Axes: D inputs, F outputs, K the rank, C labels.
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
@@ -106,13 +107,15 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
                 f"{file}: {name} has adapters of the shapes {told}, its base asks for "
                 f"[{rank}, {inputs}] and [{outputs}, {rank}]."
             )
-        leaves[f"{module}/lora_a"] = jnp.asarray(a)
-        leaves[f"{module}/lora_b"] = jnp.asarray(b * np.float32(scale))
+        leaves[f"{module}/lora_a"] = a
+        leaves[f"{module}/lora_b"] = b * np.float32(scale)
     for name in tensors:
         raise UserError(f"{file}: tensor {name!r} has no place in the base's model.")
     if not leaves:
         raise UserError(f"{file} holds no adapters.")
-    return adapters.join(traverse_util.unflatten_dict(leaves | head, sep="/"), base)
+    # In one go: one by one they take a quarter of a second.
+    learned = traverse_util.unflatten_dict(jax.device_put(leaves) | head, sep="/")
+    return adapters.join(learned, base)
 
 
 def _require_plain(values: dict, path: Path) -> None:

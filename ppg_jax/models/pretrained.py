@@ -175,14 +175,14 @@ def _has_tokenizer(folder: Path) -> bool:
 def _read(place: Path):
     """(file that is named in errors, kind, config, tensors, tokenizer) of a model."""
     if place.suffix == ".gguf":
-        values, arrays = gguf.read(place)
+        values, arrays, tokenizer = gguf.read_all(place)
         kind, config = config_json.read(values, place)
         prefix = FAMILIES[kind].prefix
         tensors = {
             name.removeprefix(prefix): Tensor(finite(array, name, place), name, place)
             for name, array in arrays.items()
         }
-        return place, kind, config, tensors, gguf.tokenizer(place)
+        return place, kind, config, tensors, tokenizer
     path = place / "config.json"
     kind, config = config_json.read(read_json(path, FOLDER), path)
     tokenizer = tokenization.load_tokenizer(place)

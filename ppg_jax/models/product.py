@@ -125,10 +125,25 @@ def has_int8() -> bool:
     return "avx512_vnni" in _cpu_flags()
 
 
+@functools.cache
+def reads_by_input() -> bool:
+    """Whether float32 products of few rows are done sooner with weights by input.
+
+    What XLA multiplies with transposes weights by output, which takes AMD's CPUs longer
+    than the product itself (docs/performance.md, "Decoding").
+    """
+    return "AuthenticAMD" in _cpu("vendor_id")
+
+
 def _cpu_flags() -> set[str]:
+    return set(_cpu("flags").split())
+
+
+def _cpu(field: str) -> str:
+    """The line of the first processor that begins with it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
+    return next((line for line in lines if line.startswith(field)), "")
 
 
 def plain(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Array:

@@ -5,7 +5,7 @@ few rows read that order up to twice as fast (docs/performance.md, "Decoding"), 
 is cast in a step has been read whole. The fewer bytes, the sooner it is done.
 Activations stay as they are; a product rounds its rows to the type of the weights.
 
-    float32
+    float32     kernels as they are where the CPU reads those faster
     bfloat16    8 bits of mantissa
     int8        one scale for each output; rows get one each when they come, so that
                 none depends on its batch (Yao et al., 2022, ZeroQuant,
@@ -74,7 +74,7 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
             f"weights={weights!r} needs a CPU with {NEEDED[weights]} or AMX, where it "
             "is faster; use weights='float32', or 'bfloat16' on a GPU."
         )
-    if is_ready(params):
+    if is_ready(params) or (weights == "float32" and _stays(dtype)):
         return params
     if weights == "float32":
         if _on_host(params):
@@ -109,12 +109,14 @@ def for_decoding(params: dict, dtype) -> dict:
     """float32 weights made ready for many steps, once instead of in each.
 
     Kernels are cast to the compute type (to bfloat16 where products round,
-    `product.rounds`), and on a CPU laid out by output.
+    `product.rounds`), and on a CPU laid out by output, if they do not stay by input.
 
     Pure, and does nothing to a tree that it or `quantize` has made. The embedding stays
     what it is; a head of another type lies beside it as "weight".
     """
     dtype = jnp.dtype(jnp.bfloat16 if product.rounds() else dtype)
+    if _stays(dtype):
+        return params
     if jax.default_backend() == "cpu":
         params = _by_output(params, dtype)
     else:
@@ -124,6 +126,12 @@ def for_decoding(params: dict, dtype) -> dict:
     if "embedding" in table and "weight" not in table and dtype != jnp.float32:
         params = params | {name: table | _weight(table["embedding"], dtype)}
     return params
+
+
+def _stays(dtype) -> bool:
+    """Whether this CPU reads kernels of that type sooner as they are."""
+    whole = jnp.dtype(dtype) == jnp.float32 and not product.rounds()
+    return whole and jax.default_backend() == "cpu" and product.reads_by_input()
 
 
 def _by_output(tree, weights):

@@ -221,7 +221,8 @@ def test_no_weight_is_cast_or_moved_in_a_decode_step(weights, rows):
     assert [shape for shape in weights if sorted(shape) in found] == []
 
 
-def test_float32_is_laid_out_by_output_and_computes_the_same(decoder):
+def test_float32_is_laid_out_by_output_and_computes_the_same(decoder, monkeypatch):
+    monkeypatch.setattr(product, "reads_by_input", lambda: False)
     model, params = decoder(VOCABULARY)
     stored = quantize(params, "float32")
     before, after = (traverse_util.flatten_dict(t, sep="/") for t in (params, stored))
@@ -238,13 +239,32 @@ def test_float32_is_laid_out_by_output_and_computes_the_same(decoder):
     np.testing.assert_allclose(after, before, atol=1e-4)
 
 
+def test_float32_stays_where_the_cpu_reads_it_faster_as_it_is(decoder, monkeypatch):
+    monkeypatch.setattr(product, "reads_by_input", lambda: True)
+    _, params = decoder(VOCABULARY)
+    assert quantize(params, "float32") is params
+    assert for_decoding(params, jnp.float32) is params
+    host = jax.tree.map(np.asarray, params)
+    assert quantize(host, "float32") is host
+    smaller = for_decoding(params, jnp.bfloat16)
+    paths = traverse_util.flatten_dict(smaller, sep="/")
+    assert not any(path.endswith("kernel") for path in paths)
+
+
+@pytest.mark.parametrize(("vendor", "by_input"), [("AuthenticAMD", True), ("X", False)])
+def test_which_cpu_reads_kernels_as_they_are(monkeypatch, vendor, by_input):
+    monkeypatch.setattr(product, "_cpu", lambda field: f"{field} : {vendor}")
+    assert product.reads_by_input.__wrapped__() is by_input
+
+
 def test_a_head_of_its_own_is_laid_out_and_made_smaller_too():
     sizes = {"n_layer": 1, "tie_word_embeddings": False}
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, (4, 40))
     logits = {}
     for weights in ("float32", *SMALLER):
         model, params = model_of(weights, small.llama, **sizes)
-        assert params["lm_head"]["weight"].dtype == jnp.dtype(weights)
+        (head,) = params["lm_head"].keys() & {"weight", "kernel"}
+        assert params["lm_head"][head].dtype == jnp.dtype(weights)
         logits[weights] = np.asarray(jax.jit(model.apply)({"params": params}, tokens))
     for weights in SMALLER:
         off = np.abs(logits[weights] - logits["float32"])
@@ -255,7 +275,8 @@ def test_a_head_of_its_own_is_laid_out_and_made_smaller_too():
 @pytest.mark.parametrize(
     "precision", ["float32", pytest.param("bfloat16", marks=halves)]
 )
-def test_what_is_laid_out_already_is_left_alone(dtype, precision):
+def test_what_is_laid_out_already_is_left_alone(dtype, precision, monkeypatch):
+    monkeypatch.setattr(product, "reads_by_input", lambda: False)
     _, params = small.gpt2(VOCABULARY)
     with jax.default_matmul_precision(precision):
         once = for_decoding(params, dtype)
@@ -287,8 +308,9 @@ def test_bfloat16_samples_are_scored_as_they_were_sampled():
     np.testing.assert_allclose(again[batch.target_mask], sampled, atol=0.05)
 
 
-def test_a_loop_of_decode_steps_reads_weights_that_were_laid_out_before_it():
+def test_a_loop_of_decode_steps_reads_weights_that_were_laid_out_before_it(monkeypatch):
     """The transposes are there, and none of them in the loop."""
+    monkeypatch.setattr(product, "reads_by_input", lambda: False)
     model, params = small.gpt2(VOCABULARY, n_embd=64, n_layer=1)
     tokens, mask = pad_left(PROMPTS, 8, 0)
     decoding = Decoding(max_new_tokens=4, temperature=0.0)
