@@ -25,13 +25,29 @@ _FUNCTION_WORDS = frozenset(
 )
 
 
-def is_said(trait: str, heard: Sequence[str], share: float = 0.5) -> bool:
+def is_said(trait: str, heard: Sequence[str]) -> bool:
     """Whether the speaker has said a trait in its own words.
 
-    At least that share of the stems of its content words occurs in what was heard; of a
-    trait of function words alone, of all its words.
+    At least half of the stems of its content words occur in what was heard; of a trait
+    of function words alone, of all its words.
     """
-    return first_said([trait], heard, share)[0] < len(heard)
+    return first_said([trait], heard)[0] < len(heard)
+
+
+def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool:
+    """Whether what a sentence tells rests on what was heard.
+
+    As `is_said`, by that share of the stems; a stem that begins another, of four
+    letters or more, stands for it: who farms is a farmer.
+    """
+    stems = content_stems(sentence)
+    known = frozenset().union(*map(_stems, heard))
+    found = sum(any(_akin(stem, other) for other in known) for stem in stems)
+    return found >= share * len(stems) > 0
+
+
+def _akin(a: str, b: str) -> bool:
+    return a == b or (min(len(a), len(b)) >= 4 and (a.startswith(b) or b.startswith(a)))
 
 
 def is_ones_own(sentence: str, instance: Instance) -> bool:
@@ -47,9 +63,7 @@ def is_ones_own(sentence: str, instance: Instance) -> bool:
     return bool(about) and about <= own and not is_said(sentence, heard)
 
 
-def first_said(
-    persona: Iterable[str], heard: Sequence[str], share: float = 0.5
-) -> list[int]:
+def first_said(persona: Iterable[str], heard: Sequence[str]) -> list[int]:
     """For each trait the utterance of the speaker by which it `is_said`.
 
     heard: in the order in which it was said; its length stands for never.
@@ -59,7 +73,7 @@ def first_said(
     for turn, utterance in enumerate(heard):
         known |= _stems(utterance)
         for n, stems in enumerate(asked):
-            if found[n] > turn and len(stems & known) >= share * len(stems) > 0:
+            if found[n] > turn and 2 * len(stems & known) >= len(stems) > 0:
                 found[n] = turn
     return found
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
-from ppg_jax.data.said import is_ones_own, is_said
+from ppg_jax.data.said import is_grounded, is_ones_own
 from ppg_jax.data.sentences import once, says_again, sentences
 from ppg_jax.files import read_jsonl, write_jsonl
 
-# Of what a sentence is about, said before it is remembered: what a later inference,
+# Of what a sentence is about, heard before it is remembered: what a later inference,
 # which has heard more, no longer says has to be surer than what it says.
 REMEMBERED = 2 / 3
 
@@ -70,8 +70,8 @@ def grounded_persona(
     """The tokens of what the partner has said, of personas inferred along the way.
 
     told: `told_persona` of each of the `moments`, in their order. What the last one
-    says stays if the partner `is_said` to have said it; what earlier ones said, the
-    newest first, if two thirds of it had been said by then. Nothing says another again
+    says stays if it `is_grounded` in what the partner has said; what earlier ones said,
+    the newest first, if two thirds of it were by then. Nothing says another again
     (`says_again`), and what is too long for a generated persona goes, the last first.
     [] where nothing stays: nothing is known of the partner.
     """
@@ -80,7 +80,9 @@ def grounded_persona(
     for tokens, then in zip(told[::-1], along[::-1], strict=True):
         heard, share = then.context[::-2], 0.5 if then is now else REMEMBERED
         for sentence in sentences(prompts.text(tokens)):
-            sure = is_said(sentence, heard, share) and not is_ones_own(sentence, now)
+            sure = is_grounded(sentence, heard, share) and not is_ones_own(
+                sentence, now
+            )
             if sure and not any(says_again(sentence, known) for known in kept):
                 kept.append(sentence)
     most = prompts.config.max_persona_tokens

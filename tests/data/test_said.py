@@ -6,7 +6,7 @@ import pytest
 from ppg_jax.data import personachat
 from ppg_jax.data.dialogue import Dialogue, instances
 from ppg_jax.data.examples import examples
-from ppg_jax.data.said import first_said, is_said
+from ppg_jax.data.said import first_said, is_grounded, is_said
 from tests import models_for_tests as small
 
 
@@ -81,3 +81,24 @@ def targets(prompts, made) -> list[str]:
         for e in made
         for n in range(len(e.ids))
     ]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "heard", "share", "grounded"),
+    [
+        ("i am a farmer.", "we farm up north.", 0.5, True),
+        ("i farm.", "i am a farmer, why?", 0.5, True),
+        ("i am a teacher.", "i teach chemistry.", 1, True),
+        ("i am a nurse.", "i work in a hospital.", 0.5, False),
+        ("i have a car.", "i care a lot.", 0.5, False),  # three letters
+        ("i paint boats.", "i paint.", 0.5, True),
+        ("i paint boats.", "i paint.", 2 / 3, False),
+        ("i paint old boats.", "my boats are old.", 2 / 3, True),
+        ("!", "hello!", 0.5, False),
+    ],
+)
+def test_a_sentence_is_grounded_in_words_that_begin_alike(
+    sentence, heard, share, grounded
+):
+    assert is_grounded(sentence, ["hm.", heard], share) is grounded
+    assert not is_grounded(sentence, [], share)
