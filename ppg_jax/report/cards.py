@@ -84,7 +84,7 @@ def _about(models: dict) -> str:
         f"`{models['persona']}`), `response/` answers given that guess (stage "
         f"`{models['response']}`). Trained on PersonaChat (Zhang et al., 2018; CC BY "
         "4.0). The adapters are under this project's licence; `pipeline.json` has the "
-        "form of the prompts and the contrasts that both are decoded with."
+        "form of the prompts and how both are decoded."
     )
 
 
@@ -95,8 +95,8 @@ def _about_whole(models: dict) -> str:
         f"be (stage `{models['persona']}`), `response/` answers given that guess "
         f"(stage `{models['response']}`), `critic/`, if it is there, says whether a "
         "response is related to a persona. `pipeline.json` has the form of the "
-        "prompts and the contrast that personas are decoded with. They are under this "
-        "project's licence and that of what they were trained on."
+        "prompts and how personas are decoded. They are under this project's licence "
+        "and that of what they were trained on."
     )
 
 
@@ -168,8 +168,8 @@ def _metrics(numbers: dict, kind: str, name: str) -> str:
     return table([row["label"], ""], body)
 
 
-_LIMITS = """- The guess is a guess: it holds things that nobody said. Do not decide \
-about people by it.
+_LIMITS = """- The guess is a guess: it can be wrong, or hold what nobody said. Do not \
+decide about people by it.
 - It learned from small talk, in English, lower case, in the first \
 person; other text is outside of what it knows.
 - It may say untrue or offensive things; nothing filters them."""
