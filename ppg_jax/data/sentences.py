@@ -57,12 +57,16 @@ def says_again(sentence: str, other: str) -> bool:
     return 3 * len(a & b) >= 2 * min(len(a), len(b)) > 0
 
 
-def text_once(text: str) -> str:
+def text_once(text: str, before: Sequence[str] = ()) -> str:
     """A text, each of its sentences once; one that repeats nothing stays as it is.
 
     Words that are said again behind a comma go, too: "i love tea , i love tea ."
+    before: what the same speaker said earlier; a sentence of four words or more that is
+    in it goes, if another one stays.
     """
     text = _TWICE.sub(r"\1", text)
     said = sentences(text)
+    earlier = {folded(s) for u in before for s in sentences(u) if len(s.split()) > 4}
     kept = once(said)
+    kept = [n for n in kept if folded(said[n]) not in earlier] or kept
     return text if len(kept) == len(said) else " ".join(said[n] for n in kept)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppg_jax.config import from_config_dict, require_one_of, require_positive
+from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.normalization import normalized_persona
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.sentences import sentences, text_once
@@ -16,7 +17,7 @@ from ppg_jax.data.told import unheard
 from ppg_jax.errors import UserError
 from ppg_jax.inference.draws import Draws
 from ppg_jax.inference.found import find_models
-from ppg_jax.inference.generator import Generator
+from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.inferring import Inferring, finite
 from ppg_jax.inference.requests import PartnerPersona as PartnerPersona
 from ppg_jax.inference.requests import Request as Request
@@ -81,7 +82,8 @@ class PipelineConfig:
 class Reply:
     """A generated response, and the persona that it was told; prints as its text.
 
-    The text has each sentence once; the tokens are all that was generated.
+    The text has each sentence once, and none that was said in an earlier reply of the
+    conversation, if another is there; the tokens are all that was generated.
     """
 
     text: str
@@ -266,10 +268,15 @@ class Pipeline:
         completions = finite(
             "response", self._response(params, prompts, seed, ids, limit, without)
         )
+        made = zip(completions, partners, read, strict=True)
         return [
-            Reply(text_once(self.prompts.text(completion.tokens)), partner, *completion)
-            for completion, partner in zip(completions, partners, strict=True)
+            Reply(self._reply_text(completion, instance), partner, *completion)
+            for completion, partner, instance in made
         ]
+
+    def _reply_text(self, completion: Completion, instance: Instance) -> str:
+        own = instance.context[-2::-2]
+        return text_once(self.prompts.text(completion.tokens), own)
 
     def check(self, request: Request) -> None:
         """Raises UserError if the request's personas leave no room for completions."""

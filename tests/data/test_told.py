@@ -206,3 +206,12 @@ def test_a_reply_says_each_sentence_once_and_is_else_untouched():
     assert text_once("oh , i love tea , i love tea .") == "oh , i love tea ."
     assert text_once("i love tea , i love teas .") == "i love tea , i love teas ."
     assert text_once("no , no , i do not .") == "no , no , i do not ."
+
+
+def test_a_reply_does_not_say_what_an_earlier_one_said():
+    before = ["hi ! i work in a library .", "yes . so do i ."]
+    again = "i work in a Library . i sing ."
+    assert text_once(again, before) == "i sing ."
+    assert text_once("i work in a library .", before) == "i work in a library ."
+    assert text_once("yes . i sing .", before) == "yes . i sing ."
+    assert text_once("i sing .  i run .", before) == "i sing .  i run ."

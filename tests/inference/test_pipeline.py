@@ -539,3 +539,22 @@ def test_guesses_are_told_unless_the_system_or_the_caller_does_without(
 def test_what_is_no_choice_of_guesses_is_refused():
     with pytest.raises(UserError, match="grounded='yes' is none of"):
         Pipeline.load(runs.finished_run(), grounded="yes")
+
+
+def test_a_reply_does_not_tell_again_what_the_model_has_told(monkeypatch):
+    pipeline, text = runs.pipeline(), "i have two dogs now . i sing ."
+    tokens = tuple(pipeline.prompts._encode(text))
+    monkeypatch.setattr(pipeline, "_response", Spy(Completion(tokens, True, -1.0)))
+    told = [
+        "hi .",
+        "oh , i have two dogs now .",
+        "and ?",
+        text,
+        "i have two dogs now .",
+    ]
+    assert pipeline.reply(SELF, told[:1], ()).text == text
+    assert pipeline.reply(SELF, told[::2], ()).text == text  # the partner said it
+    reply = pipeline.reply(SELF, told, ())
+    assert (reply.text, reply.tokens) == (text, tokens)  # nothing else is there
+    assert pipeline.reply(SELF, [*told[:3], told[1], "ok"], ()).text == text
+    assert pipeline.reply(SELF, [told[0], told[-1], "ok"], ()).text == "i sing ."
