@@ -3,20 +3,16 @@
 The form is llama.cpp's, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. What
 comes out has the names, shapes and row order of Hugging Face, as if the folder that the
 file was made from lay here; quantised weights come back as the float32 numbers that
-they stand for. The only file that imports gguf, but for `gguf_blocks`.
+they stand for.
 """
 
-import functools
-import reprlib
-import struct
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ppg_jax.data.tokenization_bpe import byte_level_bpe
-from ppg_jax.errors import UserError
 from ppg_jax.models.gguf_blocks import dequantize
+from ppg_jax.models.gguf_file import OTHER, File
 
 # Names between "blk.N." or "model.layers.N." and ".weight".
 _LAYER = {
@@ -51,9 +47,6 @@ _ABSENT = {
 # Name of llama.cpp's splitter -> whether each digit is a word of its own.
 _DIGITS = {"smollm": True, "gpt-2": False}
 _CONTROL, _USER_DEFINED = 3, 4  # kinds of tokens
-_VERSIONS = (2, 3)  # of the form; they differ in nothing that matters here
-_AGAIN = "get the file again"
-_OTHER = "take another file"
 
 
 def read(path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -68,7 +61,7 @@ def read(path) -> tuple[dict, dict[str, np.ndarray]]:
     Raises:
       UserError: not a complete GGUF file, or a model or tensor that we do not have.
     """
-    return _model(_File(path))
+    return _model(File(path))
 
 
 def tokenizer(path):
@@ -77,16 +70,16 @@ def tokenizer(path):
     Raises:
       UserError: not a complete GGUF file, or a tokenizer of a kind that we do not have.
     """
-    return _tokenizer(_File(path))
+    return _tokenizer(File(path))
 
 
 def read_all(path) -> tuple[dict, dict[str, np.ndarray], object]:
     """Both: (config values, tensors, tokenizer)."""
-    file = _File(path)
+    file = File(path)
     return *_model(file), _tokenizer(file)
 
 
-def _model(file: "_File") -> tuple[dict, dict[str, np.ndarray]]:
+def _model(file: File) -> tuple[dict, dict[str, np.ndarray]]:
     config = _config(file)
     _check_size(file, config)
     names = [_hugging_face_name(file, tensor.name) for tensor in file.tensors]
@@ -94,7 +87,7 @@ def _model(file: "_File") -> tuple[dict, dict[str, np.ndarray]]:
     return config, {name: _float32(file, tensor, config) for name, tensor in pairs}
 
 
-def _tokenizer(file: "_File"):
+def _tokenizer(file: File):
     file.expect("tokenizer.ggml.model", "gpt2")
     splitter = file.expect("tokenizer.ggml.pre", *_DIGITS)
     tokens, merges = (
@@ -121,121 +114,7 @@ def _tokenizer(file: "_File"):
         raise file.error(f"no tokenizer can be made of it ({error})") from None
 
 
-class _File:
-    """The header of a GGUF file; tensors stay on disk until they are asked for."""
-
-    def __init__(self, path):
-        self.path = Path(path)
-        try:
-            with self.path.open("rb") as file:
-                self._check_start(file.read(8))
-            with np.errstate(over="raise"):
-                reader = _reader()(self.path)
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror or error}.") from None
-        except (UserError, ImportError):
-            raise
-        except Exception as error:  # what a broken header leads gguf into
-            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-            raise self.error(f"cut short or damaged ({reason})") from None
-        self._fields, self.tensors = reader.fields, reader.tensors
-        self._values: dict[str, Any] = {}
-
-    def error(self, fault: str, remedy: str = _AGAIN) -> UserError:
-        return UserError(f"{self.path}: {fault}; {remedy}.")
-
-    def _check_start(self, start: bytes) -> None:
-        if start[:4] != b"GGUF":
-            raise self.error("is no GGUF file", _OTHER)
-        version = int.from_bytes(start[4:], "little")
-        if len(start) == 8 and version not in _VERSIONS:
-            big = int.from_bytes(start[4:], "big") in _VERSIONS
-            what = "is a big-endian file" if big else f"has GGUF version {version}"
-            raise self.error(f"{what}, expected little-endian version 3", _OTHER)
-
-    def get(self, key: str) -> Any:
-        field = self._fields.get(key)
-        try:
-            if field is not None and key not in self._values:
-                self._values[key] = field.contents()
-        except UnicodeDecodeError:
-            raise self.error(f"{key} is not UTF-8") from None
-        return self._values.get(key)
-
-    def expect(self, key: str, *known) -> Any:
-        value = self.get(key)
-        if value not in known:
-            names = ", ".join(map(repr, known))
-            fault = f"{key} is {reprlib.repr(value)}, known are {names}"
-            raise self.error(fault, _OTHER)
-        return value
-
-    def integer(self, key: str, least: int = 1) -> int:
-        value = self.get(key)
-        if type(value) is not int or not least <= value < 2**31:
-            fault = f"{key} is {reprlib.repr(value)}, expected an integer from {least}"
-            raise self.error(fault)
-        return value
-
-    def number(self, key: str) -> float:
-        """A float32 as the shortest decimal that means it: 1e-05."""
-        value = self.get(key)
-        if type(value) is not float or not 0 < value < np.inf:
-            fault = f"{key} is {reprlib.repr(value)}, expected a positive number"
-            raise self.error(fault)
-        return float(str(np.float32(value)))
-
-    def list(self, key: str, kind: type) -> list:
-        value = self.get(key)
-        if not isinstance(value, list) or any(type(item) is not kind for item in value):
-            fault = (
-                f"{key} is {reprlib.repr(value)}, expected a list of {kind.__name__}"
-            )
-            raise self.error(fault)
-        return value
-
-
-@functools.cache
-def _reader():
-    """gguf's reader, without a numpy view for each token.
-
-    Those views take 1.6 of 1.7 seconds for a vocabulary of 49,152. Importing gguf takes
-    0.1 s, which other models do without.
-    """
-    import gguf
-
-    class Reader(gguf.GGUFReader):
-        def _get_field_parts(self, orig_offs, raw_type):
-            kinds = gguf.GGUFValueType
-            kind, count = None, 0
-            if raw_type == kinds.ARRAY:
-                kind, count = struct.unpack_from("<IQ", self.data, orig_offs)
-            begin = orig_offs + 12
-            if kind == kinds.STRING:
-                parts, end = _strings(memoryview(self.data), begin, count)
-            elif kind in self.gguf_scalar_to_np:
-                numbers = np.dtype(self.gguf_scalar_to_np[kinds(kind)])
-                end = begin + count * numbers.itemsize
-                parts = [self.data[begin:end].view(numbers)]
-            else:
-                return super()._get_field_parts(orig_offs, raw_type)
-            types = [kinds.ARRAY, kinds(kind)]
-            return end - orig_offs, parts, list(range(len(parts))), types
-
-    return Reader
-
-
-def _strings(data: memoryview, offset: int, count: int) -> tuple[list[memoryview], int]:
-    """`count` strings, each after its length, and where they end."""
-    parts, length_at = [], struct.Struct("<Q").unpack_from
-    for _ in range(count):
-        start = offset + 8
-        offset = start + length_at(data, offset)[0]
-        parts.append(data[start:offset])
-    return parts, offset
-
-
-def _config(file: _File) -> dict[str, Any]:
+def _config(file: File) -> dict[str, Any]:
     file.expect("general.architecture", "llama")
     for key, value in _ABSENT.items():
         file.expect(key, value, None)
@@ -263,7 +142,7 @@ def _config(file: _File) -> dict[str, Any]:
     }
 
 
-def _check_size(file: _File, config: dict) -> None:
+def _check_size(file: File, config: dict) -> None:
     """Before memory is asked for: a file without content can be of any size."""
     width, inner = config["hidden_size"], config["intermediate_size"]
     tokens = 2 * len(file.get("tokenizer.ggml.tokens") or ())  # tables may have padding
@@ -278,12 +157,12 @@ def _check_size(file: _File, config: dict) -> None:
 _KV_HEADS = "llama.attention.head_count_kv"
 
 
-def _or(read_value, file: _File, key: str, default):
+def _or(read_value, file: File, key: str, default):
     """llama.cpp's own value for a key that may be left out."""
     return default if file.get(key) is None else read_value(key)
 
 
-def _check_heads(file: _File, config: dict) -> None:
+def _check_heads(file: File, config: dict) -> None:
     heads, size = config["num_attention_heads"], config["hidden_size"]
     if size % (2 * heads) or heads % config["num_key_value_heads"]:
         raise file.error(
@@ -298,7 +177,7 @@ def _check_heads(file: _File, config: dict) -> None:
         file.expect(f"llama.{key}", size // heads, None)
 
 
-def _special_ids(file: _File) -> dict[str, int]:
+def _special_ids(file: File) -> dict[str, int]:
     keys = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
     count = len(file.get("tokenizer.ggml.tokens") or ())
     ids = {}
@@ -315,7 +194,7 @@ def _special_ids(file: _File) -> dict[str, int]:
     return ids | ({"pad": others[0]} if others else {})
 
 
-def _hugging_face_name(file: _File, name: str) -> str:
+def _hugging_face_name(file: File, name: str) -> str:
     place, _, end = name.rpartition(".")
     block, _, rest = place.removeprefix("blk.").partition(".")
     in_layer = place.startswith("blk.") and block.isdecimal() and rest in _LAYER
@@ -324,10 +203,10 @@ def _hugging_face_name(file: _File, name: str) -> str:
     if end == "weight" and place in _OUTSIDE:
         return f"{_OUTSIDE[place]}.weight"
     fault = f"tensor {name!r} has no place in a plain Llama model"
-    raise file.error(fault, _OTHER)
+    raise file.error(fault, OTHER)
 
 
-def _float32(file: _File, tensor, config: dict) -> np.ndarray:
+def _float32(file: File, tensor, config: dict) -> np.ndarray:
     rows, heads = tensor.data, None
     if ".attn_q." in tensor.name:
         heads = config["num_attention_heads"]
