@@ -80,10 +80,9 @@ def grounded_persona(
     for tokens, then in zip(told[::-1], along[::-1], strict=True):
         heard, share = then.context[::-2], 0.5 if then is now else REMEMBERED
         for sentence in sentences(prompts.text(tokens)):
-            sure = is_grounded(sentence, heard, share) and not is_ones_own(
-                sentence, now
-            )
-            if sure and not any(says_again(sentence, known) for known in kept):
+            own = is_ones_own(sentence, now)
+            again = any(says_again(sentence, other) for other in kept)
+            if is_grounded(sentence, heard, share) and not own and not again:
                 kept.append(sentence)
     most = prompts.config.max_persona_tokens
     while kept and len(prompts.persona_target(kept)) > most:

@@ -199,7 +199,9 @@ class Pipeline:
     def warm_up(self) -> None:
         """Compiles what single requests need, so that none of them has to wait for it.
 
-        There is a program for each `bucket` of tokens up to the longest prompt.
+        There is a program for each `bucket` of tokens up to the longest prompt. With
+        `grounded`, a conversation that is taken up in its middle asks for several
+        personas at once, and waits for one more.
         """
         generators = (self._persona, self._response), (self.persona, self.response)
         settings = zip(*generators, self._limits, self._contrasts, strict=True)
