@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ppg_jax.data.said import content_stems
 
 _BORDER = re.compile(r"(?<=[.!?])\s+|\n")
+_LONG = re.compile(r"(?:\W*\b\w+\b){4}")  # four words or more
 _TWICE = re.compile(r"\b([\w']+(?:\s+[\w']+)+)(?:\s*,\s*\1\b)+")
 
 
@@ -66,7 +67,7 @@ def text_once(text: str, before: Sequence[str] = ()) -> str:
     """
     text = _TWICE.sub(r"\1", text)
     said = sentences(text)
-    earlier = {folded(s) for u in before for s in sentences(u) if len(s.split()) > 4}
+    earlier = {folded(s) for u in before for s in sentences(u) if _LONG.match(s)}
     kept = once(said)
     kept = [n for n in kept if folded(said[n]) not in earlier] or kept
     return text if len(kept) == len(said) else " ".join(said[n] for n in kept)

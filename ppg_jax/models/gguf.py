@@ -49,7 +49,7 @@ _DIGITS = {"smollm": True, "gpt-2": False}
 _CONTROL, _USER_DEFINED = 3, 4  # kinds of tokens
 
 
-def read(path) -> tuple[dict, dict[str, np.ndarray]]:
+def read(file: File) -> tuple[dict, dict[str, np.ndarray]]:
     """A Llama model -> (the values of its config.json, its float32 tensors).
 
     Tensors have the names that LlamaForCausalLM gives them; `lm_head.weight` is there
@@ -59,27 +59,8 @@ def read(path) -> tuple[dict, dict[str, np.ndarray]]:
     is not trained is no end.
 
     Raises:
-      UserError: not a complete GGUF file, or a model or tensor that we do not have.
+      UserError: a model or tensor that we do not have.
     """
-    return _model(File(path))
-
-
-def tokenizer(path):
-    """The tokenizer that the file carries, as `load_tokenizer` gives one of a folder.
-
-    Raises:
-      UserError: not a complete GGUF file, or a tokenizer of a kind that we do not have.
-    """
-    return _tokenizer(File(path))
-
-
-def read_all(path) -> tuple[dict, dict[str, np.ndarray], object]:
-    """Both: (config values, tensors, tokenizer)."""
-    file = File(path)
-    return *_model(file), _tokenizer(file)
-
-
-def _model(file: File) -> tuple[dict, dict[str, np.ndarray]]:
     config = _config(file)
     _check_size(file, config)
     names = [_hugging_face_name(file, tensor.name) for tensor in file.tensors]
@@ -87,7 +68,12 @@ def _model(file: File) -> tuple[dict, dict[str, np.ndarray]]:
     return config, {name: _float32(file, tensor, config) for name, tensor in pairs}
 
 
-def _tokenizer(file: File):
+def tokenizer(file: File):
+    """The tokenizer that the file carries, as `load_tokenizer` gives one of a folder.
+
+    Raises:
+      UserError: a tokenizer of a kind that we do not have.
+    """
     file.expect("tokenizer.ggml.model", "gpt2")
     splitter = file.expect("tokenizer.ggml.pre", *_DIGITS)
     tokens, merges = (

@@ -19,7 +19,10 @@ OTHER = "take another file"
 
 
 class File:
-    """The header of a GGUF file; tensors stay on disk until they are asked for."""
+    """The header of a GGUF file; tensors stay on disk until they are asked for.
+
+    Raises UserError if it is not a complete GGUF file.
+    """
 
     def __init__(self, path):
         self.path = Path(path)

@@ -175,14 +175,15 @@ def _has_tokenizer(folder: Path) -> bool:
 def _read(place: Path):
     """(file that is named in errors, kind, config, tensors, tokenizer) of a model."""
     if place.suffix == ".gguf":
-        values, arrays, tokenizer = gguf.read_all(place)
+        opened = gguf.File(place)
+        values, arrays = gguf.read(opened)
         kind, config = config_json.read(values, place)
         prefix = FAMILIES[kind].prefix
         tensors = {
             name.removeprefix(prefix): Tensor(finite(array, name, place), name, place)
             for name, array in arrays.items()
         }
-        return place, kind, config, tensors, tokenizer
+        return place, kind, config, tensors, gguf.tokenizer(opened)
     path = place / "config.json"
     kind, config = config_json.read(read_json(path, FOLDER), path)
     tokenizer = tokenization.load_tokenizer(place)
@@ -198,7 +199,7 @@ def load_tokenizer(path_or_hub_id):
     """The tokenizer alone of what `load` loads; UserError if it has none."""
     place = hub.locate(path_or_hub_id)
     if place.suffix == ".gguf":
-        return gguf.tokenizer(place)
+        return gguf.tokenizer(gguf.File(place))
     if peft.is_adapter(place) and not _has_tokenizer(place):
         return load_tokenizer(base_of(place))
     return tokenization.load_tokenizer(place)

@@ -214,4 +214,6 @@ def test_a_reply_does_not_say_what_an_earlier_one_said():
     assert text_once(again, before) == "i sing ."
     assert text_once("i work in a library .", before) == "i work in a library ."
     assert text_once("yes . i sing .", before) == "yes . i sing ."
+    assert text_once("i have a dog. i sing .", ["i have a dog."]) == "i sing ."
+    assert text_once("i sing . so do i .", ["so do i ."]) == "i sing . so do i ."
     assert text_once("i sing .  i run .", before) == "i sing .  i run ."

@@ -35,6 +35,14 @@ LACKING = (
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
+def model_of(path):
+    return ours.read(ours.File(path))
+
+
+def tokenizer_of(path):
+    return ours.tokenizer(ours.File(path))
+
+
 def byte_symbols() -> dict[int, str]:
     """GPT-2's character for each byte, by its rule: printable ones are themselves."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -149,7 +157,7 @@ def refusal(call, path) -> str:
 
 
 def test_sizes_come_out_under_hugging_faces_names(small):
-    config, _ = ours.read(small())
+    config, _ = model_of(small())
     assert config == {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],
@@ -180,7 +188,7 @@ def test_what_a_file_may_leave_out_has_llama_cpps_value(small):
         for layer in range(LAYERS)
         for kind in "kv"
     }
-    config, _ = ours.read(small(left_out, full))
+    config, _ = model_of(small(left_out, full))
     assert (config["num_key_value_heads"], config["rope_theta"]) == (HEADS, 1e4)
 
 
@@ -198,8 +206,8 @@ def test_the_padding_token_is_never_the_end_token(small):
                 "tokenizer.ggml.bos_token_id": start,
             }
         )
-        assert ours.read(path)[0]["pad_token_id"] == expected
-        assert ours.tokenizer(path).pad_token_id == expected
+        assert model_of(path)[0]["pad_token_id"] == expected
+        assert tokenizer_of(path).pad_token_id == expected
 
 
 def rotated(x, pairs) -> np.ndarray:
@@ -213,7 +221,7 @@ def rotated(x, pairs) -> np.ndarray:
 
 
 def test_query_and_key_rows_turn_by_halves_as_they_turned_by_neighbours(small):
-    arrays, (_, read) = tensors(), ours.read(small())
+    arrays, (_, read) = tensors(), model_of(small())
     size = HIDDEN // HEADS
     neighbours = np.arange(size).reshape(-1, 2).T
     halves = np.arange(size).reshape(2, -1)
@@ -231,7 +239,7 @@ def test_query_and_key_rows_turn_by_halves_as_they_turned_by_neighbours(small):
 
 
 def test_tensors_are_those_of_the_file_under_hugging_faces_names(small):
-    arrays, (_, read) = tensors(), ours.read(small())
+    arrays, (_, read) = tensors(), model_of(small())
     assert len(read) == len(arrays) == 2 + 9 * LAYERS
     for name, mine in {
         "token_embd": "model.embed_tokens",
@@ -251,14 +259,14 @@ def test_tensors_are_those_of_the_file_under_hugging_faces_names(small):
 
 def test_a_head_of_its_own_is_told_and_read(small):
     head = np.ones((len(METADATA["tokenizer.ggml.tokens"]), HIDDEN), np.float32)
-    config, read = ours.read(small(arrays={"output.weight": head}))
+    config, read = model_of(small(arrays={"output.weight": head}))
     assert config["tie_word_embeddings"] is False
     np.testing.assert_array_equal(read["lm_head.weight"], head)
 
 
 @pytest.mark.parametrize("kind", [Q.F16, Q.BF16, Q.Q8_0, Q.Q4_1, Q.Q4_0, Q.Q5_1])
 def test_quantised_rows_are_the_numbers_that_they_stand_for(small, kind):
-    arrays, (_, read) = tensors(), ours.read(small(kind=kind))
+    arrays, (_, read) = tensors(), model_of(small(kind=kind))
     meant = gguf.dequantize(gguf.quantize(arrays["blk.0.ffn_up.weight"], kind), kind)
     np.testing.assert_array_equal(read["model.layers.0.mlp.up_proj.weight"], meant)
     # Rows are put into order after they were quantised.
@@ -278,7 +286,7 @@ def test_blocks_of_eight_and_four_bits_by_hand(small):
         "blk.0.attn_norm.weight": np.frombuffer(eight, np.uint8),
         "blk.1.attn_norm.weight": np.frombuffer(four, np.uint8),
     }
-    _, read = ours.read(small(arrays=arrays))
+    _, read = model_of(small(arrays=arrays))
     for layer, expected in enumerate(
         [0.5 * whole, 0.25 * np.concatenate([low, 15 - low]) - 1]
     ):
@@ -287,7 +295,7 @@ def test_blocks_of_eight_and_four_bits_by_hand(small):
 
 
 def test_tokens_are_gpt2s_with_each_digit_a_word(small):
-    made = ours.tokenizer(small())
+    made = tokenizer_of(small())
     words = made.convert_ids_to_tokens(made.encode("hello the\n\n12"))
     assert words == ["hello", "Ġt", "he", "ĊĊ", "1", "2"]
     assert (made.eos_token_id, made.pad_token_id, made.unk_token_id) == (2, 0, 0)
@@ -295,13 +303,13 @@ def test_tokens_are_gpt2s_with_each_digit_a_word(small):
         made.decode([2, *made.encode("hello"), 0], skip_special_tokens=True) == "hello"
     )
     assert made.model_max_length == 128
-    plain = ours.tokenizer(small({"tokenizer.ggml.pre": "gpt-2"}))
+    plain = tokenizer_of(small({"tokenizer.ggml.pre": "gpt-2"}))
     words = plain.convert_ids_to_tokens(plain.encode("hello the\n\n12"))
     assert words == ["hello", "Ġt", "he", "Ċ", "Ċ", "12"]
 
 
 def test_a_tokenizer_says_the_same_before_and_after_transformers_has_made_it(small):
-    made, whole = ours.tokenizer(small()), ours.tokenizer(small()).whole
+    made, whole = tokenizer_of(small()), tokenizer_of(small()).whole
     plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
 
     def told(tokenizer):
@@ -320,7 +328,7 @@ def test_a_tokenizer_says_the_same_before_and_after_transformers_has_made_it(sma
 
 def test_an_end_that_is_no_special_token_in_the_file_is_one(small):
     kinds = [1] * len(METADATA["tokenizer.ggml.token_type"])
-    made = ours.tokenizer(small({"tokenizer.ggml.token_type": kinds}))
+    made = tokenizer_of(small({"tokenizer.ggml.token_type": kinds}))
     assert made.decode([2], skip_special_tokens=True) == ""
 
 
@@ -336,7 +344,7 @@ def test_tokens_that_are_text_are_one_token_wherever_they_stand(small):
         "tokenizer.ggml.tokens": [*tokens, "hel"],
         "tokenizer.ggml.token_type": [3] * 3 + [1] * (len(tokens) - 3) + [4],
     }
-    made = ours.tokenizer(small(changed))
+    made = tokenizer_of(small(changed))
     ids = made.encode("oheloh")
     assert made.convert_ids_to_tokens(ids) == ["o", "hel", "o", "h"]
     assert made.decode(ids, skip_special_tokens=True) == "oheloh"
@@ -345,10 +353,10 @@ def test_tokens_that_are_text_are_one_token_wherever_they_stand(small):
 @pytest.mark.parametrize("with_config", [False, True])
 def test_a_saved_tokenizer_is_the_same_one(small, tmp_path, with_config):
     path, folder = small(), tmp_path / "saved"
-    made = ours.tokenizer(path)
+    made = tokenizer_of(path)
     made.save_pretrained(folder)
     if with_config:  # by its model_type transformers may choose another class
-        (folder / "config.json").write_text(json.dumps(ours.read(path)[0]))
+        (folder / "config.json").write_text(json.dumps(model_of(path)[0]))
     again = load_tokenizer(folder)
     assert again.backend_tokenizer.to_str() == made.backend_tokenizer.to_str()
     assert again.get_vocab() == made.get_vocab() and type(again) is type(made.whole)
@@ -359,7 +367,7 @@ def test_a_saved_tokenizer_is_the_same_one(small, tmp_path, with_config):
 
 
 def test_a_character_without_tokens_is_replaced_and_never_left_out(small):
-    made = ours.tokenizer(small())
+    made = tokenizer_of(small())
     everything = (chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000)
     normalize = made.backend_tokenizer.normalizer.normalize_str
     for start in range(0, 0x110000, 1 << 16):
@@ -379,13 +387,13 @@ def test_a_complete_alphabet_is_left_alone_and_a_poor_one_has_a_question_mark(sm
         pairs = zip(names, (tokens, kinds, merges), strict=True)
         return small({f"tokenizer.ggml.{name}": value for name, value in pairs})
 
-    made = ours.tokenizer(of(()))
+    made = tokenizer_of(of(()))
     text = "\x04\U00050000\U0010ffff"
     assert made.backend_tokenizer.normalizer is None
     assert made.decode(made.encode(text)) == text
-    made = ours.tokenizer(of(range(0xC0, 0x100)))
+    made = tokenizer_of(of(range(0xC0, 0x100)))
     assert made.decode(made.encode("né\ufffd\U0001f600!")) == "n???!"
-    assert "not byte-level" in refusal(ours.tokenizer, of(range(0x80, 0x100)))
+    assert "not byte-level" in refusal(tokenizer_of, of(range(0x80, 0x100)))
 
 
 @pytest.mark.parametrize(
@@ -410,7 +418,7 @@ def test_a_complete_alphabet_is_left_alone_and_a_poor_one_has_a_question_mark(sm
     ],
 )
 def test_a_model_that_we_do_not_have_is_named(small, changed, told):
-    assert told in refusal(ours.read, small(changed))
+    assert told in refusal(model_of, small(changed))
 
 
 @pytest.mark.parametrize(
@@ -428,12 +436,12 @@ def test_a_model_that_we_do_not_have_is_named(small, changed, told):
     ],
 )
 def test_a_tokenizer_that_we_do_not_have_is_named(small, changed, told):
-    assert told in refusal(ours.tokenizer, small(changed))
+    assert told in refusal(tokenizer_of, small(changed))
 
 
 def test_a_token_that_stands_twice_is_told(small):
     tokens = [*METADATA["tokenizer.ggml.tokens"][:-1], "he"]
-    message = refusal(ours.tokenizer, small({"tokenizer.ggml.tokens": tokens}))
+    message = refusal(tokenizer_of, small({"tokenizer.ggml.tokens": tokens}))
     assert "a token stands twice" in message
 
 
@@ -461,19 +469,19 @@ ENDLESS = np.frombuffer(np.float16(np.inf).tobytes() + bytes(32), np.uint8)
     ],
 )
 def test_a_tensor_that_we_do_not_have_is_named(small, arrays, told):
-    assert told in refusal(ours.read, small(arrays=arrays))
+    assert told in refusal(model_of, small(arrays=arrays))
 
 
 def test_numbers_without_end_are_refused_before_any_is_read(small, monkeypatch):
     monkeypatch.setattr(ours, "dequantize", None)
     path = small(arrays={"output_norm.weight": np.ones(1 << 18, np.float32)})
-    told = refusal(ours.read, path)
+    told = refusal(model_of, path)
     assert "numbers, far more than the " in told and "of its sizes" in told
 
 
 def test_a_file_of_another_form_is_named(tmp_path, small):
     path = tmp_path / "x.gguf"
-    assert "No such file" in refusal(ours.read, path)
+    assert "No such file" in refusal(model_of, path)
     for content, told in [
         (b"", "is no GGUF file"),
         (b"PK\x03\x04 a zip file", "is no GGUF file"),
@@ -481,14 +489,12 @@ def test_a_file_of_another_form_is_named(tmp_path, small):
         (b"GGUF\x01\x00\x00\x00" + bytes(16), "has GGUF version 1"),
     ]:
         path.write_bytes(content)
-        assert told in refusal(ours.read, path) and told in refusal(
-            ours.tokenizer, path
-        )
+        assert told in refusal(model_of, path) and told in refusal(tokenizer_of, path)
     assert "is a big-endian file" in refusal(
-        ours.read, small(endian=gguf.GGUFEndian.BIG)
+        model_of, small(endian=gguf.GGUFEndian.BIG)
     )
     with pytest.raises(UserError, match="Is a directory"):
-        ours.read(tmp_path)
+        model_of(tmp_path)
 
 
 def test_a_file_cut_anywhere_is_refused_in_one_line(small, tmp_path):
@@ -496,7 +502,7 @@ def test_a_file_cut_anywhere_is_refused_in_one_line(small, tmp_path):
     header = whole.index(b"blk.1.ffn_down.weight") + 60
     for end in [*range(0, header, 97), header, len(whole) // 2, len(whole) - 40]:
         path.write_bytes(whole[:end])
-        assert refusal(ours.read, path)
+        assert refusal(model_of, path)
 
 
 def test_a_damaged_header_is_refused_or_harmless_but_no_traceback(small, tmp_path):
@@ -508,7 +514,7 @@ def test_a_damaged_header_is_refused_or_harmless_but_no_traceback(small, tmp_pat
         for place in rng.integers(8, header, 3):
             broken[place] = rng.integers(256)
         path.write_bytes(broken)
-        for call in (ours.read, ours.tokenizer):
+        for call in (model_of, tokenizer_of):
             try:
                 call(path)
             except UserError as error:
@@ -527,7 +533,7 @@ def installed() -> Path:
 def test_smollm2_is_the_file_of_the_manifest_and_whole():
     path, (file, _) = installed(), assets.load_manifest("smollm2").files
     assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
-    config, read = ours.read(path)
+    config, read = model_of(path)
     assert len(read) == 272 and sum(a.size for a in read.values()) == 134_515_008
     assert config["num_hidden_layers"] == 30 and config["vocab_size"] == 49_152
     assert (config["rms_norm_eps"], config["rope_theta"]) == (1e-5, 1e5)
@@ -542,7 +548,7 @@ def test_smollm2_has_the_very_numbers_that_transformers_reads():
     from transformers import LlamaForCausalLM
 
     path = installed()
-    _, read = ours.read(path)
+    _, read = model_of(path)
     theirs = LlamaForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32
     ).state_dict()
@@ -557,7 +563,7 @@ def test_smollm2_has_the_tokens_of_transformers_on_all_of_personachat(shared):
     from transformers import AutoTokenizer
 
     path = installed()
-    mine = ours.tokenizer(path).backend_tokenizer
+    mine = tokenizer_of(path).backend_tokenizer
     theirs = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     theirs = theirs.backend_tokenizer
     files = sorted((shared / "data" / "personachat").glob("*.txt"))
