@@ -132,6 +132,7 @@ def get_config():
             evaluate_every=0,
         ),
         persona.name,
+        contrast,
     )
     double = transfertransfo.Config(
         name="transfertransfo",

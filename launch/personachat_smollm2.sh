@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # The whole method on PersonaChat, on SmolLM2-135M, on CPU, once for each seed:
 #   bash launch/personachat_smollm2.sh [full|quick] [SEED ...]
-# quick: 600 updates a stage, 40 of REINFORCE. Stopped and started again, it goes on where it was.
+# quick: 600 updates of a generator, of others about as many tokens, 40 of REINFORCE.
+# DATA and RUNS are folders of the data and for the run directories. Stopped and started
+# again, it goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/environment.sh
@@ -13,8 +15,9 @@ export JAX_DEFAULT_MATMUL_PRECISION=bfloat16
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-runs/.compiled}
 kind=${1:-full}
 seeds=("${@:2}")
+# All but the one of GPT-2, whose weights only the hub has.
 stages=(persona response response_without response_top3 critic critic_backbone reinforce
-  transfertransfo mtl)
+  reinforce_persona reinforce_response transfertransfo mtl)
 for seed in "${seeds[@]:-0}"; do
   flags=()
   for stage in "${stages[@]}"; do
@@ -26,12 +29,15 @@ for seed in "${seeds[@]:-0}"; do
         flags+=("--config.$stage.epochs=0.0403" "--config.$stage.evaluate_every=80") ;;
       quick:mtl)
         flags+=("--config.$stage.epochs=0.09" "--config.$stage.evaluate_every=200") ;;
-      quick:reinforce)
+      quick:reinforce*)
         flags+=("--config.$stage.updates=40" "--config.$stage.evaluate_every=20") ;;
     esac
   done
-  run=runs/personachat_smollm2_${kind}_$seed
-  launch() { "$python" -m "launch.$1" --config=configs/personachat_smollm2.py --workdir="$run" "${flags[@]}" "${@:2}"; }
-  launch train
+  run=${RUNS:-runs}/personachat_smollm2_${kind}_$seed
+  launch() {
+    "$python" -m "launch.$1" --config=configs/personachat_smollm2.py --workdir="$run" \
+      --config.data.source="${DATA:-data/personachat}" "${flags[@]}" "${@:2}"
+  }
+  launch train --stage="$(IFS=, && echo "${stages[*]}")"
   launch evaluate
 done

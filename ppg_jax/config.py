@@ -141,6 +141,7 @@ def flatten(config, prefix: str = "") -> dict[str, Any]:
 YOUNGER = {
     "exposure.persona": "",
     "exposure.share": 1.0,
+    "exposure.contrast": 0.0,
     "training_dialogues": 0,
     "half": "",
     "held_out": "",
@@ -153,8 +154,11 @@ LATER, LONGER = ("evaluate_every", "patience"), ("epochs", "updates")
 def changes(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, list]:
     """{field: [was, is]} of what may change in a stage that has not finished.
 
-    theirs, ours: flat, what it was begun with and what is asked for now.
+    theirs, ours: flat, what it was begun with and what is asked for now. Nothing may
+    where alphas are tried: which one an update belongs to depends on all of them.
     """
+    if "alphas" in theirs:
+        return {}
     schedules = {settings.get("optimizer.schedule") for settings in (theirs, ours)}
     return {
         name: [theirs[name], ours[name]]

@@ -10,6 +10,10 @@ class UserError(Exception):
     """
 
 
+class MissingWeights(UserError):
+    """Pretrained weights that are not on this machine and cannot be brought here."""
+
+
 def printable(text: str) -> str:
     """The text without control characters other than line breaks and tabs.
 

@@ -211,11 +211,14 @@ def variants(stage: reinforce.Config) -> tuple[reinforce.Config, ...]:
     )
 
 
-def exposures(stage: supervised.Config, persona: str) -> tuple[supervised.Config, ...]:
+def exposures(
+    stage: supervised.Config, persona: str, contrast: float = 0.0
+) -> tuple[supervised.Config, ...]:
     """Stages like this one, which learn from gold personas, from those that the stage
-    `persona` infers, and from either in one instance of two; beyond the paper."""
-    told = supervised.Exposure
-    named = {"gold": told(), "mixed": told(persona, 0.5), "generated": told(persona)}
+    `persona` infers, with that contrast, and from either in one instance of two; beyond
+    the paper."""
+    made = functools.partial(supervised.Exposure, persona, contrast=contrast)
+    named = {"gold": supervised.Exposure(), "mixed": made(0.5), "generated": made()}
     return tuple(
         dataclasses.replace(stage, name=f"exposed_{name}", exposure=exposure)
         for name, exposure in named.items()

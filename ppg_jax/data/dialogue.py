@@ -26,6 +26,11 @@ class DataError(UserError):
         super().__init__(f"{path}:{line}: {message}")
 
 
+def dialogue_of(instance_id: str) -> str:
+    """The id of the dialogue that an instance is of."""
+    return instance_id.rpartition(":")[0]
+
+
 @dataclasses.dataclass(frozen=True)
 class Instance:
     """One response to learn or to generate, with everything said before it."""

@@ -39,7 +39,7 @@ MOST_KNOWN = 20_000_000  # characters of texts whose tokens are remembered: 0.3 
 
 @dataclasses.dataclass(frozen=True)
 class PromptConfig:
-    """The form of a prompt.  Settled in the specification as A9, 2 to 6.
+    """The form of a prompt; the paper leaves it open (docs/differences.md).
 
     order: what comes first, the personas or the dialogue. style: the cues before a
     persona are text, or special tokens. joint: between the sentences of a persona.

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.dialogue import Instance, dialogue_of
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.said import is_grounded, is_ones_own
 from ppg_jax.data.sentences import once, says_again, sentences
@@ -53,7 +53,7 @@ def moments(instance: Instance) -> list[Instance]:
     """The instance as it was after each of the partner's utterances, the oldest first,
     itself last; alone where nobody spoke yet.
     """
-    dialogue, _, _ = instance.id.rpartition(":")
+    dialogue = dialogue_of(instance.id)
     length = len(instance.context)
     earlier = []
     for end in range(2 - length % 2, length, 2):

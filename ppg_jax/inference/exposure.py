@@ -2,12 +2,14 @@
 
 At inference it is told generated personas and in training gold ones, an exposure gap.
 The personas of each generator are inferred once, greedily, as evaluation infers them
-(`data.told`), and stay in the run directory: RUN/STAGE/inferred/.
+(`data.told`) but for what is grounded, and stay in the run directory:
+RUN/STAGE/inferred/.
 
 Axes: N instances.
 """
 
 import dataclasses
+import math
 import sys
 import zlib
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ import jax.numpy as jnp
 from ppg_jax import run_dir
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
-from ppg_jax.data.told import read_told, told_persona, write_told
+from ppg_jax.data.told import read_told, told_persona, unheard, write_told
 from ppg_jax.inference.generator import Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.models import pretrained
@@ -32,15 +34,19 @@ class Exposure:
 
     persona: a persona generator of the same run directory; "" for gold ones alone.
     share: of the instances that are told its persona, drawn by the stage's seed; the
-    others stay gold.
+    others stay gold. contrast: as `PipelineConfig` has it, that of the rows which the
+    stage is for.
     """
 
     persona: str = ""
     share: float = 1.0
+    contrast: float = 0.0
 
     def __post_init__(self):
         if not 0 < self.share <= 1:
             raise ValueError(f"share={self.share} must be more than 0 and at most 1.")
+        if not 0 <= self.contrast < math.inf:
+            raise ValueError(f"contrast={self.contrast} must be 0 or more.")
 
     def sums(self, workdir: Path) -> dict[str, str]:
         """The weights that are asked, as an input of a stage (`run_dir.claim`)."""
@@ -78,11 +84,11 @@ def inferred(
     folder = run_dir.finished_stage(workdir, exposure.persona)
     wanted = chosen(exposure, asked, seed)
     weights = run_dir.result_of(folder)["params_sha256"][:16]
-    path = folder / "inferred" / f"{weights}_{dtype}.jsonl"
+    path = folder / "inferred" / f"{weights}_{dtype}_{exposure.contrast}.jsonl"
     known = read_told(path)
     missing = [i for i in wanted if i.id not in known]
     if missing:
-        infer = _inferring(folder, prompts, dtype)
+        infer = _inferring(folder, prompts, dtype, exposure.contrast)
     for start in range(0, len(missing), PART):
         known |= infer(missing[start : start + PART])
         write_told(path, known)
@@ -91,14 +97,16 @@ def inferred(
     return {i.id: known[i.id] for i in wanted}
 
 
-def _inferring(folder: Path, prompts: Prompts, dtype: str):
+def _inferring(folder: Path, prompts: Prompts, dtype: str, contrast: float):
     """instances -> {id: tokens}, by the model of a stage."""
     model, params, _ = pretrained.load(folder / run_dir.MODEL, dtype=jnp.dtype(dtype))
-    greedy = Decoding(prompts.config.max_persona_tokens)
+    greedy = Decoding(prompts.config.max_persona_tokens, contrast=contrast)
     generator = Generator(model, greedy, prompts.end_id, batch_size=64, bucket=128)
 
     def infer(some: Sequence[Instance]) -> dict[str, list[int]]:
-        said = generator(params, [prompts.persona_prompt(i) for i in some])
+        asked = list(map(prompts.persona_prompt, some))
+        before = map(unheard, some if contrast else ())
+        said = generator(params, asked, without=[*map(prompts.persona_prompt, before)])
         return {
             i.id: told_persona(prompts, p.tokens, i, p.ended)
             for i, p in zip(some, said, strict=True)

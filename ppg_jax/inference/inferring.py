@@ -18,8 +18,9 @@ class Inferring:
     """A persona generator that is asked for instances.
 
     grounded: a persona is what the partner has said of all that is inferred after each
-    of the partner's utterances (`grounded_persona`). What was inferred earlier in a
-    conversation is remembered, so that its next utterance asks for one more.
+    of the partner's utterances (`grounded_persona`). What was inferred greedily earlier
+    in a conversation is remembered, so that its next utterance asks for one more; what
+    is sampled is drawn anew for each request.
     """
 
     def __init__(self, prompts: Prompts, generator: Generator, params, grounded: bool):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ppg_jax.data.dialogue import Dialogue
+from ppg_jax.data.dialogue import Dialogue, dialogue_of
 from ppg_jax.data.pairs import KINDS, RELATED, Pair, pairs
 from ppg_jax.inference.critic import Critic
 from ppg_jax.metrics import clusters, overlap, significance
@@ -46,7 +46,7 @@ def units(
     """What is resampled [N]: the base persona, of `kind`, of each pair's response."""
     own = kind == "self"
     profile_of = {d.id: d.self_persona if own else d.partner_persona for d in dialogues}
-    names = [pair.instance_id.rpartition(":")[0] for pair in asked]
+    names = [dialogue_of(pair.instance_id) for pair in asked]
     return clusters.unit(names, [profile_of[name] for name in names]).groups
 
 

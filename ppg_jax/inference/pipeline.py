@@ -43,7 +43,8 @@ class PipelineConfig:
     does.
     batch_size: contexts at once; on a CPU two such batches are at work at a time.
     weights: the type of the generators' linear layers; less than float32 needs a CPU
-    with AMX, or a GPU for bfloat16, which then is the type of activations, too.
+    with products of it (AMX, or `quantize.NEEDED`), or a GPU for bfloat16, which then
+    is the type of activations, too.
     as_typed: requests stay as they are; else they are brought into the form of the data
     that the models have learned from, `PromptConfig.text`.
     """

@@ -19,7 +19,7 @@ import zipfile
 from pathlib import Path
 
 from ppg_jax import assets
-from ppg_jax.errors import UserError
+from ppg_jax.errors import MissingWeights, UserError
 
 _GPT2_FILES = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
 _DISTILBERT_FILES = ("config.json", "model.safetensors", "vocab.txt")
@@ -49,7 +49,8 @@ def locate(path_or_hub_id) -> Path:
     A path is taken as it is; a known hub id, "minilm" or "smollm2" is brought here.
 
     Raises:
-      UserError: no such path or id, no network, or not the files of the manifest.
+      MissingWeights: the hub cannot be reached, or has no safetensors.
+      UserError: no such path or id, or not the files of the manifest.
     """
     name, path = str(path_or_hub_id), Path(path_or_hub_id).expanduser()
     if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
@@ -100,7 +101,7 @@ def _download(hub_id: str) -> Path:
     folder = _cached(hub_id, revision, files) or _fetch(hub_id, manifest, files)
     if not (folder / "model.safetensors").is_file():
         command = _conversion_command(Path(name), [Path(name, "pytorch_model.bin")])
-        raise UserError(
+        raise MissingWeights(
             f"{hub_id} has no model.safetensors at {revision}; type: hf download "
             f"{hub_id} --revision {revision} --local-dir {name} && {command} "
             f"and give the folder {name} instead."
@@ -142,7 +143,7 @@ def _fetch(hub_id: str, manifest: assets.Manifest, files: tuple[str, ...]) -> Pa
     # What a proxy or a portal answers in the hub's place raises errors of any kind.
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise UserError(
+        raise MissingWeights(
             f"cannot download {hub_id} ({reason}); without a network, put "
             f"{', '.join(files)} of {manifest.homepage} (revision {manifest.revision}) "
             "into a folder and give that folder instead: --config.STAGE.init=FOLDER "

@@ -8,13 +8,13 @@ name, tokenizer, init, init_stage, model, adapter_rank, dtype, seed and prompts.
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ppg_jax import run_dir
-from ppg_jax.data import tokenization
+from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.errors import UserError
 from ppg_jax.models import adapters, config_json, pretrained
@@ -40,6 +40,20 @@ def require_one_start(config) -> None:
             f"adapter_rank={config.adapter_rank} adapts what training starts from; "
             "give init or init_stage."
         )
+
+
+def begin(config, workdir: Path) -> tuple[dict, Any, list, dict[str, str]]:
+    """(splits, tokenizer, [`start_of`], sums of them all) of a stage of generators.
+
+    In a list, so that training can pop it and nobody keeps the first weights.
+    """
+    splits = corpus.load_splits(config.data)
+    tokenizer = run_tokenizer(config, workdir, splits["train"])
+    start = start_of(config, workdir)
+    read = run_dir.sums_of(splits, "train", "valid")
+    read["tokenizer"] = tokenization.sha256(tokenizer)
+    read |= sums_of(start[1]) if start else {}
+    return splits, tokenizer, [start], read
 
 
 def run_tokenizer(config, workdir: Path, train: Sequence[Dialogue]):

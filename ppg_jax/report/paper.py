@@ -1,7 +1,8 @@
 """The paper's own numbers, and which rows it shows where, by the names that our configs
 give them.
 
-PAPER.md, Tables 1, 4 and 7; the metric that each number stands beside is the key.
+Its Tables 1, 4 and 7 (arXiv 2111.13833); the metric that each number stands beside is
+the key.
 """
 
 _RESPONSE_KEYS = ("ppl_token", "bleu", "rouge_parlai")

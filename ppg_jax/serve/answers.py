@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import jax
+
 from ppg_jax.config import flatten
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json, write_json
@@ -63,6 +65,7 @@ def _settings(config, pipeline: Pipeline) -> tuple[dict, int]:
     settings = flatten(pipeline.config) | {"chunk": config.chunk_lines}
     settings |= flatten(pipeline.prompts.config, "prompts.")
     settings["sha256 of the input"] = digest.hexdigest()
+    settings["precision of products"] = jax.config.jax_default_matmul_precision
     for name in ("persona", "response"):
         _, params = getattr(pipeline, name)
         settings[f"params_sha256 of the {name} generator"] = params_sha256(params)
@@ -96,18 +99,16 @@ def kept(file: BinaryIO, sums: BinaryIO, chunk: int) -> tuple[Counts, int]:
 
 def whole(output: Path, total: int) -> Counts:
     """Counts of a finished output; UserError if it is not as it was finished."""
-    lines = errors = 0
     with output.open("rb") as file:
-        for line in file:
-            lines += 1
-            errors += b'"error"' in line
+        lines = sum(1 for _ in file)
     recorded = _read(beside(output, SETTINGS)).get(DONE)
     if lines != total or recorded not in (None, _sha256_of(output)):
         raise UserError(
             f"{output} is not as it was finished ({lines} lines for the {total} of the "
             f"input); delete it and {output.name}{SETTINGS} to have it made again."
         )
-    return Counts(lines, errors)
+    with output.open("rb") as file:
+        return Counts(lines, sum("error" in json.loads(line) for line in file))
 
 
 def finish(output: Path) -> None:

@@ -55,7 +55,12 @@ def define(bucket: int = 0) -> None:
     flags.DEFINE_bool(
         "as_typed", default.as_typed, "Text stays, in whatever form the models expect."
     )
-    flags.DEFINE_enum("weights", default.weights, WEIGHTS, "Their type; CPUs with AMX.")
+    flags.DEFINE_enum(
+        "weights",
+        default.weights,
+        WEIGHTS,
+        "Their type; less than float32 where the CPU has such products.",
+    )
 
 
 def parsed() -> tuple[PipelineConfig, str]:

@@ -39,7 +39,7 @@ from ppg_jax.serve import answers
 from ppg_jax.serve.answers import Counts
 
 FIELDS = ("id", "self_persona", "context", "partner_persona")
-_ANSWERS = ("response", "partner_persona_log_prob", "response_log_prob")
+_ANSWERS = ("response", "partner_persona_log_prob", "response_log_prob", "error")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ppg_jax import run_dir
 from ppg_jax.config import DTYPES, require_count, require_one_of, require_positive
@@ -310,7 +311,7 @@ def make_train_step(
         (nll, accuracy), grads = loss_and_grads(
             state.params, base, batch, rng if dropout else None
         )
-        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
+        norm = optax.tree.norm(grads)
         metrics = {"loss": nll, "accuracy": accuracy, "grad_norm": norm}
         return state.apply_gradients(grads, tx), metrics
 

@@ -34,7 +34,7 @@ from ppg_jax.config import (
 )
 from ppg_jax.data import corpus
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.dialogue import Dialogue, Instance, instances
+from ppg_jax.data.dialogue import Dialogue, Instance, dialogue_of, instances
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_jsonl, write_json, write_jsonl
@@ -247,7 +247,7 @@ def write_references(folder: Path, asked, train: Sequence[Dialogue]) -> None:
     records = []
     for instance in asked:
         record = dataclasses.asdict(instance)
-        record["dialogue"] = instance.id.rpartition(":")[0]
+        record["dialogue"] = dialogue_of(instance.id)
         records.append(record)
     write_jsonl(folder / "instances.jsonl", records)
     known = {s for d in train for s in d.self_persona + d.partner_persona}

@@ -1,12 +1,12 @@
 """Multi-task learning with personas reconstruction: one set of parameters, two tasks.
 
 Lee, Lee and Gan, 2021, https://arxiv.org/abs/2108.03377, as the paper has it among its
-baselines (section 4.2, PAPER.md, B6): maximises alpha log P(partner persona | self
-persona, context) + (1 - alpha) log P(response | self persona, context), both by the
-same decoder, which is told no partner persona. The cue of the partner's persona, behind
-the context, tells it which of the two is asked. Alpha is the one whose responses have
-the lowest validation perplexity; each is trained from the same weights on the same
-batches, for as many updates.
+baselines (section 4.2): maximises alpha log P(partner persona | self persona, context)
++ (1 - alpha) log P(response | self persona, context), both by the same decoder, which
+is told no partner persona. The cue of the partner's persona, behind the context, tells
+it which of the two is asked. Alpha is the one whose responses have the lowest
+validation perplexity; each is trained from the same weights on the same batches, for as
+many updates.
 
 Differs from what is published, of which there is no code: a decoder as the other
 generators are, in place of an encoder and a decoder with GloVe's embeddings, without
@@ -26,10 +26,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ppg_jax import run_dir
 from ppg_jax.config import DTYPES, require_count, require_one_of, require_positive
-from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import Batch, Batches
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.examples import checked, examples
@@ -153,14 +153,8 @@ def run(config: Config, workdir: Path) -> dict:
     params_sha256.
     """
     workdir = Path(workdir)
-    splits = corpus.load_splits(config.data)
-    tokenizer = starts.run_tokenizer(config, workdir, splits["train"])
-    start = starts.start_of(config, workdir)
-    read = run_dir.sums_of(splits, "train", "valid")
-    read["tokenizer"] = tokenization.sha256(tokenizer)
-    read |= starts.sums_of(start[1]) if start else {}
-    folder, first = workdir / config.name, [start]
-    del start  # `make` pops it
+    splits, tokenizer, first, read = starts.begin(config, workdir)
+    folder = workdir / config.name
 
     def make() -> dict:
         return train(config, folder, splits, tokenizer, first)
@@ -322,7 +316,7 @@ def make_train_step(model, tx, seed: int, dropout: bool):
             return alpha * persona + (1 - alpha) * response
 
         grads = jax.tree.map(both, *grads)
-        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
+        norm = optax.tree.norm(grads)
         told = {"persona_loss": losses.persona, "response_loss": losses.response}
         metrics = {"loss": both(*losses), **told, "grad_norm": norm}
         return state.apply_gradients(grads, tx), metrics

@@ -30,6 +30,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ppg_jax import run_dir
 from ppg_jax.config import require_count, require_positive
@@ -42,8 +43,7 @@ from ppg_jax.errors import UserError
 from ppg_jax.inference import adapting
 from ppg_jax.models import paml
 from ppg_jax.models.paml import PAML, PAMLConfig
-from ppg_jax.training import loop
-from ppg_jax.training.best import BestState
+from ppg_jax.training.best import BestState, train_best
 from ppg_jax.training.train_state import (
     OptimizerConfig,
     TrainState,
@@ -125,22 +125,19 @@ def train(config: Config, folder: Path, splits) -> dict:
         trained, metrics = train_step(state.training, *batches(step))
         return state.replace(training=trained), metrics
 
-    state = [BestState.create(paml.initial_params(model, config.seed), tx, "best")]
-    state = loop.train(
-        config.name,
+    first = [BestState.create(paml.initial_params(model, config.seed), tx, "best")]
+    state, told = train_best(
+        config,
         folder,
-        state.pop(),
+        first,
         take_step,
-        loop.Schedule.of(config, steps, batches.steps_per_epoch),
+        steps,
+        batches.steps_per_epoch,
         make_evaluate(config, measure),
-        lambda state: state.best.given_up(config.patience),
     )
-    kept, params = state.kept
+    _, params = state.kept
     paml.save(folder / run_dir.MODEL, model, params, vocabulary)
-    return {
-        "steps": int(state.step),
-        "kept_step": kept,
-        "stopped_because": state.best.given_up(config.patience) or "all updates done",
+    return told | {
         "parameters": sum(p.size for p in jax.tree.leaves(params)),
         "vocabulary": len(vocabulary),
         "words_left_out": vocabulary.left_out,
@@ -202,7 +199,7 @@ def make_train_step(
         (total, first), grads = jax.value_and_grad(loss, has_aux=True)(
             state.params, known, asked
         )
-        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
+        norm = optax.tree.norm(grads)
         metrics = {"loss": total, "loss_known": first, "grad_norm": norm}
         return state.apply_gradients(grads, tx), metrics
 

@@ -28,6 +28,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ppg_jax import run_dir
 from ppg_jax.config import require_count, require_positive
@@ -48,8 +49,7 @@ from ppg_jax.inference.latent import reconstruction
 from ppg_jax.losses import token_log_probs
 from ppg_jax.models import percvae
 from ppg_jax.models.percvae import Gaussian, PerCVAE, PerCVAEConfig, Said
-from ppg_jax.training import loop
-from ppg_jax.training.best import BestState
+from ppg_jax.training.best import BestState, train_best
 from ppg_jax.training.train_state import (
     OptimizerConfig,
     TrainState,
@@ -128,23 +128,20 @@ def train(config: Config, folder: Path, splits) -> dict:
         trained, metrics = train_step(state.training, batches(step))
         return state.replace(training=trained), metrics
 
-    state = [BestState.create(percvae.initial_params(model, config.seed), tx, "best")]
-    state = loop.train(
-        config.name,
+    first = [BestState.create(percvae.initial_params(model, config.seed), tx, "best")]
+    state, told = train_best(
+        config,
         folder,
-        state.pop(),
+        first,
         take_step,
-        loop.Schedule.of(config, steps, batches.steps_per_epoch),
+        steps,
+        batches.steps_per_epoch,
         make_evaluate(config, measure),
-        lambda state: state.best.given_up(config.patience),
     )
-    kept, params = state.kept
+    _, params = state.kept
     weights = word_weights(vocabulary, splits["train"])
     percvae.save(folder / run_dir.MODEL, model, params, vocabulary, weights)
-    return {
-        "steps": int(state.step),
-        "kept_step": kept,
-        "stopped_because": state.best.given_up(config.patience) or "all updates done",
+    return told | {
         "parameters": sum(p.size for p in jax.tree.leaves(params)),
         "vocabulary": len(vocabulary),
         "words_left_out": vocabulary.left_out,
@@ -220,7 +217,7 @@ def make_train_step(
         (total, parts), grads = jax.value_and_grad(loss, has_aux=True)(
             state.params, lines, rng, kl_weight
         )
-        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
+        norm = optax.tree.norm(grads)
         metrics = {"loss": total, **parts, "kl_weight": kl_weight, "grad_norm": norm}
         return state.apply_gradients(grads, tx), metrics
 

@@ -87,7 +87,7 @@ class Config:
     train_response: bool = True
     persona_reward_scale: float = 1.0
     response_reward_scale: float = 1.0
-    reward: str = "sign"  # the paper's; or soft, log_odds, or trait_f1 without critic
+    reward: str = "sign"  # the paper's; or soft, log_odds; or trait_f1, of no critic
     baseline: str = "none"  # the paper's; or leave_one_out
     reduce: str = "sum"
     kl_coefficient: float = 0.0  # of the KL to the supervised models

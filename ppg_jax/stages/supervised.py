@@ -14,10 +14,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ppg_jax import run_dir
 from ppg_jax.config import DTYPES, require_count, require_one_of, require_positive
-from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances
@@ -32,9 +32,8 @@ from ppg_jax.models import adapters, pretrained, starts
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.models.llama import LlamaConfig
 from ppg_jax.models.quantize import quantize
-from ppg_jax.models.starts import initial, require_one_start, run_tokenizer, start_of
-from ppg_jax.training import loop
-from ppg_jax.training.best import KEPT, BestState, validating
+from ppg_jax.models.starts import initial, require_one_start
+from ppg_jax.training.best import KEPT, BestState, train_best, validating
 from ppg_jax.training.train_state import (
     OptimizerConfig,
     TrainState,
@@ -153,15 +152,9 @@ def run(config: Config, workdir: Path) -> dict:
     Returns the content of result.json: steps, validation perplexity, params_sha256.
     """
     workdir = Path(workdir)
-    splits = corpus.load_splits(config.data)
-    tokenizer = run_tokenizer(config, workdir, splits["train"])
-    start = start_of(config, workdir)
-    read = run_dir.sums_of(splits, "train", "valid")
-    read["tokenizer"] = tokenization.sha256(tokenizer)
+    splits, tokenizer, first, read = starts.begin(config, workdir)
     read |= config.exposure.sums(workdir)
-    read |= starts.sums_of(start[1]) if start else {}
-    folder, first = workdir / config.name, [start]
-    del start  # `make` pops it: nothing here keeps the first weights in training
+    folder = workdir / config.name
 
     def make() -> dict:
         return train(config, folder, splits, tokenizer, first)
@@ -196,27 +189,24 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
         return state.replace(training=trained), metrics
 
     parameters = sum(p.size for p in jax.tree.leaves(params))
-    state = [BestState.create(learning, tx, config.keep)]
+    first = [BestState.create(learning, tx, config.keep)]
     del params, learning
-    state = loop.train(
-        config.name,
+    state, told = train_best(
+        config,
         folder,
-        state.pop(),
+        first,
         take_step,
-        loop.Schedule.of(config, steps, batches.steps_per_epoch),
+        steps,
+        batches.steps_per_epoch,
         validating(config.name, measure),
-        lambda state: state.best.given_up(config.patience),
     )
-    kept, learned = state.kept
+    _, learned = state.kept
     started = starts.source_of(folder.parent, config.init, config.init_stage)
     base = starts.base_of(started, config.adapter_rank)
     pretrained.export(model, learned, tokenizer, folder / "model", base)
     # Of the best weights the last validation is known.
     nll = float(state.best.nll) if state.best.params else measure(learned)
-    return {
-        "steps": int(state.step),
-        "kept_step": kept,
-        "stopped_because": state.best.given_up(config.patience) or "all updates done",
+    return told | {
         "parameters": parameters,
         "trained_parameters": sum(p.size for p in jax.tree.leaves(learned)),
         "valid_ppl": float(np.exp(nll)),
@@ -277,7 +267,7 @@ def make_train_step(model, tx, micro_batches: int, seed: int, dropout: bool):
         )
         targets = jnp.sum(batch.target_mask)
         grads = jax.tree.map(lambda g: g / targets, grads)
-        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
+        norm = optax.tree.norm(grads)
         metrics = {"loss": nll / targets, "grad_norm": norm, "targets": targets}
         return state.apply_gradients(grads, tx), metrics
 

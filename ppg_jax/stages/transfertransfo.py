@@ -1,4 +1,4 @@
-"""TransferTransfo: responses, and which of several goes on best (PAPER.md, B3).
+"""TransferTransfo: responses, and which of several goes on best.
 
 Wolf et al., 2019, https://arxiv.org/abs/1901.08149. A decoder with two heads reads the
 self persona and the last turns, each token with its speaker (`data.speakers`,
@@ -23,10 +23,10 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from ppg_jax import run_dir
 from ppg_jax.config import DTYPES, require_count, require_one_of, require_positive
-from ppg_jax.data import corpus, tokenization
 from ppg_jax.data.batching import Batches
 from ppg_jax.data.candidates import distractors
 from ppg_jax.data.corpus import DataConfig
@@ -126,14 +126,8 @@ def run(config: Config, workdir: Path) -> dict:
     params_sha256.
     """
     workdir = Path(workdir)
-    splits = corpus.load_splits(config.data)
-    tokenizer = starts.run_tokenizer(config, workdir, splits["train"])
-    start = starts.start_of(config, workdir)
-    read = run_dir.sums_of(splits, "train", "valid")
-    read["tokenizer"] = tokenization.sha256(tokenizer)
-    read |= starts.sums_of(start[1]) if start else {}
-    folder, first = workdir / config.name, [start]
-    del start  # `make` pops it: nothing here keeps the first weights in training
+    splits, tokenizer, first, read = starts.begin(config, workdir)
+    folder = workdir / config.name
 
     def make() -> dict:
         return train(config, folder, splits, tokenizer, first)
@@ -270,7 +264,7 @@ def make_train_step(config: Config, model, tx):
             )
 
         (total, told), grads = accumulate(part_of, batch, rng, config.micro_batches)
-        norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
+        norm = optax.tree.norm(grads)
         metrics = {"loss": total, **told, "grad_norm": norm}
         return state.apply_gradients(grads, tx), metrics
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.dialogue import Instance, dialogue_of
 from ppg_jax.inference.critic import Critic
 from ppg_jax.systems.system import Answer, Asking, System
 
@@ -31,14 +31,10 @@ def _parts(row: System, asked: Sequence[Instance]) -> Iterator[slice]:
     start = 0
     for end in range(1, len(asked) + 1):
         last = end == len(asked)
-        whole = last or _dialogue(asked[end - 1]) != _dialogue(asked[end])
+        whole = last or dialogue_of(asked[end - 1].id) != dialogue_of(asked[end].id)
         if last or (whole and end - start >= PART and not row.control):
             yield slice(start, end)
             start = end
-
-
-def _dialogue(instance: Instance) -> str:
-    return instance.id.rpartition(":")[0]
 
 
 def _records(row, answers, asked: Sequence[Instance]) -> list[dict]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.dialogue import Instance, dialogue_of
 from ppg_jax.metrics.clusters import normalized
 from ppg_jax.systems.system import Answers, Asking, System
 
@@ -20,10 +20,10 @@ SWAPPED = {"personas": "context", "responses": "partner_persona"}  # by kind of 
 
 def chosen(asked: Sequence[Instance], dialogues: int, seed: int) -> list[Instance]:
     """All instances of so many dialogues, which the seed draws; in the order asked."""
-    names = list(dict.fromkeys(dialogue_of(instance) for instance in asked))
+    names = list(dict.fromkeys(dialogue_of(instance.id) for instance in asked))
     drawn = np.random.default_rng(seed).permutation(len(names))[:dialogues]
     taken = {names[i] for i in drawn}
-    return [instance for instance in asked if dialogue_of(instance) in taken]
+    return [instance for instance in asked if dialogue_of(instance.id) in taken]
 
 
 def strangers(
@@ -31,8 +31,8 @@ def strangers(
 ) -> list[Instance | None]:
     """For each of `some` one with as long a conversation, of another pair of personas.
 
-    The two dialogues have no persona sentence in common, of whichever side. None where
-    there is no such instance.
+    The two are of different dialogues, which have no persona sentence in common, of
+    whichever side. None where there is no such instance.
     """
     pools: dict[int, list[Instance]] = {}
     for instance in among:
@@ -44,7 +44,8 @@ def strangers(
 def _stranger(instance: Instance, pool: Sequence[Instance], rng) -> Instance | None:
     start, mine = rng.integers(max(len(pool), 1)), _sentences(instance)
     for other in (*pool[start:], *pool[:start]):
-        if not mine & _sentences(other):
+        same = dialogue_of(other.id) == dialogue_of(instance.id)
+        if not (same or mine & _sentences(other)):
             return other
     return None
 
@@ -52,10 +53,6 @@ def _stranger(instance: Instance, pool: Sequence[Instance], rng) -> Instance | N
 def _sentences(instance: Instance) -> frozenset[str]:
     both = instance.self_persona + instance.partner_persona
     return frozenset(map(normalized, both))
-
-
-def dialogue_of(instance: Instance) -> str:
-    return instance.id.rpartition(":")[0]
 
 
 def records(

@@ -1,7 +1,8 @@
 """The best weights so far by a validation, and when to stop for want of better ones."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.struct
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppg_jax.training import loop
 from ppg_jax.training.train_state import TrainState
 
 KEPT = ("best", "last")
@@ -78,6 +80,35 @@ class BestState:
         if self.best.params:
             return int(self.best.step), self.best.params
         return int(self.step), self.training.params
+
+
+def train_best(
+    config,
+    folder: Path,
+    first: list[BestState],
+    take_step: Callable[[BestState, int], tuple[BestState, Mapping]],
+    steps: int,
+    epoch: float,
+    evaluate: Callable[[BestState], tuple[BestState, Mapping]],
+) -> tuple[BestState, dict]:
+    """`loop.train` until all updates are done or the config's patience is at its end:
+    the state, and what a result tells of it.
+
+    first: what it begins with, popped, so that nobody keeps it. epoch: as `Schedule`
+    has it.
+    """
+
+    def given_up(state: BestState) -> str:
+        return state.best.given_up(config.patience)
+
+    schedule = loop.Schedule.of(config, steps, epoch)
+    state = loop.train(
+        config.name, folder, first.pop(), take_step, schedule, evaluate, given_up
+    )
+    kept, _ = state.kept
+    why = given_up(state) or "all updates done"
+    told = {"steps": int(state.step), "kept_step": kept, "stopped_because": why}
+    return state, told
 
 
 def validating(name: str, measure: Callable[[Any], float]):

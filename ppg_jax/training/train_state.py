@@ -116,11 +116,8 @@ def params_sha256(params) -> str:
 
 
 def accumulate(part_of, batch, rng, parts: int):
-    """The sum of part_of(part, key) over `parts` equal parts of the batch's rows.
-
-    A part is every `parts`-th row: of rows that lie on several devices, each device has
-    its share of each part, and none has to be moved.
-    """
+    """The sum of part_of(part, key) over `parts` equal parts of the batch's rows, every
+    `parts`-th one each."""
     if parts == 1:
         return part_of(batch, rng)
 

@@ -38,9 +38,11 @@ def inferred(workdir, prompts, told=ALL, asked=ASKED, seed=0):
     return exposure.inferred(told, workdir, prompts, asked, seed)
 
 
-def test_it_is_told_what_evaluation_infers(made, prompts):
-    row = PersonaGenerator("Mine", "persona").load(Asking(made, (), runs.PROMPTS))
-    found = inferred(made, prompts)
+@pytest.mark.parametrize("contrast", [0.0, 2.0])
+def test_it_is_told_what_evaluation_infers(made, prompts, contrast):
+    row = PersonaGenerator("Mine", "persona", contrast)
+    row = row.load(Asking(made, (), runs.PROMPTS))
+    found = inferred(made, prompts, Exposure("persona", contrast=contrast))
     assert list(found) == [i.id for i in ASKED]
     said = [prompts.text(tokens) for tokens in found.values()]
     assert said == [answer.text for answer in row.respond(ASKED)]
@@ -53,8 +55,8 @@ def test_a_persona_is_inferred_once_for_all_stages_and_goes_on_after_a_kill(
     runs.write_stages(tmp_path)
     asked, inner = [], exposure._inferring
 
-    def watched(folder, prompts, dtype):
-        infer = inner(folder, prompts, dtype)
+    def watched(*how):
+        infer = inner(*how)
 
         def count(some):
             if len(asked) == 2:

@@ -11,6 +11,7 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.metrics.ppl import perplexity
+from ppg_jax.models import starts
 from ppg_jax.models.ngram import SMALL_CORPUS_DISCOUNTS, KneserNey
 from ppg_jax.stages import evaluate, supervised
 
@@ -135,7 +136,7 @@ def test_token_perplexities_of_real_personachat(shared, tmp_path):
     data = DataConfig(source=str(shared / "data/personachat"))
     splits = corpus.load_splits(data)
     stage = supervised.Config(name="response", task="response", data=data)
-    tokenizer = supervised.run_tokenizer(stage, tmp_path, splits["train"])
+    tokenizer = starts.run_tokenizer(stage, tmp_path, splits["train"])
     prompts = Prompts(tokenizer, PromptConfig())
     prompts.prime(splits["train"])
     asked = (

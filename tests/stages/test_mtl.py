@@ -11,6 +11,7 @@ from ppg_jax.data.batching import collate
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances
 from ppg_jax.data.prompts import PromptConfig
+from ppg_jax.errors import UserError
 from ppg_jax.files import read_metrics
 from ppg_jax.models import pretrained
 from ppg_jax.models.gpt2 import GPT2Config
@@ -67,6 +68,13 @@ def stopped_at(number: int, source: str, workdir):
         stage.run(config(source), workdir)
     assert not (workdir / "both" / "result.json").exists()
     return stage.run(config(source), workdir)
+
+
+def test_alphas_keep_their_updates_when_it_goes_on(source, tmp_path):
+    with stopped_before(batch=2 * (STEPS + 1)):
+        stage.run(config(source), tmp_path)
+    with pytest.raises(UserError, match=f"evaluate_every was {EVERY}, is 1"):
+        stage.run(config(source, evaluate_every=1), tmp_path)
 
 
 def validations(workdir) -> list[dict]:

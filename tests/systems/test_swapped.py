@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ppg_jax.data.dialogue import Instance, instances
+from ppg_jax.data.dialogue import Instance, dialogue_of, instances
 from ppg_jax.systems import swapped
 from ppg_jax.systems.generators import Generators, PersonaGenerator
 from ppg_jax.systems.system import Asking
@@ -31,9 +31,9 @@ def alone(id: str, mine: str, theirs: str, said: int = 1) -> Instance:
 def test_whole_dialogues_are_chosen_and_the_seed_alone_draws_them():
     draws = [swapped.chosen(ASKED, 2, seed) for seed in (0, 0, 1, 2, 3)]
     for some in draws:
-        names = {swapped.dialogue_of(i) for i in some}
+        names = {dialogue_of(i.id) for i in some}
         assert len(names) == 2
-        assert some == [i for i in ASKED if swapped.dialogue_of(i) in names]
+        assert some == [i for i in ASKED if dialogue_of(i.id) in names]
     assert draws[0] == draws[1] and any(draws[0] != other for other in draws[2:])
     assert swapped.chosen(ASKED, 0, 0) == []
     assert swapped.chosen(ASKED, 99, 0) == list(ASKED)
@@ -48,6 +48,9 @@ def test_a_stranger_is_as_far_on_and_shares_no_persona_sentence_of_any_side():
         alone("b:0", "i paint.", "i fly.", said=3),  # another turn
     ]:
         assert swapped.strangers([me], [me, other], 0) == [None]
+    nobody = [Instance(id, 0, (), (), ("hi",), "yes") for id in ("a:0", "a:1", "b:0")]
+    assert swapped.strangers(nobody[:1], nobody[:2], 0) == [None]
+    assert swapped.strangers(nobody[:1], nobody, 0) == nobody[2:]
     good = alone("b:0", "i paint.", "i fly.")
     for seed in range(5):
         assert swapped.strangers([me], [me, other, good], seed) == [good]
