@@ -9,7 +9,6 @@ named below the tables.
 from absl import flags
 
 from ppg_jax import experiment, presets
-from ppg_jax.errors import MissingWeights
 from ppg_jax.launching import fail, main, meant
 from ppg_jax.report import paper, report, reproduced
 from ppg_jax.stages import evaluate
@@ -34,10 +33,7 @@ def program() -> None:
         seeded = experiment.seeded(config, seed)
         for stage in stages:
             print(f"{stage}: in {folder / stage}", flush=True)
-            try:
-                experiment.train(seeded, stage, folder)
-            except MissingWeights as error:
-                print(f"{stage}: left out: {error}", flush=True)
+            experiment.train(seeded, stage, folder, may_lack_weights=True)
         evaluate.run(seeded.evaluate, folder, seeded.systems)
         asked = seeded.evaluate
         print(report.write_report(folder, f"{asked.title}, seed {seed}", asked.paper))
@@ -49,6 +45,8 @@ def program() -> None:
 
 def _targets() -> list[str]:
     known = reproduced.TARGETS
+    if not _TARGET.value:
+        fail(f"--target is empty; give all, or some of {', '.join(known)}.")
     for target in _TARGET.value:
         if target not in (*known, "all"):
             near = meant(target, known)
@@ -57,6 +55,8 @@ def _targets() -> list[str]:
 
 
 def _seeds() -> list[int]:
+    if not _SEEDS.value:
+        fail("--seeds is empty; give for example --seeds=0,1.")
     for seed in _SEEDS.value:
         if not (seed.isascii() and seed.isdigit() and len(seed) <= 9):
             fail(f"--seeds: {seed!r} is no whole number; give for example --seeds=0,1.")

@@ -7,8 +7,10 @@ this run changes: `--config.persona.batch_size=8`.
 import dataclasses
 import json
 import math
+import types
+import typing
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -62,7 +64,7 @@ def from_config_dict(cls: type[T], values, where: str = "") -> T:
     `cls` does not have, a value of another type, or one that it refuses.
     """
     told = f"--config.{where}" if where else f"{cls.__module__}.{cls.__name__}"
-    types = get_type_hints(cls)
+    kinds = typing.get_type_hints(cls)
     known = [f.name for f in dataclasses.fields(cls)]
     arguments: dict[str, Any] = {}
     for name in values:
@@ -71,9 +73,9 @@ def from_config_dict(cls: type[T], values, where: str = "") -> T:
         value, below = values[name], where and f"{where}.{name}"
         if isinstance(value, Section):
             value = from_section(value, below)
-        elif dataclasses.is_dataclass(types[name]):
-            value = from_config_dict(types[name], value, below)
-        elif expected := _misfit(types[name], value):
+        elif dataclasses.is_dataclass(kinds[name]):
+            value = from_config_dict(kinds[name], value, below)
+        elif expected := _misfit(kinds[name], value):
             raise UserError(f"{told}.{name}={value!r}: expected {expected}.")
         arguments[name] = tuple(value) if isinstance(value, list) else value
         if isinstance(value, float) and not math.isfinite(value):
@@ -86,12 +88,16 @@ def from_config_dict(cls: type[T], values, where: str = "") -> T:
 
 def _misfit(kind, value) -> str:
     """What a field of this type asks for, if the value is not of it."""
+    if isinstance(kind, types.UnionType):
+        told = [_misfit(each, value) for each in typing.get_args(kind)]
+        return "" if "" in told else " or ".join(told)
     number = type(value) in (int, float)
     fits, expected = {
         int: (type(value) is int and abs(value) < 2**31, "a whole number below 2^31"),
         float: (number and abs(value) < math.inf, "a finite number"),
         bool: (type(value) is bool, "true or false"),
         str: (type(value) is str, "a text"),
+        types.NoneType: (value is None, "nothing"),
     }.get(kind, (True, ""))
     return "" if fits else expected
 

@@ -9,7 +9,7 @@ from ppg_jax import presets, run_dir
 from ppg_jax.config import Section, flatten, from_section, to_config_dict
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
-from ppg_jax.errors import UserError
+from ppg_jax.errors import MissingWeights, UserError
 from ppg_jax.launching import one_line_errors
 from ppg_jax.stages import (
     critic,
@@ -49,21 +49,6 @@ _OTHER_SYSTEMS = {
     ),
 }
 _OTHERS = ("data", "prompts", "systems", "evaluate")
-# Beside Table 7's two: name -> what a table calls it, and what is changed in a stage of
-# REINFORCE. Rewards are scaled in the paper's section 5.7, the others go beyond it.
-VARIANTS: dict[str, tuple[str, dict]] = {
-    f"{policy}_x{factor}": (
-        f"{policy} reward x{factor}",
-        {f"{policy}_reward_scale": float(factor)},
-    )
-    for factor in (10, 100)
-    for policy in reinforce.POLICIES
-} | {
-    "no_baseline": ("no baseline", {"baseline": "none"}),
-    "no_kl": ("no KL penalty", {"kl_coefficient": 0.0}),
-    "bare": ("neither baseline nor KL", {"baseline": "none", "kl_coefficient": 0.0}),
-    "traits": ("trait F1 as the reward", {"reward": "trait_f1"}),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +96,20 @@ def _require_known(told: str, names, known) -> None:
             raise ValueError(f"{told} {name!r}, which is none of {tuple(known)}.")
 
 
-def train(experiment: Experiment, name: str, workdir: Path) -> dict:
-    """Trains one stage, or goes on, or says it is done; returns its result.json."""
+def train(experiment, name: str, workdir: Path, may_lack_weights=False) -> dict:
+    """Trains one stage, or goes on, or says it is done; returns its result.json.
+
+    may_lack_weights: pretrained ones that cannot be brought are told; {}.
+    """
     config = experiment.stage(name)
     write(experiment, workdir)
-    return RUNS[type(config)](config, workdir)
+    try:
+        return RUNS[type(config)](config, workdir)
+    except MissingWeights as error:
+        if not may_lack_weights:
+            raise
+        print(f"{name}: left out: {error}", flush=True)
+        return {}
 
 
 def seeded(experiment: Experiment, seed: int) -> Experiment:
@@ -204,10 +198,10 @@ def table_7(stage: reinforce.Config) -> tuple[reinforce.Config, reinforce.Config
 
 
 def variants(stage: reinforce.Config) -> tuple[reinforce.Config, ...]:
-    """Stages like this one, each with one of the changes of `VARIANTS`."""
+    """Stages like this one, each with one of the changes of `reinforce.VARIANTS`."""
     return tuple(
         dataclasses.replace(stage, name=f"{stage.name}_{name}", **changed)
-        for name, (_, changed) in VARIANTS.items()
+        for name, (_, changed) in reinforce.VARIANTS.items()
     )
 
 
@@ -293,7 +287,7 @@ def study_rows(
     then tells nothing of what was changed. inferred: as `paper_rows` has it.
     """
     rows: dict[str, System] = {}
-    for name, (told, _) in VARIANTS.items():
+    for name, (told, _) in reinforce.VARIANTS.items():
         label = f"Ours with RL, {told}, after the last update"
         row = _with_rl(label, f"{reinforced}_{name}", "last", **inferred)
         rows[f"ours_{name}"] = dataclasses.replace(row, against=("ours_last",))

@@ -110,7 +110,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
     """
     # Not splitlines(): a text may hold a character that it takes for a line's end.
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}.") from None
     except OSError as error:
@@ -127,6 +127,15 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
         if not isinstance(record, dict):
             raise UserError(f"{path}:{number}: no object, expected one object a line.")
         yield number, record
+
+
+def once_each(pairs: list[tuple]) -> dict:
+    """For `json.loads`: the object; ValueError for a field that stands there twice."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice = next(n for n, (name, _) in enumerate(pairs) if name in dict(pairs[:n]))
+        raise ValueError(f"field {pairs[twice][0]!r} stands there twice.")
+    return record
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -107,8 +107,10 @@ def read_jsonl(path) -> tuple[Dialogue, ...]:
     dialogues = []
     seen = set()
     for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
         try:
-            record = json.loads(line, object_pairs_hook=_once_each)
+            record = json.loads(line, object_pairs_hook=files.once_each)
             dialogue = from_record(record, f"{stem}:{number - 1}")
         except UnicodeDecodeError:
             raise DataError(path, number, "not UTF-8, expected UTF-8 text.") from None
@@ -165,14 +167,6 @@ def require_few(utterances: Sequence[str]) -> None:
             f"more than {MOST_UTTERANCES:,} utterances in one dialogue; cut it into "
             "several."
         )
-
-
-def _once_each(pairs: list[tuple]) -> dict:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        twice = next(n for n, (name, _) in enumerate(pairs) if name in dict(pairs[:n]))
-        raise ValueError(f"field {pairs[twice][0]!r} stands there twice.")
-    return record
 
 
 def _is_text(value) -> bool:

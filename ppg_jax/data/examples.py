@@ -55,7 +55,7 @@ def checked(made: list[Example], split: str, source: str) -> list[Example]:
     if not made:
         raise UserError(
             f"the {split} split of {source} has no response to learn; give dialogues "
-            "of two turns or more."
+            "of two turns or more, or a prompts.max_length that has room for one."
         )
     return made
 

@@ -83,12 +83,13 @@ class _Episode:
 
     def add(self, text: str) -> None:
         text = text.replace("\\n", "\n")  # as ParlAI reads a line
-        if text.startswith(SELF_PREFIX):
-            self._add_trait(self.self_persona, text[len(SELF_PREFIX) :])
-        elif text.startswith(PARTNER_PREFIX):
-            self._add_trait(self.partner_persona, text[len(PARTNER_PREFIX) :])
-        else:
-            self._add_exchange(text)
+        rest = text
+        while owner := _owner(rest):  # several stand in one line of its newer form
+            trait, rest = _parted(rest)
+            persona = getattr(self, f"{owner}_persona")
+            self._add_trait(persona, trait.partition(":")[2])
+        if rest or not _owner(text):
+            self._add_exchange(rest)
 
     def _add_trait(self, persona, sentence):
         if self.utterances:
@@ -111,6 +112,10 @@ class _Episode:
         if not utterance or not response:
             missing = "response" if utterance else "utterance"
             raise ValueError(f"the {missing} is empty, expected text.")
+        if response == SILENCE:
+            raise ValueError(f"the response is {SILENCE}, expected text.")
+        if "|" in response:
+            raise ValueError("the response has '|', which parts several; expected one.")
         candidates = fields[3].split("|") if len(fields) == 4 else []
         self._add_candidates(candidates, response)
         if utterance == SILENCE:
@@ -140,6 +145,21 @@ class _Episode:
             self_speaks_first=self.self_speaks_first,
             candidates=tuple(self.candidates),
         )
+
+
+def _owner(text: str) -> str:
+    """Whose persona a line has, "self" or "partner"; "" for an exchange."""
+    head = text.replace("’", "'").lower()
+    known = {"self": SELF_PREFIX, "partner": PARTNER_PREFIX}
+    return next((owner for owner, of in known.items() if head.startswith(of)), "")
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """A persona sentence, which may have line breaks, and the lines behind it."""
+    lines = text.split("\n")
+    ends = (n for n, s in enumerate(lines) if n and (_owner(s) or "\t" in s))
+    end = next(ends, len(lines))
+    return "\n".join(lines[:end]), "\n".join(lines[end:])
 
 
 def _is_reward(text: str = "") -> bool:

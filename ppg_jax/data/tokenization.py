@@ -22,6 +22,7 @@ END_OF_TEXT = "<|endoftext|>"
 _FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"}
 _FILES |= {"vocab.txt", "added_tokens.json", "special_tokens_map.json"}
 _MOST_BYTES = 1 << 28
+_BYTES = 256
 _ANY_LENGTH = 10**9  # or more: transformers' word for a tokenizer that does not say
 MADE_FROM = "made_from.json"  # what the tokenizer of a run was made from
 
@@ -62,7 +63,7 @@ def load_tokenizer(path):
             )
     try:
         tokenizer = kind.from_pretrained(str(path), trust_remote_code=False)
-        if kind is PreTrainedTokenizerFast:
+        if "tokenizer.json" in names:
             _obey(tokenizer.backend_tokenizer, path / "tokenizer.json")
     except Exception as error:  # of any kind: both libraries raise plain Exceptions
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -71,6 +72,9 @@ def load_tokenizer(path):
             "again, or give another folder."
         ) from None
     tokenizer.clean_up_tokenization_spaces = False
+    # Whoever reads texts knows how long they may be, and what they are filled up with.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     return tokenizer
 
 
@@ -176,6 +180,11 @@ def load_or_train(
     if kind in TRAINED and not size.isdigit():
         raise UserError(
             f"tokenizer={spec!r} has no size; write for example {kind}:8192."
+        )
+    if kind == "bpe" and int(size) <= _BYTES:
+        raise UserError(
+            f"tokenizer={spec!r} is too small: each of {_BYTES} bytes is a token, and "
+            "there is an end token; write for example bpe:8192."
         )
     # Stages that are started together in a new run directory: one makes it.
     if not (folder / MADE_FROM).exists():

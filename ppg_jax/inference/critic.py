@@ -7,13 +7,14 @@ Axes: B pairs, T tokens, N pairs of any number.
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 
 from ppg_jax.data.pairs import RELATED, UNRELATED, PairBatch, PairEncoder, collate
 from ppg_jax.errors import UserError
-from ppg_jax.models import pretrained
+from ppg_jax.models import config_json, pretrained
 from ppg_jax.models.classifier import Classifier
 from ppg_jax.models.distilbert import DistilBert
 
@@ -37,6 +38,7 @@ class Critic:
         """
         model, params, tokenizer = pretrained.load(folder, num_labels=0, **shared)
         check_classifier(model, tokenizer, folder)
+        config_json.require_labels(Path(folder))
         limit, told = model.config.n_positions, tokenizer.model_max_length
         if type(told) not in (int, float) or not told >= SHORTEST:
             raise UserError(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from ppg_jax.errors import UserError
 
+MOST = 2**30  # of a number: the device gets its double, in 32 bits
+
 
 class Draws:
     """Numbers of requests; those that nobody chose are given once each."""
@@ -29,14 +31,25 @@ class Draws:
             seed, fresh = usual, self._unused
         else:
             fresh = itertools.count()
-        if type(seed) is not int or not 0 <= seed < 2**31:
-            told = "expected a whole number from 0 to below 2^31"
-            raise UserError(f"seed={seed!r}: {told}.")
+        expected = "a whole number from 0 to below 2^31"
+        _require(_is_count(seed, 2**31), "seed", seed, expected)
         if numbers is None:
             return list(itertools.islice(fresh, len(requests))), seed
+        listed = isinstance(numbers, Sequence)
+        sound = listed and all(_is_count(number, MOST) for number in numbers)
+        _require(sound, "numbers", numbers, "a list of whole numbers below 2^30")
         if len(numbers) != len(requests):
             raise UserError(
                 f"'numbers' has {len(numbers)} for {len(requests)} requests; give one "
                 "each."
             )
         return numbers, seed
+
+
+def _is_count(value, most: int) -> bool:
+    return type(value) is int and 0 <= value < most
+
+
+def _require(sound: bool, name: str, value, expected: str) -> None:
+    if not sound:
+        raise UserError(f"{name}={value!r:.60}: expected {expected}.")

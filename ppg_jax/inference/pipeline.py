@@ -5,10 +5,16 @@ differently, and the response would then answer another persona than the one sco
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppg_jax.config import from_config_dict, require_one_of, require_positive
+from ppg_jax.config import (
+    from_config_dict,
+    require_count,
+    require_one_of,
+    require_positive,
+)
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.normalization import normalized_persona
 from ppg_jax.data.prompts import PromptConfig, Prompts
@@ -21,7 +27,7 @@ from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.inferring import Inferring, finite
 from ppg_jax.inference.requests import PartnerPersona as PartnerPersona
 from ppg_jax.inference.requests import Request as Request
-from ppg_jax.inference.requests import asked
+from ppg_jax.inference.requests import all_asked
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.launching import keep_compiled_programs
 from ppg_jax.models import pretrained
@@ -65,6 +71,7 @@ class PipelineConfig:
     def __post_init__(self):
         require_one_of(self, weights=WEIGHTS, grounded=(None, False, True))
         require_positive(self, "batch_size", "bucket")
+        require_count(self, "seed")
         # It says what is wrong with the others.
         for contrast in (self.contrast, self.response_contrast):
             self.decoding(max_new_tokens=1, contrast=contrast or 0.0)
@@ -176,7 +183,9 @@ class Pipeline:
         values = {"system": system, **options}
         config = from_config_dict(PipelineConfig, values)
         keep_compiled_programs()
-        if run_dir and not Path(run_dir).is_dir():
+        if not isinstance(run_dir, str | os.PathLike):
+            raise UserError(f"{run_dir!r:.60} is no folder; give its path, or nothing.")
+        if run_dir and not os.path.isdir(run_dir):
             raise UserError(
                 f"{run_dir}: no such folder; give a run directory, which python -m "
                 f"launch.train --config=CONFIG --workdir={run_dir} makes, or a folder "
@@ -245,8 +254,9 @@ class Pipeline:
         and its number. numbers: if absent, its index where a seed is given, and else
         one that no request of this pipeline had yet.
         """
+        requests = all_asked(requests)
         numbers, seed = self._draws.of(requests, numbers, seed, self.config.seed)
-        read = [asked(request).instance(self._form) for request in requests]
+        read = [request.instance(self._form) for request in requests]
         return self._infer(read, numbers, seed)
 
     def replies(
@@ -256,7 +266,7 @@ class Pipeline:
         seed: int | None = None,
     ) -> list[Reply]:
         """One for each request, in their order; the rest as in `infer_partners`."""
-        requests = [asked(request) for request in requests]
+        requests = all_asked(requests)
         numbers, seed = self._draws.of(requests, numbers, seed, self.config.seed)
         partners = self._partners(requests, numbers, seed)
         told = [partner.tokens or None for partner in partners]
@@ -309,6 +319,12 @@ class Pipeline:
 
     def _given(self, partner: Sequence[str] | str | PartnerPersona) -> PartnerPersona:
         if isinstance(partner, PartnerPersona):
+            size = len(self.prompts.tokenizer)
+            if not all(type(t) is int and 0 <= t < size for t in partner.tokens):
+                raise UserError(
+                    f"'partner_persona' has tokens that are no ids below {size}; give "
+                    "its sentences, or one that this pipeline has inferred."
+                )
             return partner
         told = sentences(partner) if isinstance(partner, str) else tuple(partner)
         told = normalized_persona(told, self._form)

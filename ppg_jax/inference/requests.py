@@ -1,7 +1,7 @@
 """What a response is asked for, in every form that programs have it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.normalization import normalized, normalized_persona
@@ -67,6 +67,14 @@ def _said(context):
                 f"expected {role!r}: the two take turns, and the user is the last."
             )
     return tuple(message.get("content") for message in context)
+
+
+def all_asked(requests) -> list[Request]:
+    """Those of a call; UserError for one alone, or for what is none."""
+    single = str | bytes | dict | Request
+    if isinstance(requests, single) or not isinstance(requests, Iterable):
+        raise UserError(f"requests={requests!r:.60}: expected a list of them.")
+    return [asked(request) for request in requests]
 
 
 def asked(request) -> Request:

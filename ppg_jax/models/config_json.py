@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from ppg_jax.errors import UserError
+from ppg_jax.files import read_json
 from ppg_jax.models.classifier import Classifier
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
@@ -101,18 +102,37 @@ def read(values: dict, path: Path):
     return kind, config
 
 
+def require_labels(folder: Path) -> None:
+    """Raises UserError if a critic's folder says that it numbers `LABELS` otherwise."""
+    path = folder / "config.json"
+    named = read_json(path).get("id2label") if path.is_file() else None
+    for number, label in enumerate(LABELS):
+        other = LABELS[1 - number]
+        if isinstance(named, dict) and named.get(str(number)) == other:
+            raise UserError(
+                f"{path}: 'id2label' names {number} {other!r}, where a critic has "
+                f"{label!r}; exchange the two rows of its head, or train one."
+            )
+
+
 def _plain_rope(values: dict, path: Path) -> dict:
     """config.json with `rope_theta` at the top, where transformers 4 had it."""
     rope = values.get("rope_parameters") or {}
     if not isinstance(rope, dict):
         raise UserError(f'{path}: "rope_parameters" is {rope!r}, expected an object.')
-    _expect(path, "rope_type", rope.get("rope_type", "default"), "default")
+    _expect(path, "rope_type", _rope_type(rope), "default")
     theta = rope.get("rope_theta", values.get("rope_theta", 1e4))
     scaling = values.get("rope_scaling")
-    if isinstance(scaling, dict):  # the plain positions may be spelled out
-        plain = scaling.get("rope_type", scaling.get("type")) == "default"
-        values = values | {"rope_scaling": None} if plain else values
+    # The plain positions may be spelled out, and their base with them.
+    if isinstance(scaling, dict) and _rope_type(scaling) == "default":
+        theta = scaling.get("rope_theta", theta)
+        values = values | {"rope_scaling": None}
     return values | {"rope_theta": theta}
+
+
+def _rope_type(rope: dict):
+    """transformers 4 called it type."""
+    return rope.get("rope_type", rope.get("type", "default"))
 
 
 def _complete(values: dict) -> dict:

@@ -48,7 +48,7 @@ _PLAIN = {
     "alora_invocation_tokens": None,
 }
 # Beginnings that change the base, too: the folder's adapters do not fit it as it was.
-_OF_ANOTHER_BASE = ("pissa", "olora", "corda", "loftq")
+_OF_ANOTHER_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def is_adapter(folder: Path) -> bool:

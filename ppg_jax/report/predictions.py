@@ -1,7 +1,7 @@
 """What an evaluation left in a run directory: instances, and records of each row."""
 
 import dataclasses
-import math
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,8 @@ from ppg_jax.files import read_json, read_jsonl
 from ppg_jax.metrics import clusters
 
 BEST_CONTROL = "best control"
+MOST = 1e300  # of a number, and what a token may cost at most: a hundred times what one
+MOST_NATS = 1000  # of the rarest costs
 TEXTS = {"responses": "response", "personas": "persona"}  # kind of row: its field
 
 
@@ -110,6 +112,14 @@ def _rows(folder: Path, known: Sequence[dict]) -> dict[str, Row]:
     rows = {r["name"]: _row(r) for r in known}
     models = {name: row for name, row in rows.items() if not row.control}
     own = sorted({p.stem for p in folder.glob("*.jsonl")} - rows.keys())
+    for path in sorted(folder.glob("[!.]*")):
+        if path.suffix != ".jsonl" and not (
+            path.suffix == ".json" and path.stem in {*own, *rows}
+        ):
+            raise UserError(
+                f"{path}: no row's; a row is NAME.jsonl, and NAME.json beside it names "
+                "it. Rename it, or take it away."
+            )
     mine = {name: _own_row(folder, name, models) for name in own}
     every = models | mine | rows
     for name, row in mine.items():
@@ -186,6 +196,9 @@ def _check(where: str, record: dict, text: str) -> None:
     if not isinstance(record.get(text), str | None):
         found = type(record[text]).__name__
         raise UserError(f"{where}: {text!r} is of type {found}, expected a string.")
+    for name in record.keys() - {"id", text, *_FIELDS}:
+        for meant in difflib.get_close_matches(name.lower(), (text, *_FIELDS), 1, 0.8):
+            raise UserError(f"{where}: unknown field {name!r}, expected {meant!r}.")
     if record.get("nll") is not None and not record.get("tokens"):
         raise UserError(
             f"{where}: nll without tokens; give the number of tokens that it counts, "
@@ -194,12 +207,19 @@ def _check(where: str, record: dict, text: str) -> None:
     for field, (fits, expected) in _FIELDS.items():
         value = record.get(field)
         if value is not None and not fits(value):
-            raise UserError(f"{where}: {field} is {value!r}, expected {expected}.")
+            told = f"{where}: {field} is {value!r:.60}, expected {expected}."
+            raise UserError(told)
+    nll, tokens = record.get("nll"), record.get("tokens")
+    if nll is not None and nll > MOST_NATS * tokens:
+        raise UserError(
+            f"{where}: nll is {nll}, more than {MOST_NATS} nats for each of {tokens} "
+            "tokens; expected that of the gold answer, summed over these."
+        )
 
 
 def _is_number(value) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)
+    return number and -MOST < value < MOST  # so that nan is none, either
 
 
 # Field of a record -> whether a value fits, and what is expected.

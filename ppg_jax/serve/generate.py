@@ -33,7 +33,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ppg_jax.config import require_positive
 from ppg_jax.errors import UserError
-from ppg_jax.files import dumped, hold
+from ppg_jax.files import dumped, hold, once_each
 from ppg_jax.inference.pipeline import Pipeline, PipelineConfig, Reply, Request
 from ppg_jax.serve import answers
 from ppg_jax.serve.answers import Counts
@@ -172,15 +172,16 @@ def _question(pipeline: Pipeline, number: int, line: bytes) -> _Question:
         id = _checked_id(record.get("id", number))
         request = _request(record)
         pipeline.check(request)
+        others = {k: v for k, v in record.items() if k not in (*FIELDS, *_ANSWERS)}
+        _require_writable(others)
     except UserError as error:
         return _Question(number, id, None, str(error))
-    others = {k: v for k, v in record.items() if k not in (*FIELDS, *_ANSWERS)}
     return _Question(number, id, request, others=others)
 
 
 def _parse(line: bytes) -> dict:
     try:
-        record = json.loads(line.decode("utf-8-sig"))
+        record = json.loads(line.decode("utf-8-sig"), object_pairs_hook=once_each)
     except UnicodeDecodeError:
         raise UserError("not UTF-8, expected UTF-8 text.") from None
     except json.JSONDecodeError as error:
@@ -203,6 +204,17 @@ def _checked_id(id: Any) -> str | int:
     if not sound:
         raise UserError("field 'id' is wrong, expected a string or a whole number.")
     return id
+
+
+def _require_writable(fields: dict) -> None:
+    for name, value in fields.items():
+        try:
+            _encode({name: value})
+        except (ValueError, RecursionError, UserError):
+            raise UserError(
+                f"field {name!r} holds half a character or a number that is not finite,"
+                " expected what JSON can hold."
+            ) from None
 
 
 def _request(record: dict) -> Request:

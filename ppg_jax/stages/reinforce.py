@@ -54,6 +54,18 @@ from ppg_jax.training.train_state import OptimizerConfig, make_optimizer, params
 
 BATCHINGS = ("dialogue", "instance")
 POLICIES = ("persona", "response")
+# Beside Table 7's two: name -> what a table calls it, and what is changed. Rewards are
+# scaled in the paper's section 5.7, the others go beyond it.
+VARIANTS: dict[str, tuple[str, dict]] = {
+    f"{p}_x{n}": (f"{p} reward x{n}", {f"{p}_reward_scale": float(n)})
+    for n in (10, 100)
+    for p in POLICIES
+} | {
+    "no_baseline": ("no baseline", {"baseline": "none"}),
+    "no_kl": ("no KL penalty", {"kl_coefficient": 0.0}),
+    "bare": ("neither baseline nor KL", {"baseline": "none", "kl_coefficient": 0.0}),
+    "traits": ("trait F1 as the reward", {"reward": "trait_f1"}),
+}
 
 
 @dataclasses.dataclass(frozen=True)

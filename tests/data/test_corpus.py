@@ -222,13 +222,15 @@ def test_jsonl_round_trip(tmp_path):
 def test_plain_conversations_are_dialogues_without_personas(tmp_path):
     path = tmp_path / "talk.jsonl"
     path.write_text('{"topic": "x", "utterances": ["hi", "", "ho"]}\n')
-    assert read_jsonl(path) == (Dialogue("talk:0", (), (), ("hi", "", "ho")),)
+    first = Dialogue("talk:0", (), (), ("hi", "", "ho"))
+    assert read_jsonl(path) == (first,)
+    path.write_text(path.read_text() + '\n \n{"utterances": ["a"]}\n\n')
+    assert read_jsonl(path) == (first, Dialogue("talk:3", (), (), ("a",)))
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b"", "not JSON"),
         (b"{", "not JSON"),
         (b"[" * 100_000, "recursion|not JSON"),
         (b'{"utterances": ["\xff"]}', "UTF-8"),

@@ -117,8 +117,28 @@ def test_line_ends_byte_order_marks_and_blank_lines_do_not_matter(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "lines",
+    [
+        ["Your persona: a.", "Partner\u2019s persona: b."],
+        ["your persona: a.\\npartner's persona: b."],
+    ],
+)
+def test_persona_lines_are_known_however_they_are_written(lines, tmp_path):
+    lines = [*lines, "hi\tho"]
+    text = "".join(f"{n} {line}\n" for n, line in enumerate(lines, start=1))
+    (dialogue,) = personachat.read(write(tmp_path, text))
+    assert (dialogue.self_persona, dialogue.partner_persona) == (("a.",), ("b.",))
+    text = "1 " + "\\n".join(lines) + "\n"  # all of it in one line
+    (dialogue,) = personachat.read(write(tmp_path, text))
+    assert (dialogue.self_persona, dialogue.partner_persona) == (("a.",), ("b.",))
+    assert dialogue.utterances == ("hi", "ho")
+
+
+@pytest.mark.parametrize(
     ("text", "line", "said"),
     [
+        (b"1 hi\tme too .|so do i .\n", 1, "the response has '|', which parts several"),
+        (b"1 hi\t__SILENCE__\n", 1, "the response is __SILENCE__, expected text"),
         (b"", 1, "empty"),
         (b"\n\n", 1, "empty"),
         (b"2 hi\tho\n", 1, "expected 1"),

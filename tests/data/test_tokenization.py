@@ -134,7 +134,27 @@ def test_a_folder_without_a_tokenizer_says_what_it_should_hold(name, tmp_path):
         load_tokenizer(tmp_path / name)
 
 
-@pytest.mark.parametrize("spec", ["bpe:", "bpe", "wordpiece:big"])
+def test_how_a_file_cuts_and_fills_up_texts_is_its_makers_affair(tmp_path):
+    text = "a long text " * 9
+    backend = small.tokenizer().backend_tokenizer
+    expected = backend.encode(text).ids
+    backend.enable_truncation(8)
+    backend.enable_padding(length=64)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    assert load_tokenizer(tmp_path).backend_tokenizer.encode(text).ids == expected
+
+
+def test_its_rules_hold_where_nothing_says_of_which_class_it_is(tmp_path):
+    obedient(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    model = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (tmp_path / "merges.txt").write_text("\n".join(map(" ".join, model["merges"])))
+    assert encode(load_tokenizer(tmp_path), "Hi") == encode(small.tokenizer(), "hi")
+
+
+@pytest.mark.parametrize("spec", ["bpe:", "bpe", "wordpiece:big", "bpe:5", "bpe:256"])
 def test_a_spec_without_a_size_says_what_to_write(spec, tmp_path):
     with pytest.raises(UserError, match="8192"):
         train(tmp_path, spec)

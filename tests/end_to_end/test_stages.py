@@ -123,6 +123,8 @@ def test_a_row_whose_weights_are_not_there_is_left_out_and_named(run, tmp_path):
         ("--target=tabel4", r"no target 'tabel4' \(did you mean table4\?\); there are"),
         ("--seeds=one", "'one' is no whole number; give for example --seeds=0,1"),
         ("--seeds=²", "'²' is no whole number"),
+        ("--seeds=", "--seeds is empty; give for example --seeds=0,1"),
+        ("--target=", "--target is empty; give all, or some of"),
     ],
 )
 def test_what_cannot_be_reproduced_is_one_line(flag, told, tmp_path):

@@ -19,7 +19,7 @@ from ppg_jax.errors import UserError
 from ppg_jax.files import write_json
 from ppg_jax.inference import generator
 from ppg_jax.inference.generator import Completion
-from ppg_jax.inference.pipeline import Pipeline, Request
+from ppg_jax.inference.pipeline import PartnerPersona, Pipeline, Request
 from ppg_jax.models import product
 from ppg_jax.run_dir import claim, read_experiment, settings_of, write_experiment
 from ppg_jax.serve import export
@@ -452,6 +452,17 @@ def test_requests_may_be_given_as_programs_have_them():
         ([Request([], []), "hi"], None, "a request is 'hi', expected"),
         ([([], [], None, 3)], None, "expected Request"),
         ([Request([], [])], [1, 2], "'numbers' has 2 for 1 requests"),
+        (None, None, "requests=None: expected a list of them"),
+        (Request([], []), None, "requests=Request.*: expected a list of them"),
+        *(
+            ([Request([], [])], numbers, "numbers=.*: expected a list of whole numbers")
+            for numbers in (1, "1", [None], [1.5], [-1], [True], [2**30])
+        ),
+        (
+            [Request([], [], PartnerPersona("tea", ("tea",), (-3,)))],
+            None,
+            "'partner_persona' has tokens that are no ids below",
+        ),
     ],
 )
 def test_requests_of_another_form_are_told_in_one_line(requests, numbers, told):
@@ -480,6 +491,22 @@ def test_a_pipeline_shows_its_models():
 def test_what_is_no_folder_is_told_first(name):
     with pytest.raises(UserError, match=f"^{name}: no such folder; give a run"):
         Pipeline.load(name)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"run_dir": 123}, "123 is no folder; give its path"),
+        ({"run_dir": "x" * 5000}, "no such folder"),
+        ({"contrast": "x"}, "contrast='x': expected a finite number or nothing"),
+        ({"grounded": 1}, "grounded=1: expected true or false or nothing"),
+        ({"seed": -1}, "seed=-1 must be 0 or more"),
+    ],
+)
+def test_what_a_pipeline_cannot_be_loaded_with_is_one_line(given, told):
+    with pytest.raises(UserError, match=told) as error:
+        Pipeline.load(**given)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("response_contrast", [0.0, 1.5, 2.0])
@@ -537,7 +564,7 @@ def test_guesses_are_told_unless_the_system_or_the_caller_does_without(
 
 
 def test_what_is_no_choice_of_guesses_is_refused():
-    with pytest.raises(UserError, match="grounded='yes' is none of"):
+    with pytest.raises(UserError, match="grounded='yes': expected true or false"):
         Pipeline.load(runs.finished_run(), grounded="yes")
 
 

@@ -210,6 +210,7 @@ def reconfigure(folder, **changes):
         ({"alpha_pattern": {"q_proj": 4}}, "'alpha_pattern' is"),
         ({"alora_invocation_tokens": [5]}, "'alora_invocation_tokens' is"),
         ({"init_lora_weights": "pissa_niter_4"}, "'init_lora_weights' is 'pissa_ni"),
+        ({"init_lora_weights": "lora_ga"}, "'init_lora_weights' is 'lora_ga', which"),
         ({"r": 0}, "'r' is 0, expected a number above 0"),
         ({"lora_alpha": None}, "'lora_alpha' is None, expected a number above 0"),
         ({"r": 4}, r"base asks for \[4, 32\] and"),

@@ -190,6 +190,17 @@ def test_a_critic_has_two_labels_and_is_no_language_model(tiny, tmp_path):
     assert config["id2label"]["2"] == "LABEL_2"
 
 
+def test_a_critic_that_numbers_its_labels_otherwise_is_refused(whole):
+    assert Critic.load(whole)
+    path = whole / "config.json"
+    values = json.loads(path.read_text())
+    values["id2label"] = {"0": "related", "1": "unrelated"}
+    path.write_text(json.dumps(values))
+    assert "'id2label' names 0 'related', where a critic has 'unrelated'" in complaint(
+        whole, Critic.load
+    )
+
+
 def test_adapters_of_an_unknown_head_are_told_by_name(tmp_path):
     model, params = small.llama(300, n_layer=1)
     judge, its = new_classifier(model, params, 0)

@@ -508,6 +508,8 @@ def test_rope_theta_is_read_where_either_transformers_has_it(llama_folder):
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 80}}, 80),
         ({"rope_parameters": {"rope_theta": 90.0}, "rope_theta": 1.0}, 90.0),
         ({"rope_parameters": None, "rope_theta": 95.0, "rope_scaling": None}, 95.0),
+        ({"rope_scaling": {"rope_type": "default", "rope_theta": 60.0}}, 60.0),
+        ({"rope_scaling": {}, "rope_theta": 65.0}, 65.0),
         ({}, 1e4),
     ]:
         without(llama_folder, *both)
@@ -531,6 +533,7 @@ def test_what_a_llamas_config_leaves_out_is_what_transformers_takes(tmp_path):
     ("settings", "words"),
     [
         ({"rope_parameters": {"rope_type": "llama3"}}, "'rope_type' is 'llama3'"),
+        ({"rope_parameters": {"type": "linear"}}, "'rope_type' is 'linear'"),
         ({"rope_parameters": 3}, '"rope_parameters" is 3, expected an object'),
         ({"rope_scaling": {"type": "linear"}}, "'rope_scaling' is {'type': 'linear'}"),
         ({"rope_parameters": {"rope_theta": 0}}, "'rope_theta' is 0, expected a numb"),

@@ -557,6 +557,9 @@ def test_records_of_other_instances_are_refused_by_file_and_line(tmp_path):
         ({"nll": float("nan"), "tokens": 3}, "nll is nan, expected 0 or more"),
         ({"nll": -2.0, "tokens": 3}, "nll is -2.0, expected 0 or more"),
         ({"nll": "3", "tokens": 3}, "nll is '3', expected 0 or more"),
+        ({"nll": 10**400, "tokens": 3}, "nll is 1000000000"),
+        ({"nll": 1e6, "tokens": 1}, "nll is 1000000.0, more than 1000 nats for each"),
+        ({"Response": "a"}, "unknown field 'Response', expected 'response'"),
         ({"nll": 3.5, "tokens": 0}, "nll without tokens"),
         ({"nll": None, "tokens": None}, "nll is missing, and other lines have it"),
         ({"response": ["a"], "nll": 1.0, "tokens": 3}, "'response' is of type list"),
@@ -590,6 +593,14 @@ def test_a_row_of_ones_own_that_is_no_text_is_told_in_one_line(tmp_path):
     path, _ = write_own(run_dir)
     path.write_bytes(b'{"id": "\xff"}')
     with pytest.raises(UserError, match=r"mine\.jsonl: not UTF-8 at byte 8"):
+        predictions.read(run_dir)
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine.jsonl.gz", "mine.JSONL", "mine"])
+def test_a_file_that_is_no_row_is_told_and_not_passed_over(name, tmp_path):
+    run_dir = make_run(tmp_path)
+    (run_dir / "evaluate" / "responses" / name).write_text("{}")
+    with pytest.raises(UserError, match=rf"{name}: no row's; a row is NAME\.jsonl"):
         predictions.read(run_dir)
 
 

@@ -107,6 +107,10 @@ GOOD = {"self_persona": ["i sing."], "context": ["hi"]}
         (GOOD | {"context": ["\udc00"]}, 1, "'context' holds half a character"),
         (GOOD | {"partner_persona": 3}, 1, "'partner_persona' is of type int"),
         (GOOD | {"partner_personas": []}, 1, "expected 'partner_persona'."),
+        (GOOD | {"mood": "\ud800"}, 1, "field 'mood' holds half a character"),
+        (GOOD | {"\ud800": 1}, 1, "field '\\ud800' holds half a character"),
+        (GOOD | {"score": float("nan")}, 1, "'score' holds half a character or a numb"),
+        (b'{"id": 1, "id": 2}', None, "field 'id' stands there twice."),
         (GOOD | {"self_persona": ["tea"] * 200}, 1, "max_length is 64; raise it"),
     ],
 )
