@@ -21,10 +21,7 @@ from ppg_jax.stages import (
     supervised,
     transfertransfo,
 )
-from ppg_jax.systems.generators import Generators
 from ppg_jax.training.train_state import OptimizerConfig
-
-GPT2 = "gpt2"  # of the backbone's size; its weights come from the hub alone
 
 
 def get_config():
@@ -97,7 +94,6 @@ def get_config():
         checkpoint_every=10,
     )
     alone = table_7(reward)
-    gpt2 = dataclasses.replace(top3, name="gpt2", init=GPT2)
     # As many tokens as response_top3 has.
     double = transfertransfo.Config(
         name="transfertransfo",
@@ -160,7 +156,6 @@ def get_config():
                 *alone,
                 double,
                 multi,
-                gpt2,
             ),
             systems=paper_rows(
                 top3.name,
@@ -169,7 +164,6 @@ def get_config():
                 grounded=True,
                 response_contrast=0.5,
             )
-            | {gpt2.name: Generators("E2E from GPT-2", gpt2.name, against=("full",))}
             | other_rows(double, multi, where=", on the backbone"),
             evaluate=evaluate.Config(
                 title="The method on SmolLM2-135M and PersonaChat, two CPU cores",

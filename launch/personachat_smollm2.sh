@@ -15,7 +15,6 @@ export JAX_DEFAULT_MATMUL_PRECISION=bfloat16
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-runs/.compiled}
 kind=${1:-full}
 seeds=("${@:2}")
-# All but the one of GPT-2, whose weights only the hub has.
 stages=(persona response response_without response_top3 critic critic_backbone reinforce
   reinforce_persona reinforce_response transfertransfo mtl)
 for seed in "${seeds[@]:-0}"; do
@@ -38,6 +37,6 @@ for seed in "${seeds[@]:-0}"; do
     "$python" -m "launch.$1" --config=configs/personachat_smollm2.py --workdir="$run" \
       --config.data.source="${DATA:-data/personachat}" "${flags[@]}" "${@:2}"
   }
-  launch train --stage="$(IFS=, && echo "${stages[*]}")"
+  launch train
   launch evaluate
 done

@@ -101,19 +101,16 @@ def test_a_table_over_seeds_trains_what_is_missing_once(run, tmp_path):
     assert "steps/s" not in err
 
 
-def test_a_row_whose_weights_are_not_there_is_left_out_and_named(run, tmp_path):
+def test_a_stage_whose_weights_are_not_there_is_left_out_and_told(run, tmp_path):
     folder = tmp_path / "seed_0"
     shutil.copytree(run[0], folder)
-    shutil.rmtree(folder / "response_without")
-    hub = "--config.response_without.init=openai-community/gpt2-medium"
-    other = "--config.response_without.init_stage="
-    asked = (other, hub, "--target=table1")
-    out, _ = stage("reproduce", tmp_path, *asked)
-    told = "response_without: left out: cannot download openai-community/gpt2-medium"
-    assert out.count(told) == 1
-    text = (tmp_path / "paper/table1.md").read_text(encoding="utf-8")
-    assert "Not in this run: without, " in text and "Ours with RL" in text
-    _, err = stage("train", folder, *asked[:2], "--stage=response_without", code=2)
+    shutil.rmtree(folder / "critic")
+    asked = "--config.critic.tokenizer=", "--config.critic.init=distilbert-base-uncased"
+    out, _ = stage("reproduce", tmp_path, *asked, "--target=table4")
+    assert out.count("critic: left out: cannot download distilbert-base-uncased") == 1
+    text = (tmp_path / "paper/table4.md").read_text(encoding="utf-8")
+    assert "Generator without RL" in text
+    _, err = stage("train", folder, *asked, "--stage=critic", code=2)
     assert "give that folder instead" in err and len(err.strip().splitlines()) == 1
 
 
