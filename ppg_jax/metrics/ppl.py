@@ -8,8 +8,6 @@ Axes: N instances.
 
 import numpy as np
 
-DEFINITIONS = ("token", "sequence", "word")
-
 
 def perplexity(sums):
     """exp(sums[..., 0] / sums[..., 1]): summed columns [..., 2] -> [...]."""
