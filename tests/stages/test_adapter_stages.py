@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from ppg_jax import run_dir
+from ppg_jax.data import corpus
 from ppg_jax.data.dialogue import instances
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import paper_rows
@@ -136,7 +137,7 @@ def test_a_stage_trains_adapters_alone_and_goes_on_after_a_kill(
     model, params, tokenizer = pretrained.load(folder)
     prompts = supervised.Prompts(tokenizer, runs.PROMPTS)
     asked = config(data, init)
-    splits = supervised.corpus.load_splits(data)
+    splits = corpus.load_splits(data)
     valid = supervised.checked_examples(asked, prompts, splits, "valid", tmp_path)
     nll = supervised.make_measure(asked, model, {}, valid)(params)
     np.testing.assert_allclose(np.exp(nll), result["valid_ppl"], rtol=1e-4)
