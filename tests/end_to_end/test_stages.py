@@ -104,7 +104,8 @@ def test_a_table_over_seeds_trains_what_is_missing_once(run, tmp_path):
 def test_a_stage_whose_weights_are_not_there_is_left_out_and_told(run, tmp_path):
     folder = tmp_path / "seed_0"
     shutil.copytree(run[0], folder)
-    shutil.rmtree(folder / "critic")
+    for made_of_it in ("critic", "evaluate"):
+        shutil.rmtree(folder / made_of_it, ignore_errors=True)
     asked = "--config.critic.tokenizer=", "--config.critic.init=distilbert-base-uncased"
     out, _ = stage("reproduce", tmp_path, *asked, "--target=table4")
     assert out.count("critic: left out: cannot download distilbert-base-uncased") == 1
