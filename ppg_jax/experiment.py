@@ -96,10 +96,13 @@ def _require_known(told: str, names, known) -> None:
             raise ValueError(f"{told} {name!r}, which is none of {tuple(known)}.")
 
 
-def train(experiment, name: str, workdir: Path, may_lack_weights=False) -> dict:
+def train(
+    experiment: Experiment, name: str, workdir: Path, may_lack_weights: bool = False
+) -> dict:
     """Trains one stage, or goes on, or says it is done; returns its result.json.
 
-    may_lack_weights: pretrained ones that cannot be brought are told; {}.
+    may_lack_weights: where pretrained ones cannot be brought that is told, and the
+    result is {}; else it is raised, as `MissingWeights`.
     """
     config = experiment.stage(name)
     write(experiment, workdir)
