@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole method on PersonaChat, on SmolLM2-135M, on CPU, once for each seed:
 #   bash launch/personachat_smollm2.sh [full|quick] [SEED ...]
-# quick: 600 updates of a generator, of others about as many tokens, 40 of REINFORCE.
+# quick: 600 updates of a generator, 100 of what goes on from one, 40 of REINFORCE.
 # DATA and RUNS are folders of the data and for the run directories. Stopped and started
 # again, it goes on where it was.
 set -euo pipefail
@@ -25,9 +25,9 @@ for seed in "${seeds[@]:-0}"; do
       quick:persona | quick:response | quick:response_without)
         flags+=("--config.$stage.epochs=0.2685" "--config.$stage.evaluate_every=200") ;;
       quick:response_top3 | quick:transfertransfo)
-        flags+=("--config.$stage.epochs=0.0403" "--config.$stage.evaluate_every=80") ;;
+        flags+=("--config.$stage.epochs=0.0244") ;;
       quick:mtl)
-        flags+=("--config.$stage.epochs=0.09" "--config.$stage.evaluate_every=200") ;;
+        flags+=("--config.$stage.epochs=0.03") ;;
       quick:reinforce*)
         flags+=("--config.$stage.updates=40" "--config.$stage.evaluate_every=20") ;;
     esac
