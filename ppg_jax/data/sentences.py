@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from ppg_jax.data.said import content_stems
 
+# They tell little beside what is liked, where one lives, and who has a name: "i love to
+# knit" and "i enjoy knitting" are one trait, a dog and a cat named Max are two.
+_LIGHT = content_stems("like love enjoy prefer favorite live name")
 _BORDER = re.compile(r"(?<=[.!?])\s+|\n")
 _LONG = re.compile(r"(?:\W*\b\w+\b){4}")  # four words or more
 _TWICE = re.compile(r"\b([\w']+(?:\s+[\w']+)+)(?:\s*,\s*\1\b)+")
@@ -54,8 +57,18 @@ def _alike(a: frozenset[str], b: frozenset[str]) -> bool:
 def says_again(sentence: str, other: str) -> bool:
     """Whether one of the two tells little beside the other: two thirds of what the
     shorter is about are in both."""
-    a, b = content_stems(sentence), content_stems(other)
+    a, b = _core(sentence), _core(other)
     return 3 * len(a & b) >= 2 * min(len(a), len(b)) > 0
+
+
+def says_more(sentence: str, other: str) -> bool:
+    """Whether the sentence is about all that the other is about, and about more."""
+    return _core(sentence) > _core(other)
+
+
+def _core(sentence: str) -> frozenset[str]:
+    stems = content_stems(sentence)
+    return (stems - _LIGHT) or stems
 
 
 def text_once(text: str, before: Sequence[str] = ()) -> str:

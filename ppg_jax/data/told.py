@@ -12,7 +12,7 @@ from pathlib import Path
 from ppg_jax.data.dialogue import Instance, dialogue_of
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.said import is_grounded, is_ones_own
-from ppg_jax.data.sentences import once, says_again, sentences
+from ppg_jax.data.sentences import once, says_again, says_more, sentences
 from ppg_jax.files import read_jsonl, write_jsonl
 
 # Of what a sentence is about, heard before it is remembered: what a later inference,
@@ -71,19 +71,18 @@ def grounded_persona(
 
     told: `told_persona` of each of the `moments`, in their order. What the last one
     says stays if it `is_grounded` in what the partner has said; what earlier ones said,
-    the newest first, if two thirds of it were by then. Nothing says another again
-    (`says_again`), and what is too long for a generated persona goes, the last first.
-    [] where nothing stays: nothing is known of the partner.
+    the newest first, if two thirds of it were by then. Of two that say the same
+    (`says_again`) one stays, the first unless the other `says_more`; what is too long
+    for a generated persona goes, the last first. [] where nothing stays: nothing is
+    known of the partner.
     """
     *_, now = along
     kept: list[str] = []
     for tokens, then in zip(told[::-1], along[::-1], strict=True):
         heard, share = then.context[::-2], 0.5 if then is now else REMEMBERED
         for sentence in sentences(prompts.text(tokens)):
-            own = is_ones_own(sentence, now)
-            again = any(says_again(sentence, other) for other in kept)
-            if is_grounded(sentence, heard, share) and not own and not again:
-                kept.append(sentence)
+            if is_grounded(sentence, heard, share) and not is_ones_own(sentence, now):
+                _keep(kept, sentence)
     most = prompts.config.max_persona_tokens
     while kept and len(prompts.persona_target(kept)) > most:
         kept.pop()
@@ -91,6 +90,15 @@ def grounded_persona(
         return []
     whole = tuple(kept) == sentences(prompts.text(told[-1]))
     return list(told[-1]) if whole else prompts.persona_target(kept)
+
+
+def _keep(kept: list[str], sentence: str) -> None:
+    """Adds the sentence, or puts it in the place of the one that it says again."""
+    again = [n for n, other in enumerate(kept) if says_again(sentence, other)]
+    if not again:
+        kept.append(sentence)
+    elif len(again) == 1 and says_more(sentence, kept[again[0]]):
+        kept[again[0]] = sentence
 
 
 def write_told(path: Path, told: Mapping[str, Sequence[int]]) -> None:

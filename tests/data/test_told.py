@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import PromptConfig, Prompts
-from ppg_jax.data.sentences import once, sentences, text_once
+from ppg_jax.data.sentences import once, says_again, says_more, sentences, text_once
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.data.told import grounded_persona, moments, told_persona
 from tests import models_for_tests as small
@@ -124,8 +124,34 @@ def test_what_nobody_said_is_not_told_and_what_was_inferred_before_is_remembered
     assert grounded("", "i love dogs and i paint.", "") == ""
     # Not yet said when it was inferred.
     assert grounded("i have two dogs.", "", "") == ""
-    # What says little beside another goes, the older one.
+    # What says little beside another goes.
     assert grounded("", "i have two dogs.", "two dogs sing.") == "two dogs sing."
+    # Newer or older, but for the one that says more.
+    assert grounded("", "i love to sing.", "i like singing.") == "i like singing."
+    assert grounded("", "i sing to two dogs.", "i have two dogs.") == (
+        "i sing to two dogs."
+    )
+    assert grounded("", "i love tea.", "i sing to dogs. i like tea. i have dogs.") == (
+        "i sing to dogs. i like tea."
+    )
+
+
+@pytest.mark.parametrize(
+    ("sentence", "other", "again", "more"),
+    [
+        ("i am a plumber from ohio.", "i live in ohio.", True, True),
+        ("i love to workout.", "i like to workout.", True, False),
+        ("my favorite food is pizza.", "i love pizza.", True, True),
+        ("i love dogs.", "i love cats.", False, False),
+        ("i like it.", "i like you.", True, False),
+        ("i have a dog named max.", "i have a cat named max.", False, False),
+        ("i have a dog named max.", "i have a dog.", True, True),
+    ],
+)
+def test_verbs_of_liking_and_living_make_no_second_trait(sentence, other, again, more):
+    assert says_again(sentence, other) is says_again(other, sentence) is again
+    assert says_more(sentence, other) is more
+    assert not says_more(other, sentence)
 
 
 def test_where_nothing_was_said_nothing_is_told():
