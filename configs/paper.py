@@ -18,6 +18,7 @@ from ppg_jax.stages import (
     evaluate,
     mtl,
     paml,
+    percvae,
     reinforce,
     supervised,
     transfertransfo,
@@ -74,6 +75,7 @@ def get_config():
         keep="last",
         checkpoint_every=1000,
     )
+    autoencoder = percvae.Config(name="percvae", data=data)  # as published
     # Its published code's: 10,000 updates at most, or a hundred validations in vain.
     learner = paml.Config(
         name="paml", data=data, vocabulary_most=0, epochs=167.0, patience=100
@@ -113,13 +115,14 @@ def get_config():
                 *alone,
                 gpt2,
                 double,
+                autoencoder,
                 learner,
                 multi,
                 multi_backbone,
             ),
             systems=paper_rows(top3.name, (reward.name, *(r.name for r in alone)))
             | {gpt2.name: Generators("E2E from GPT-2", gpt2.name, against=("full",))}
-            | other_rows(double, learner, multi)
+            | other_rows(double, autoencoder, learner, multi)
             | other_rows(multi_backbone, where=", on the backbone"),
             evaluate=evaluate.Config(
                 title="The paper's setting on PersonaChat",

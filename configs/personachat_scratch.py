@@ -17,11 +17,13 @@ from ppg_jax.experiment import Experiment, config_dict, other_rows, paper_rows
 from ppg_jax.models.distilbert import DistilBertConfig
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.models.paml import PAMLConfig
+from ppg_jax.models.percvae import PerCVAEConfig
 from ppg_jax.stages import (
     critic,
     evaluate,
     mtl,
     paml,
+    percvae,
     reinforce,
     supervised,
     transfertransfo,
@@ -103,6 +105,26 @@ def get_config():
         evaluate_every=75,
         checkpoint_every=75,
     )
+    autoencoder = percvae.Config(
+        name="percvae",
+        data=data,
+        model=PerCVAEConfig(
+            embedding=128,
+            sentence=128,
+            context=192,
+            memory=128,
+            latent=64,
+            prior=128,
+            bag=256,
+            decoder=256,
+        ),
+        kl_steps=2000,
+        epochs=2.0,
+        optimizer=OptimizerConfig(learning_rate=2e-3, clip_norm=5.0),
+        validation_dialogues=200,
+        evaluate_every=500,
+        checkpoint_every=500,
+    )
     learner = paml.Config(
         name="paml",
         data=data,
@@ -121,13 +143,21 @@ def get_config():
         data=data,
         prompts=prompts,
         tokenizer=dialogue.tokenizer,
-        init_stage="dialogue_without",
         model=dialogue.model,
         dropout=False,
         branches=3,
-        epochs=0.16,  # a third of a generator's, for each of three alphas
-        optimizer=response.optimizer,
+        epochs=1.3,  # a third of a dialogue model's, for each of three alphas
+        optimizer=dialogue.optimizer,
         validation_dialogues=100,
+        evaluate_every=500,
+        checkpoint_every=500,
+    )
+    multi_backbone = dataclasses.replace(
+        multi,
+        name="mtl_backbone",
+        init_stage="dialogue_without",
+        epochs=0.16,  # a third of a generator's
+        optimizer=response.optimizer,
         evaluate_every=125,
         checkpoint_every=125,
     )
@@ -179,11 +209,14 @@ def get_config():
                     checkpoint_every=25,
                 ),
                 double,
+                autoencoder,
                 learner,
                 multi,
+                multi_backbone,
             ),
             systems=paper_rows(top3="response_top3")
-            | other_rows(double, learner, multi),
+            | other_rows(double, autoencoder, learner, multi)
+            | other_rows(multi_backbone, where=", from the dialogue model"),
             evaluate=evaluate.Config(
                 title="The method from scratch on PersonaChat, two CPU cores",
                 data=data,

@@ -13,10 +13,14 @@ import dataclasses
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import Experiment, config_dict, other_rows, paper_rows, table_7
+from ppg_jax.models.paml import PAMLConfig
+from ppg_jax.models.percvae import PerCVAEConfig
 from ppg_jax.stages import (
     critic,
     evaluate,
     mtl,
+    paml,
+    percvae,
     reinforce,
     supervised,
     transfertransfo,
@@ -120,7 +124,7 @@ def get_config():
         checkpoint_every=50,
     )
     multi = mtl.Config(
-        name="mtl",
+        name="mtl_backbone",
         data=data,
         prompts=prompts,
         **later,
@@ -134,6 +138,40 @@ def get_config():
         validation_dialogues=64,
         evaluate_every=400,
         checkpoint_every=50,
+    )
+    # Networks of words, not of the backbone's tokens: small, and from scratch.
+    autoencoder = percvae.Config(
+        name="percvae",
+        data=data,
+        model=PerCVAEConfig(
+            embedding=128,
+            sentence=128,
+            context=192,
+            memory=128,
+            latent=64,
+            prior=128,
+            bag=256,
+            decoder=256,
+        ),
+        kl_steps=2000,
+        epochs=2.0,
+        optimizer=OptimizerConfig(learning_rate=2e-3, clip_norm=5.0),
+        validation_dialogues=200,
+        evaluate_every=500,
+        checkpoint_every=500,
+    )
+    learner = paml.Config(
+        name="paml",
+        data=data,
+        model=PAMLConfig(width=128, layers=3),
+        tasks=8,
+        epochs=10.0,
+        optimizer=OptimizerConfig(
+            learning_rate=2e-3, warmup_steps=100, schedule="cosine", clip_norm=2.0
+        ),
+        validation_dialogues=200,
+        evaluate_every=100,
+        checkpoint_every=100,
     )
     return config_dict(
         Experiment(
@@ -159,6 +197,8 @@ def get_config():
                 *alone,
                 double,
                 multi,
+                autoencoder,
+                learner,
             ),
             systems=paper_rows(
                 top3.name,
@@ -167,7 +207,8 @@ def get_config():
                 grounded=True,
                 response_contrast=0.5,
             )
-            | other_rows(double, multi, where=", on the backbone"),
+            | other_rows(double, multi, where=", on the backbone")
+            | other_rows(autoencoder, learner),
             evaluate=evaluate.Config(
                 title="The method on SmolLM2-135M and PersonaChat, two CPU cores",
                 data=data,

@@ -188,16 +188,22 @@ def get_config():
         data=data,
         prompts=prompts,
         tokenizer=dialogue.tokenizer,
-        init_stage="dialogue_without",
         model=dialogue.model,
         dropout=False,
         branches=2,
         widths=2,
-        epochs=0.15,
-        optimizer=dataclasses.replace(dialogue.optimizer, learning_rate=3e-4),
+        epochs=1.0,
+        optimizer=dialogue.optimizer,
         validation_dialogues=60,
         evaluate_every=300,
         checkpoint_every=300,
+    )
+    multi_backbone = dataclasses.replace(
+        multi,
+        name="mtl_backbone",
+        init_stage="dialogue_without",
+        epochs=0.15,
+        optimizer=dataclasses.replace(dialogue.optimizer, learning_rate=3e-4),
     )
     return config_dict(
         Experiment(
@@ -229,6 +235,7 @@ def get_config():
                 autoencoder,
                 learner,
                 multi,
+                multi_backbone,
             ),
             systems=paper_rows(
                 top3.name,
@@ -238,7 +245,8 @@ def get_config():
                     reward.name, [e.name for e in exposed], contrast=contrast
                 ),
             )
-            | other_rows(double, autoencoder, learner, multi),
+            | other_rows(double, autoencoder, learner, multi)
+            | other_rows(multi_backbone, where=", from the dialogue model"),
             evaluate=evaluate.Config(
                 title="Quickstart: the paper's method on the embedded corpus",
                 data=data,

@@ -16,7 +16,7 @@ export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-runs/.compiled}
 kind=${1:-full}
 seeds=("${@:2}")
 stages=(persona response response_without response_top3 critic critic_backbone reinforce
-  reinforce_persona reinforce_response transfertransfo mtl)
+  reinforce_persona reinforce_response transfertransfo mtl_backbone percvae paml)
 for seed in "${seeds[@]:-0}"; do
   flags=()
   for stage in "${stages[@]}"; do
@@ -26,7 +26,7 @@ for seed in "${seeds[@]:-0}"; do
         flags+=("--config.$stage.epochs=0.2685" "--config.$stage.evaluate_every=200") ;;
       quick:response_top3 | quick:transfertransfo)
         flags+=("--config.$stage.epochs=0.0244") ;;
-      quick:mtl)
+      quick:mtl_backbone)
         flags+=("--config.$stage.epochs=0.03") ;;
       quick:reinforce*)
         flags+=("--config.$stage.updates=40" "--config.$stage.evaluate_every=20") ;;

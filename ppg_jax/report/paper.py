@@ -77,6 +77,7 @@ SHOWN = {
         "percvae",
         "paml",
         "mtl",
+        "mtl_backbone",
         "ours_supervised",
         "ours",
     ),
