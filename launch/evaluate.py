@@ -18,8 +18,8 @@ CONVERSATIONS = flags.DEFINE_integer(
 def program():
     config, workdir = experiment.from_flags()
     experiment.require_finished(config, workdir)
-    experiment.write(config, workdir)
-    evaluate.run(config.evaluate, workdir, config.systems)
+    with experiment.written(config, workdir):
+        evaluate.run(config.evaluate, workdir, config.systems)
     print(report.write_report(workdir, config.evaluate.title, config.evaluate.paper))
     if CONVERSATIONS.value:
         print(words.conversations(workdir, CONVERSATIONS.value, config.evaluate.seed))

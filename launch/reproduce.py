@@ -27,14 +27,21 @@ def program() -> None:
     stages = experiment.stages_for(config, wanted)
     folders = {seed: workdir / f"seed_{seed}" for seed in _seeds()}
     if _DRY_RUN.value:
-        print(reproduced.plan(folders, stages))
+        asked = {
+            seed: [experiment.seeded(config, seed).stage(name) for name in stages]
+            for seed in folders
+        }
+        known = {name: row.kind for name, row in config.systems.items()}
+        rows = [(known[name], name) for name in wanted if name in known]
+        print(reproduced.plan(folders, asked, rows))
         return
     for seed, folder in folders.items():
         seeded = experiment.seeded(config, seed)
         for stage in stages:
             print(f"{stage}: in {folder / stage}", flush=True)
             experiment.train(seeded, stage, folder, may_lack_weights=True)
-        evaluate.run(seeded.evaluate, folder, seeded.systems)
+        with experiment.written(seeded, folder):
+            evaluate.run(seeded.evaluate, folder, seeded.systems)
         asked = seeded.evaluate
         print(report.write_report(folder, f"{asked.title}, seed {seed}", asked.paper))
     made = reproduced.write(targets, folders, workdir / "paper")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ppg_jax import presets, run_dir
-from ppg_jax.config import Section, flatten, from_section, to_config_dict
+from ppg_jax.config import Section, from_section, to_config_dict
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import MissingWeights, UserError
@@ -101,13 +101,17 @@ def train(
 ) -> dict:
     """Trains one stage, or goes on, or says it is done; returns its result.json.
 
-    may_lack_weights: where pretrained ones cannot be brought that is told, and the
-    result is {}; else it is raised, as `MissingWeights`.
+    may_lack_weights: where pretrained ones cannot be brought, that and what needs this
+    stage is told, and the result is {}; else `MissingWeights` is raised.
     """
     config = experiment.stage(name)
-    write(experiment, workdir)
+    lacking = [need for need in config.needs if not run_dir.finished(workdir, need)]
+    if lacking and may_lack_weights:
+        print(f"{name}: left out: it needs {', '.join(lacking)}", flush=True)
+        return {}
     try:
-        return RUNS[type(config)](config, workdir)
+        with written(experiment, workdir):
+            return RUNS[type(config)](config, workdir)
     except MissingWeights as error:
         if not may_lack_weights:
             raise
@@ -143,8 +147,8 @@ def require_finished(experiment: Experiment, workdir: Path) -> None:
         )
 
 
-def write(experiment: Experiment, workdir: Path) -> None:
-    """What the config says of stages and rows, for those who read the run directory."""
+def written(experiment: Experiment, workdir: Path):
+    """`run_dir.written_experiment` of what the config says of stages and rows."""
     stages = [
         {"name": s.name, "task": s.task, "needs": list(s.needs)}
         for s in experiment.stages
@@ -153,10 +157,11 @@ def write(experiment: Experiment, workdir: Path) -> None:
         {"name": name, **row.description} for name, row in experiment.systems.items()
     ]
     parts = {s.name: s for s in experiment.stages} | {"evaluate": experiment.evaluate}
-    config = {name: flatten(part) for name, part in parts.items()}
-    run_dir.write_experiment(
-        workdir, {"stages": stages, "systems": systems, "config": config}
-    )
+    config = {
+        name: run_dir.as_made(workdir, name, part)[0] for name, part in parts.items()
+    }
+    told = {"stages": stages, "systems": systems, "config": config}
+    return run_dir.written_experiment(workdir, told)
 
 
 def config_dict(experiment: Experiment) -> Section:
@@ -191,13 +196,11 @@ def from_flags() -> tuple[Experiment, Path]:
         return from_config_dict(values), workdir
 
 
-def table_7(stage: reinforce.Config) -> tuple[reinforce.Config, reinforce.Config]:
+def table_7(stage: reinforce.Config) -> tuple[reinforce.Config, ...]:
     """Two stages like this one, that train the persona or the response policy alone."""
-    persona, response = f"{stage.name}_persona", f"{stage.name}_response"
-    return (
-        dataclasses.replace(stage, name=persona, train_response=False),
-        dataclasses.replace(stage, name=response, train_persona=False),
-    )
+    alone = {"persona": {"train_response": False}, "response": {"train_persona": False}}
+    named = {f"{stage.name}_{policy}": fixed for policy, fixed in alone.items()}
+    return tuple(dataclasses.replace(stage, name=n, **f) for n, f in named.items())
 
 
 def variants(stage: reinforce.Config) -> tuple[reinforce.Config, ...]:

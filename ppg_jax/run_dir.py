@@ -6,11 +6,12 @@ RUN/STAGE/result.json        that it has finished, and its numbers
 RUN/STAGE/metrics.jsonl      its curves;  model/ what it made;  checkpoints/
 """
 
+import contextlib
 import json
 import re
 import textwrap
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ppg_jax.config import YOUNGER, changes, flatten
@@ -40,7 +41,7 @@ NOT_COMPARED = ("log_every", "checkpoint_every", "source", "text", "swapped_dial
 CHANGES = "changes.jsonl"  # of a stage: what was changed in it (`config.changes`)
 
 
-# --- Whose a folder is ---
+# --- Whose a folder is, and a stage ---
 
 
 def claim(
@@ -135,17 +136,6 @@ def settings_of(folder: Path) -> dict:
     )
 
 
-def started_from(folder: Path, kind: str) -> str:
-    """The stage that one went on from for its "persona" or "response" generator."""
-    started = settings_of(folder).get(kind)
-    if not isinstance(started, str):
-        raise UserError(
-            f"{folder / FINGERPRINT} names neither a task nor a {kind} generator; "
-            f"delete {folder} and train the stage again."
-        )
-    return started
-
-
 def _sum_of(name: str) -> str:
     return f"sha256 of the {name}"
 
@@ -155,9 +145,6 @@ def _differences(theirs: dict, ours: dict, keys: Sequence[str]) -> str:
     return "; ".join(
         f"{k} was {theirs.get(k)!r}, is {ours.get(k)!r}" for k in changed[:3]
     )
-
-
-# --- Stages ---
 
 
 def once(
@@ -305,16 +292,32 @@ def require_sound(folder: Path, sha256: Callable[[], str]) -> None:
             )
 
 
-def write_experiment(workdir: Path, values: dict) -> None:
-    """Keeps what the config says of stages and rows (`read_experiment`)."""
+def as_made(workdir: Path, name: str, config) -> tuple[dict, list[str]]:
+    """The settings of a stage as it was or will be made; and the fields in which what
+    has finished is another than the config."""
+    asked = json.loads(json.dumps(flatten(config)))
+    known = finished(workdir, name) and (workdir / name / FINGERPRINT).exists()
+    made = settings_of(workdir / name) if known else {}
+    others = [k for k, v in asked.items() if made.get(k, v) != v]
+    return asked | {k: made[k] for k in others}, others
+
+
+@contextlib.contextmanager
+def written_experiment(workdir: Path, values: dict) -> Iterator[None]:
+    """Keeps what a config says, unless what is done inside is refused (UserError)."""
     path = workdir / EXPERIMENT
     values = json.loads(json.dumps(values))
-    try:
+    known: dict = {}
+    with contextlib.suppress(UserError):
         known = read_json(path)
-    except UserError:  # none yet, or a damaged one
-        known = {}
     if known != values:
         write_json(path, values)
+    try:
+        yield
+    except UserError:
+        if known and known != values:
+            write_json(path, known)
+        raise
 
 
 def read_experiment(workdir: Path) -> dict:

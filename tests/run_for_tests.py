@@ -25,7 +25,7 @@ from ppg_jax.inference.sampling import Decoding
 from ppg_jax.inference.scoring import Scorer
 from ppg_jax.models import pretrained
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
-from ppg_jax.run_dir import claim, write_experiment
+from ppg_jax.run_dir import EXPERIMENT, claim
 from ppg_jax.stages import critic, supervised
 from ppg_jax.training.train_state import params_sha256
 from tests import forked
@@ -141,6 +141,11 @@ def write_stages(workdir: Path, **says: str) -> DataConfig:
     params = export_critic(workdir / "critic" / "model")
     _finish(workdir / "critic", critic.Config(data=data), read, params)
     return data
+
+
+def write_experiment(workdir: Path, values: dict) -> None:
+    """What a training program keeps of its config."""
+    write_json(workdir / EXPERIMENT, values)
 
 
 def write_config(workdir: Path) -> None:

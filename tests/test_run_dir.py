@@ -311,3 +311,31 @@ def test_what_older_runs_did_is_what_the_fields_are_if_nothing_is_said():
     made = [supervised.Config("r", "response"), critic.Config(), evaluate.Config()]
     fields = {k: v for config in made for k, v in flatten(config).items()}
     assert {name: fields[name] for name in run_dir.YOUNGER} == run_dir.YOUNGER
+
+
+def test_a_command_that_is_refused_leaves_what_the_config_said(tmp_path):
+    def told():
+        return run_dir.read_experiment(tmp_path)["systems"]
+
+    values = {"stages": [], "systems": [{"name": "ours"}], "config": {}}
+    with run_dir.written_experiment(tmp_path, values):
+        assert told() == [{"name": "ours"}]
+    other = values | {"systems": [{"name": "mine"}]}
+    with (
+        pytest.raises(UserError, match="another setting"),
+        run_dir.written_experiment(tmp_path, other),
+    ):
+        raise UserError("another setting")
+    assert told() == [{"name": "ours"}]
+    with run_dir.written_experiment(tmp_path, other):
+        pass
+    assert told() == [{"name": "mine"}]
+
+
+def test_what_has_finished_is_told_as_it_was_made(tmp_path):
+    run_dir.claim(tmp_path / "persona", Config(), {})
+    assert run_dir.as_made(tmp_path, "persona", Config(size=4))[0]["size"] == 4
+    files.write_json(tmp_path / "persona" / run_dir.RESULT, {})
+    made, others = run_dir.as_made(tmp_path, "persona", Config(size=4))
+    assert (made["size"], others) == (3, ["size"])
+    assert run_dir.as_made(tmp_path, "persona", Config())[1] == []

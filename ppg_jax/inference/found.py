@@ -12,6 +12,7 @@ from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.run_dir import (
     EXPORTED,
+    FINGERPRINT,
     finished,
     finished_stage,
     model_folder,
@@ -71,6 +72,25 @@ def _find_trained(workdir: Path, system: str) -> Found:
     prompts = _trained_prompts(workdir, config, *row["models"].values())
     critic = made[0] if made else None
     return Found(row["name"], prompts, *models, critic, *_decoded(row))
+
+
+def learned_as(workdir: Path, source: str, kind: str) -> dict:
+    """The settings of the supervised stage that a "persona" or a "response" generator
+    comes from.
+
+    source: its stage, or a model of one. Raises UserError where it has not finished.
+    """
+    stage = finished_stage(workdir, source.partition("/")[0])
+    settings = settings_of(stage)
+    if "task" in settings:
+        return settings
+    began = settings.get(kind)  # REINFORCE goes on from another stage
+    if not isinstance(began, str):
+        raise UserError(
+            f"{stage / FINGERPRINT} names neither a task nor a {kind} generator; "
+            f"delete {stage} and train the stage again."
+        )
+    return learned_as(workdir, began, kind)
 
 
 def _decoded(values: Mapping) -> tuple[float, float, bool]:

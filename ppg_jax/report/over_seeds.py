@@ -107,6 +107,8 @@ def compute(folders: Sequence[Path], with_paper: bool) -> dict:
     first = found[0]
     version = first.made_of.get("data.version", "original") if with_paper else ""
     numbers = {"runs": len(found), "instances": len(first.instances)}
+    numbers["split"] = first.made_of.get("split", "test")
+    numbers["units"] = results.units_told(first)
     for kind in TEXTS:
         units = results.units_of(first, kind)
         rows = _rows(found, kind)

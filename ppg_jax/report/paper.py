@@ -78,12 +78,13 @@ SHOWN = {
         "paml",
         "mtl",
         "mtl_backbone",
+        "ours_plain",
         "ours_supervised",
         "ours",
     ),
     "table2": ("full", "ours"),
     "table3": ("supervised",),
-    "table4": ("gold", "supervised"),
+    "table4": ("gold", "supervised_plain", "supervised"),
     "table5": ("full", "ours"),
     "table6": ("gold", "supervised"),
     "table7": (
@@ -118,6 +119,8 @@ SHOWN = {
     ),
     "traits": ("supervised", "reinforced_last", "reinforced_traits"),
 }
+# The rows whose personas are decoded as the paper has it, where others are not.
+AS_GENERATED = ("ours_plain", "supervised_plain")
 # A row whose reward is scaled -> the same row without that (Table 7).
 SCALED = {
     f"ours_{policy}_x{factor}": "ours_last"

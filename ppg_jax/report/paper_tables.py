@@ -109,11 +109,14 @@ def markdown(shown: Table, rows: Mapping, tests: Sequence[Mapping], told: str) -
 def _told(numbers: Mapping, missing: Sequence[str]) -> str:
     runs = numbers["runs"]
     several = f"Mean ± standard deviation of {runs} seeds" if runs > 1 else "One seed"
+    names = dict.fromkeys(f"{unit['name']}s" for unit in numbers["units"].values())
     told = (
-        f"{several}, {numbers['instances']:,} instances; 95 % intervals over base "
-        f"personas{' and seeds' if runs > 1 else ''}, Holm's correction within this "
-        "table. The paper's numbers are of other models, and its perplexity of another "
-        "vocabulary."
+        f"{several}, {numbers['instances']:,} instances of the {numbers['split']} "
+        f"split; 95 % intervals over {' or '.join(names)}"
+        f"{' and seeds' if runs > 1 else ''}; differences count where p < 0.05 after "
+        "Holm's correction within this table and the interval leaves out 0. The "
+        "paper's numbers are of PersonaChat and of other models, its perplexity of "
+        "another vocabulary."
     )
     return told + (f" Not in this run: {', '.join(missing)}." if missing else "")
 

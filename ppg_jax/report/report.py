@@ -335,11 +335,16 @@ def _definitions(numbers: Mapping) -> str:
 def _made_of(made: Mapping) -> str:
     packages = ", ".join(f"{n} {v}" for n, v in made["packages"].items() if v)
     sums = (f"{name}: `{value[:12]}`" for name, value in made["sums"].items())
+    earlier: dict[str, list[str]] = {}
+    for row, commit in made.get("rows", {}).items():
+        if commit != made["commit"]:
+            earlier.setdefault(commit or "not known", []).append(row)
     return bullets(
         [
             f"ppg_jax {made['version']}, commit {made['commit'] or 'not known'}",
+            *(f"commit {c}: rows {', '.join(rows)}" for c, rows in earlier.items()),
             packages,
-            f"seed {made['seed']}; every setting is in `report.json`",
+            f"evaluation's seed {made['seed']}; every setting is in `report.json`",
             *sums,
         ]
     )

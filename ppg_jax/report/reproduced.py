@@ -18,6 +18,7 @@ from ppg_jax.report import (
 from ppg_jax.report.predictions import Predictions, read
 from ppg_jax.report.tables import table
 
+MANIFEST = "MANIFEST.json"
 FIGURES = ("figure1", "figure2", "figure3", "figure4")
 TARGETS = tuple(sorted([*paper_tables.TABLES, *cases.CASES, *human.NAMES, *FIGURES]))
 
@@ -51,7 +52,7 @@ def write(
         else:
             files = _figure(output, target, first, runs, numbers)
         made[target] = [file.name for file in files]
-    write_json(output / "MANIFEST.json", _manifest(folders) | {"files": made})
+    write_json(output / MANIFEST, _manifest(folders, output / MANIFEST, made))
     return made
 
 
@@ -75,14 +76,23 @@ def _figure(output: Path, name: str, first: Predictions, runs, numbers) -> list[
     return diagrams.figure2(output, settings, parameters)
 
 
-def _manifest(folders: Mapping[int, Path]) -> dict:
+def _manifest(folders: Mapping[int, Path], path: Path, made: Mapping) -> dict:
+    """What the files were made of; those of earlier calls stay, named apart where the
+    runs have changed since."""
     runs = {}
     for seed, folder in folders.items():
         finished = [path.parent.name for path in folder.glob(f"*/{run_dir.RESULT}")]
         took = {stage: hours(folder, stage) for stage in sorted(finished)}
-        made = read_json(folder / "evaluate" / "provenance.json")
-        runs[str(seed)] = {"made_of": made, "hours": took}
-    return {"runs": runs}
+        provenance = read_json(folder / "evaluate" / "provenance.json")
+        runs[str(seed)] = {"made_of": provenance, "hours": took}
+    known = read_json(path, f"remove {path}.") if path.exists() else {}
+    earlier = {t: f for t, f in known.get("files", {}).items() if t not in made}
+    others = known.get("of_other_runs", {}) | earlier
+    before = {seed: run["made_of"] for seed, run in known.get("runs", {}).items()}
+    if before == {seed: run["made_of"] for seed, run in runs.items()}:
+        made, others = earlier | made, known.get("of_other_runs", {})
+    others = {t: files for t, files in others.items() if t not in made}
+    return {"runs": runs, "files": made, "of_other_runs": others}
 
 
 def hours(folder: Path, stage: str) -> float | None:
@@ -94,23 +104,46 @@ def hours(folder: Path, stage: str) -> float | None:
     return result.get("seconds_of_last_process", 0.0) / 3600
 
 
-def plan(folders: Mapping[int, Path], stages: Sequence[str]) -> str:
+def plan(
+    folders: Mapping[int, Path],
+    stages: Mapping[int, Sequence],
+    rows: Sequence[tuple[str, str]],
+) -> str:
     """What is done and what is missing, with the hours that it took or that it took
-    with another seed."""
+    with another seed.
+
+    stages: for each seed their configs; what has finished with other settings is told,
+    for it would be refused. rows: (kind, name) of what is to be evaluated.
+    """
+    names = [stage.name for stage in next(iter(stages.values()))]
     lines, left, unknown = [], 0.0, 0
-    for stage in [*stages, "evaluate"]:
-        took = {seed: hours(folder, stage) for seed, folder in folders.items()}
+    for number, name in enumerate([*names, "evaluate"]):
+        took = {seed: hours(folder, name) for seed, folder in folders.items()}
         known = [each for each in took.values() if each is not None]
         usual = sum(known) / len(known) if known else None
         for seed, each in took.items():
-            if each is None:
+            folder = folders[seed]
+            if number < len(names):
+                state = _state(folder, stages[seed][number])
+            else:
+                files = [folder / name / kind / f"{row}.jsonl" for kind, row in rows]
+                whole = each is not None and all(file.exists() for file in files)
+                state = "done" if whole else "missing"
+            if state == "missing":
                 left, unknown = left + (usual or 0.0), unknown + (usual is None)
-            state = "missing" if each is None else "done"
             told = each if each is not None else usual
-            lines.append([str(seed), stage, state, _number(told)])
+            lines.append([str(seed), name, state, _number(told)])
     head = ["seed", "stage", "", "hours"]
     more = f", and {unknown} that nobody has timed" if unknown else ""
     return f"{table(head, lines, texts=3)}\n\nleft: {_number(left)} hours{more}"
+
+
+def _state(folder: Path, config) -> str:
+    """Of a stage: done, missing, or what keeps it from being either."""
+    if not run_dir.finished(folder, config.name):
+        return "missing"
+    _, others = run_dir.as_made(folder, config.name, config)
+    return f"has another {', '.join(others[:3])}" if others else "done"
 
 
 def _number(hours_: float | None) -> str:

@@ -90,7 +90,9 @@ def corrected(tests: list[dict]) -> list[dict]:
     """The same tests, corrected for being made together, with their verdicts."""
     scores.corrected(tests)
     for test in tests:
-        test["significant"] = test["p_holm"] < 1 - scores.LEVEL
+        # The p over seeds is of these runs alone; the interval draws runs, too.
+        sure = test["difference"]["low"] > 0 or test["difference"]["high"] < 0
+        test["significant"] = test["p_holm"] < 1 - scores.LEVEL and sure
         test["better"] = _better(test)
     return tests
 
@@ -154,11 +156,7 @@ def compute(workdir: Path, with_paper: bool) -> dict:
     numbers = {
         "instances": len(predictions.instances),
         "dialogues": len(set(predictions.dialogues)),
-        "units": {
-            side: {"name": unit.name, "count": unit.count}
-            for side, persona in SIDES["responses"].items()
-            for unit in [predictions.unit(persona)]
-        },
+        "units": units_told(predictions),
         "level": scores.LEVEL,
         "resamples": scores.RESAMPLES,
         "permutations": scores.PERMUTATIONS,
@@ -182,6 +180,15 @@ def compute(workdir: Path, with_paper: bool) -> dict:
             predictions, kind, units
         )
     return numbers | _training(workdir, predictions.stages) | _made_of(workdir)
+
+
+def units_told(predictions: Predictions) -> dict[str, dict]:
+    """{side: {name, count}} of what intervals and tests draw."""
+    return {
+        side: {"name": unit.name, "count": unit.count}
+        for side, persona in SIDES["responses"].items()
+        for unit in [predictions.unit(persona)]
+    }
 
 
 def table(predictions: Predictions, kind: str, rows, units, version: str) -> dict:

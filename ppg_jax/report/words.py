@@ -42,8 +42,8 @@ def _resampled(numbers: Mapping) -> str:
         f"are {numbers['level']:.0%}: of personas over {partner} of the partner, of "
         f"responses the wider of that and of the one over {own} of the speaker. "
         f"Differences count where p < {1 - numbers['level']:.2g} after Holm's "
-        "correction. It is one seed: what is said holds of these models, not of the "
-        "methods."
+        "correction and the interval leaves out 0. It is one seed: what is said holds "
+        "of these models, not of the methods."
     )
 
 
@@ -250,8 +250,9 @@ def _conversation(predictions: Predictions, number: int, row: int) -> str:
     }
     for name, records in predictions.records["personas"].items():
         inferred = predictions.rows["personas"][name]
-        if inferred.against and not inferred.control:
-            personas[f"partner persona, {inferred.label}"] = records[row]["persona"]
+        text = records[row].get("persona")
+        if inferred.against and not inferred.control and text is not None:
+            personas[f"partner persona, {inferred.label}"] = text
     answers = {"gold": instance["response"]}
     for name, records in predictions.records["responses"].items():
         known = predictions.rows["responses"][name]

@@ -37,7 +37,7 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, dialogue_of, instances
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_jsonl, write_json, write_jsonl
+from ppg_jax.files import read_json, read_jsonl, write_json, write_jsonl
 from ppg_jax.inference import traits
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.embedding import Encoder
@@ -49,6 +49,8 @@ from ppg_jax.training.run_log import duration
 
 JUDGED = ("critic_score", "held_out_score")  # fields of a record, one a critic
 WORDS = ("label", "against")  # of a row: what the report alone reads
+MADE_BY = "made_by.json"  # the commit by which each row was answered
+_SECONDS = "seconds_of_last_process"  # here: of all that ended by themselves
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "transformers", "tokenizers", "numpy")
 
 
@@ -82,6 +84,9 @@ class Config:
     seed: int = 0  # of what is drawn: dialogues, samples, controls
 
     def __post_init__(self):
+        if self.name != "evaluate":  # where the report looks for it
+            told = "is always 'evaluate'; give another --workdir to evaluate otherwise"
+            raise ValueError(f"name={self.name!r}: {told}.")
         require_positive(self, "batch_size")
         require_count(self, "max_dialogues", "swapped_dialogues", "seed")
         require_one_of(self, dtype=DTYPES)
@@ -118,6 +123,7 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
     )
     critics = critics_of(config, asking)
     rows = {kind: [] for kind in KINDS}
+    made_by = read_json(folder / MADE_BY) if (folder / MADE_BY).exists() else {}
     for kind, name, row in rows_of(workdir, systems):
         path, unfinished = (
             folder / part / kind / f"{name}.jsonl" for part in ("", "unfinished")
@@ -127,14 +133,19 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
             _write_row(unfinished, row, asking, asked, critics)
             path.parent.mkdir(exist_ok=True)
             unfinished.rename(path)
+            made_by[f"{kind}/{name}"] = commit()
+            write_json(folder / MADE_BY, made_by)
             _tell(f"{kind} of {name}", start)
         rows[kind].append({"name": name, **row.description})
     write_traits(folder, asked)
     write_swapped(config, folder, asking, asked, systems)
     write_json(folder / "rows.json", rows)
-    write_json(folder / "provenance.json", provenance(config, workdir))
-    seconds = time.monotonic() - began
-    result = {"instances": len(asked), "seconds_of_last_process": seconds}
+    made = provenance(config, workdir) | {"rows": made_by}
+    write_json(folder / "provenance.json", made)
+    done = folder / run_dir.RESULT
+    before = read_json(done).get(_SECONDS, 0.0) if done.exists() else 0.0
+    seconds = before + time.monotonic() - began
+    result = {"instances": len(asked), _SECONDS: seconds}
     write_json(folder / run_dir.RESULT, result)
     return run_dir.report_done(config.name, result)
 

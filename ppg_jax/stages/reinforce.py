@@ -29,6 +29,7 @@ from ppg_jax.data.batching import InstanceBatches, bucket
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.data.said import ORDERS
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.generation import row_keys
 from ppg_jax.inference.sampling import Decoding
@@ -278,15 +279,17 @@ def _read(config: Config, workdir: Path, inputs: Inputs) -> dict[str, str]:
 
 
 def _train(config: Config, folder: Path, inputs: Inputs) -> ReinforceState:
-    policies, splits = inputs.policies, inputs.splits
+    policies = inputs.policies
+    train, valid = (inputs.splits[split] for split in ("train", "valid"))
     prompts = Prompts(inputs.tokenizer, config.prompts)
-    prompts.prime(splits["train"] + splits["valid"])
-    batches = InstanceBatches(
-        splits["train"], config.batch_size, config.seed, config.batching
-    )
+    prompts.prime(train + valid)
+    batches = InstanceBatches(train, config.batch_size, config.seed, config.batching)
     updates = config.updates or batches.steps_per_epoch
     tx = make_optimizer(config.optimizer, updates)
-    subset = subset_of(splits["valid"], config.validation_instances, config.seed)
+    learned = run_dir.settings_of(folder.parent / config.persona)
+    order = ORDERS[learned.get("persona_order", "as_given")]
+    subset = subset_of(valid, config.validation_instances, config.seed)
+    subset = [order(instance) for instance in subset]
     return loop.train(
         config.name,
         folder,

@@ -17,6 +17,7 @@ from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.retrieval import TOLD, told_sentences
 from ppg_jax.data.said import ORDERS
 from ppg_jax.data.told import grounded_persona, moments, told_persona, unheard
+from ppg_jax.inference.found import learned_as
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.prefixes import joined
 from ppg_jax.inference.sampling import Decoding
@@ -80,11 +81,14 @@ class Generators:
     def load(self, asking: Asking) -> "_Responses":
         """Raises UserError for a stage that has not finished."""
         told = "generated" if self.persona else self.told
+        if not told:
+            learned = learned_as(asking.workdir, self.response, "response")
+            told = learned["partner_persona"]
         return _Responses(
             asking,
             _load(asking, self.response),
             _load(asking, self.persona) if self.persona else None,
-            told or _learned(asking, self.response, "response")["partner_persona"],
+            told,
             self.contrast,
             self.grounded,
             self.response_contrast,
@@ -119,7 +123,7 @@ class PersonaGenerator:
 
     def load(self, asking: Asking) -> "_Personas":
         """Raises UserError for a stage that has not finished."""
-        learned = _learned(asking, self.persona, "persona")
+        learned = learned_as(asking.workdir, self.persona, "persona")
         # What is older than this setting learned them as the data has them.
         order = ORDERS[learned.get("persona_order", "as_given")]
         loaded = _load(asking, self.persona)
@@ -156,16 +160,6 @@ def _load(asking: Asking, source: str) -> _Loaded:
         return _Loaded(model, params, prompts, name)
 
     return asking.once(("model", source), load)
-
-
-def _learned(asking: Asking, source: str, kind: str) -> dict:
-    """The settings of the supervised stage of a generator of that kind."""
-    stage = run_dir.finished_stage(asking.workdir, source.partition("/")[0])
-    settings = run_dir.settings_of(stage)
-    if "task" in settings:
-        return settings
-    # REINFORCE goes on from another stage.
-    return _learned(asking, run_dir.started_from(stage, kind), kind)
 
 
 def _generator(

@@ -107,7 +107,8 @@ def test_a_stage_whose_weights_are_not_there_is_left_out_and_told(run, tmp_path)
     for made_of_it in ("critic", "evaluate"):
         shutil.rmtree(folder / made_of_it, ignore_errors=True)
     asked = "--config.critic.tokenizer=", "--config.critic.init=distilbert-base-uncased"
-    out, _ = stage("reproduce", tmp_path, *asked, "--target=table4")
+    out, _ = stage("reproduce", tmp_path, *asked, "--target=table4,figure4")
+    assert "reinforce: left out: it needs critic" in out
     assert out.count("critic: left out: cannot download distilbert-base-uncased") == 1
     text = (tmp_path / "paper/table4.md").read_text(encoding="utf-8")
     assert "Generator without RL" in text

@@ -21,7 +21,7 @@ from ppg_jax.inference import generator
 from ppg_jax.inference.generator import Completion
 from ppg_jax.inference.pipeline import PartnerPersona, Pipeline, Request
 from ppg_jax.models import product
-from ppg_jax.run_dir import claim, read_experiment, settings_of, write_experiment
+from ppg_jax.run_dir import claim, read_experiment, settings_of
 from ppg_jax.serve import export
 from ppg_jax.stages import supervised
 from tests import run_for_tests as runs
@@ -389,7 +389,7 @@ def test_a_model_of_text_as_typed_gets_it_so(monkeypatch, run_dir):
     values = read_experiment(run_dir)
     stages = ("persona", "response")
     config = {name: {"prompts.text": "as_typed"} for name in stages}
-    write_experiment(run_dir, values | {"config": config})
+    runs.write_experiment(run_dir, values | {"config": config})
     export.run(export.Config(str(run_dir / "carried")), run_dir)
     for folder in (run_dir, run_dir / "carried"):
         pipeline = Pipeline.load(folder)

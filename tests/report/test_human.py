@@ -116,6 +116,20 @@ def test_votes_on_other_questions_are_not_counted(asked, predictions):
     assert (folder / "table6_questions.csv").read_bytes() == before
 
 
+def test_questions_that_people_may_have_stay_as_they_are(asked, tmp_path, capsys):
+    folder, questions, key = asked
+    other = read(make_run(tmp_path / "other", seed=1))
+    paths = human.write(folder, "table6", other, seed=0)
+    with paths[0].open(encoding="utf-8", newline="") as file:
+        assert list(csv.DictReader(file)) == questions
+    assert json.loads(paths[1].read_text()) == key
+    told = capsys.readouterr().out
+    assert "asks about other runs, and stays; move" in told and "to ask anew" in told
+    paths[1].unlink()
+    anew = human.write(folder, "table6", other, seed=0)[1]
+    assert json.loads(anew.read_text()) != key
+
+
 def test_rows_that_are_not_there_are_not_asked_about(predictions, tmp_path):
     assert human.write(tmp_path, "table5", predictions, seed=0) == []
     assert not list(tmp_path.iterdir())

@@ -1,19 +1,23 @@
 """The paper's tables and figures as files: one set of numbers in every form."""
 
 import csv
+import dataclasses
 
 import pytest
 
-from ppg_jax.files import read_metrics
+from ppg_jax.files import read_json, read_metrics, write_json
 from ppg_jax.report import (
     cases,
     over_seeds,
     paper_figures,
     paper_tables,
+    report,
+    reproduced,
     scores,
     tables,
 )
 from ppg_jax.report.predictions import read
+from ppg_jax.stages import paml
 from tests.report.test_report import make_run, write_jsonl
 from tests.report.test_report import read as records
 
@@ -73,6 +77,39 @@ def test_the_papers_rows_come_first_and_what_is_missing_is_told(numbers, tmp_pat
     assert "| 13.05 |" in text and "| 14.70 |" in text  # the paper's, as it prints them
 
 
+def test_the_manifest_tells_what_was_made_of_other_runs(folders, tmp_path):
+    def made(targets, runs):
+        reproduced.write(targets, dict(enumerate(runs)), tmp_path)
+        return read_json(tmp_path / "MANIFEST.json")
+
+    assert made(["table4"], folders)["files"].keys() == {"table4"}
+    both = made(["table1"], folders)
+    assert (both["files"].keys(), both["of_other_runs"]) == ({"table1", "table4"}, {})
+    one = made(["table1"], folders[:1])
+    assert one["files"].keys() == {"table1"} and one["runs"].keys() == {"0"}
+    assert one["of_other_runs"] == {"table4": ["table4.md", "table4.tex", "table4.csv"]}
+    assert made(["table4"], folders[:1])["of_other_runs"] == {}
+
+
+def test_a_plan_tells_of_rows_that_are_missing_and_of_other_settings(tmp_path):
+    stage = paml.Config(name="paml")
+    write_json(tmp_path / "paml/result.json", {"seconds_of_last_process": 7200.0})
+    write_json(tmp_path / "paml/fingerprint.json", {"epochs": 100.0, "tasks": 8})
+    write_json(tmp_path / "evaluate/result.json", {"seconds_of_last_process": 3600.0})
+    write_jsonl(tmp_path / "evaluate/responses/paml.jsonl", [])
+
+    def plan(tasks, *rows):
+        asked = [dataclasses.replace(stage, tasks=tasks)]
+        rows = [("responses", row) for row in rows]
+        return reproduced.plan({0: tmp_path}, {0: asked}, rows)
+
+    done = plan(8, "paml")
+    assert "| 0 | paml | done | 2.00 |" in done and "left: 0.00 hours" in done
+    assert "| 0 | evaluate | done | 1.00 |" in done
+    assert "| 0 | paml | has another tasks |" in plan(16, "paml")
+    assert "| 0 | evaluate | missing |" in plan(8, "paml", "ours")
+
+
 def test_latex_takes_no_character_of_a_label_for_its_own(numbers, tmp_path):
     rows = numbers["responses"]
     odd = {**rows, "ours": {**rows["ours"], "label": "50 % & more_#1"}}
@@ -127,6 +164,26 @@ def test_a_sentence_that_training_said_and_one_of_the_speaker_are_marked(
         r["generated partner persona"] for r in table_of(tmp_path / "table3.csv")
     }
     assert text == f"{known}° i am tall .^ nobody said so ."
+
+
+def test_personas_of_nothing_and_rows_without_texts_have_a_report(tmp_path):
+    run = make_run(tmp_path / "run")
+    lines = records(run, "personas/supervised.jsonl")
+    empty = [line | {"persona": ""} for line in lines]
+    write_jsonl(run / "evaluate/personas/supervised.jsonl", empty)
+    bare = [{key: line[key] for key in ("id", "nll", "tokens")} for line in lines]
+    write_jsonl(run / "evaluate/personas/mine.jsonl", bare)
+    write_json(run / "evaluate/personas/mine.json", {"against": ["supervised"]})
+    report.write_report(run, "Nothing", paper=False)
+    numbers = read_json(run / "report.json")
+    assert numbers["personas"]["supervised"]["metrics"]["novelty"]["value"] == 0
+    assert numbers["personas"]["mine"]["metrics"].keys() >= {"ppl_token"}
+
+
+def test_a_table_of_rl_without_what_it_began_with_is_written(numbers, tmp_path):
+    rows = {k: v for k, v in numbers["responses"].items() if k != "ours_supervised"}
+    path = paper_tables.write(tmp_path, "table1", {**numbers, "responses": rows})[0]
+    assert "Ours with RL" in path.read_text(encoding="utf-8")
 
 
 def test_what_tells_most_of_the_context_is_shown():

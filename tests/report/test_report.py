@@ -677,7 +677,8 @@ def test_a_bound_is_rounded_up():
 
 
 def test_what_holm_makes_of_a_bound_is_a_bound_and_no_other_p_is():
-    same = {"a": "x", "b": "y", "metric": "bleu", "difference": {"value": 1.0}}
+    sure = {"value": 1.0, "low": 0.5, "high": 1.5}
+    same = {"a": "x", "b": "y", "metric": "bleu", "difference": sure}
     tests = [
         {**same, "p": p, "at_floor": bound}
         for p, bound in [(0.0002, True), (0.0002, False), (0.0005, False), (0.3, False)]
@@ -686,6 +687,18 @@ def test_what_holm_makes_of_a_bound_is_a_bound_and_no_other_p_is():
     assert [t["p_holm"] for t in told] == pytest.approx([0.0008, 0.0008, 0.001, 0.3])
     # The second is no bound itself, and cannot be below the first, which is one.
     assert [t["holm_at_floor"] for t in told] == [True, True, False, False]
+
+
+def test_a_difference_whose_interval_holds_none_does_not_count():
+    pair = {"a": "x", "b": "y", "metric": "bleu", "p": 0.0002, "at_floor": True}
+    ends = [(0.1, 2.0), (-0.6, 2.0), (-2.0, -0.1), (0.0, 0.0)]
+    tests = [
+        {**pair, "difference": {"value": (low + high) / 2, "low": low, "high": high}}
+        for low, high in ends
+    ]
+    told = results.corrected(tests)
+    assert [t["significant"] for t in told] == [True, False, True, False]
+    assert [t["better"] for t in told] == ["x", None, "y", None]
 
 
 def test_the_p_of_a_jackknife_is_never_called_a_bound(numbers):

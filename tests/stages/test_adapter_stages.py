@@ -59,7 +59,7 @@ def write_stages(workdir, kind: str):
         write_json(workdir / name / "result.json", sums)
     rows = [{"name": n, **row.description} for n, row in paper_rows().items()]
     told = {"stages": [runs.CRITIC], "systems": rows, "config": {}}
-    run_dir.write_experiment(workdir, told)
+    runs.write_experiment(workdir, told)
     return data
 
 

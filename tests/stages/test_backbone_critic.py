@@ -320,7 +320,7 @@ def test_an_exported_critic_is_whole_and_judges_the_same(judged, tmp_path):
     values = run_dir.read_experiment(workdir)
     row = Generators("ours", "response", persona="persona")
     rows = [{"name": "ours", **row.description}]
-    run_dir.write_experiment(workdir, values | {"systems": rows})
+    runs.write_experiment(workdir, values | {"systems": rows})
     export.run(export.Config(str(tmp_path / "out"), "ours"), workdir)
     texts = [["i sing.", "i run."], ["hello", "i paint."]]
     whole = Critic.load(tmp_path / "out" / "critic")

@@ -12,5 +12,7 @@ def test_a_config_that_cannot_be_asked_is_refused():
     for config in (evaluate.Config, DataConfig):
         with pytest.raises(ValueError, match="max_dialogues=-3 must be 0 or more"):
             config(max_dialogues=-3)
+    with pytest.raises(ValueError, match="name='mine': is always 'evaluate'"):
+        evaluate.Config(name="mine")
     with pytest.raises(ValueError, match="max_dialogues=1: intervals need two"):
         evaluate.Config(max_dialogues=1)

@@ -16,6 +16,7 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances, profile_text
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import paper_rows
+from ppg_jax.files import read_json
 from ppg_jax.inference import traits
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.embedding import Encoder
@@ -215,7 +216,10 @@ def test_a_row_of_a_stage_whose_source_was_trained_anew_is_refused(tmp_path):
     assert not (tmp_path / "evaluate" / "responses").exists()
 
 
-def test_a_row_that_is_another_one_now_is_refused_and_new_words_are_not(tmp_path):
+def test_a_row_that_is_another_one_now_is_refused_and_new_words_are_not(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evaluate, "commit", lambda: "first")
     data = runs.write_stages(tmp_path)
     config = evaluate.Config(data=data, prompts=runs.PROMPTS)
     row = Generators("Mine", "response", told="gold")
@@ -226,7 +230,13 @@ def test_a_row_that_is_another_one_now_is_refused_and_new_words_are_not(tmp_path
     with pytest.raises(UserError, match="sha256 of the row mine was "):
         evaluate.run(config, tmp_path, {"mine": other})
     named = dataclasses.replace(row, label="Ours", against=("more",))
-    evaluate.run(config, tmp_path, {"mine": named, "more": other})
+    monkeypatch.setattr(evaluate, "commit", lambda: "second")
+    took = evaluate.run(config, tmp_path, {"mine": named, "more": other})
+    made_of = read_json(tmp_path / "evaluate" / "provenance.json")
+    assert made_of["commit"] == made_of["rows"]["responses/more"] == "second"
+    assert made_of["rows"]["responses/mine"] == "first"
+    again = evaluate.run(config, tmp_path, {"mine": named, "more": other})
+    assert again["seconds_of_last_process"] > took["seconds_of_last_process"]
     rows = json.loads((tmp_path / "evaluate" / "rows.json").read_text("utf-8"))
     assert [r["label"] for r in rows["responses"][:2]] == ["Ours", "Mine"]
     assert path.stat().st_mtime_ns == made
@@ -291,12 +301,13 @@ def test_where_one_is_told_nothing_no_part_of_the_row_has_a_score(
     assert None not in scores["all"] and {*scores["some"]} == {None}
 
 
-def asked_by(workdir, data, name: str, **options) -> list[str]:
+def asked_by(workdir, data, **options) -> list[str]:
     """The ids of a run that has nothing but controls."""
+    workdir.mkdir()
     runs.write_config(workdir)
-    config = evaluate.Config(name=name, data=data, prompts=runs.PROMPTS, **options)
+    config = evaluate.Config(data=data, prompts=runs.PROMPTS, **options)
     evaluate.run(config, workdir, {})
-    folder = workdir / name
+    folder = workdir / "evaluate"
     ids = [r["id"] for r in read(folder / "instances.jsonl")]
     for path in folder.glob("*/*.jsonl"):
         assert [r["id"] for r in read(path)] == ids
@@ -307,7 +318,7 @@ def test_so_many_dialogues_are_asked_whole_and_the_seed_alone_draws_them(run, tm
     data = DataConfig(source=str(run.workdir / "data"))
     whole = {tuple(i.id for i in d.instances()) for d in DIALOGUES}
     draws = [
-        asked_by(tmp_path, data, f"draw_{n}", max_dialogues=2, seed=seed)
+        asked_by(tmp_path / f"draw_{n}", data, max_dialogues=2, seed=seed)
         for n, seed in enumerate([0, 0, 1, 2, 3])
     ]
     for ids in draws:
@@ -315,7 +326,7 @@ def test_so_many_dialogues_are_asked_whole_and_the_seed_alone_draws_them(run, tm
         assert len(groups - {()}) == 2 and groups - {()} <= whole
     assert draws[0] == draws[1]
     assert any(draws[0] != other for other in draws[2:])
-    everything = asked_by(tmp_path, data, "all", max_dialogues=0)
+    everything = asked_by(tmp_path / "all", data, max_dialogues=0)
     assert everything == [i.id for i in ASKED]
 
 

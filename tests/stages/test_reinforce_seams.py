@@ -6,6 +6,7 @@ gold response has either, so the critic's "no" makes a validation better, its "y
 worse.
 """
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 
 from ppg_jax.data.dialogue import instances
-from ppg_jax.files import read_metrics
+from ppg_jax.files import read_json, read_metrics, write_json
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.scoring import mean_nll
 from ppg_jax.models import pretrained
+from ppg_jax.rl.validation import subset_of
 from ppg_jax.stages import reinforce
 from ppg_jax.training.train_state import OptimizerConfig
 from tests import run_for_tests as runs
@@ -141,6 +143,32 @@ def test_a_validation_tells_the_generated_persona_and_not_the_gold_one(run):
     first = run.logged("valid_response_nll")[0]
     np.testing.assert_allclose(first, nll(folders, "tea"), rtol=1e-4)
     assert abs(first - nll(folders, "gold")) > 1e-2
+
+
+def backwards(instance):
+    persona = instance.partner_persona[::-1]
+    return dataclasses.replace(instance, partner_persona=persona)
+
+
+def test_validation_has_gold_personas_in_the_order_that_was_learned(
+    tmp_path, monkeypatch
+):
+    data = runs.write_stages(tmp_path)
+    path = tmp_path / "persona" / "fingerprint.json"
+    write_json(path, read_json(path) | {"persona_order": "backwards"})
+    monkeypatch.setitem(reinforce.ORDERS, "backwards", backwards)
+    asked_of = {"data": data, "prompts": runs.PROMPTS, "validation_instances": 0}
+    asked = []
+
+    def validator(name, prompts, subset, policies, criterion):
+        asked.extend(subset)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reinforce, "Validator", validator)
+    with pytest.raises(KeyboardInterrupt):
+        reinforce.run(reinforce.Config(**asked_of), tmp_path)
+    chosen = subset_of(runs.dialogues("valid", 3), 0, 0)
+    assert asked == [backwards(i) for i in chosen] != chosen
 
 
 def test_the_policies_of_the_best_validation_are_kept(run):
