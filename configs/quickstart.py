@@ -1,6 +1,6 @@
 """The whole method on the embedded corpus: CPU, offline, ten minutes on two cores.
 
-All generators start from a model of whole dialogues, for that is where small models
+The method's generators start from a model of whole dialogues, for that is where small models
 learn to look personas up (docs/tried.md); the generator that never hears of partner
 personas starts from one that has never seen any.
 

@@ -91,7 +91,6 @@ LONGEST_FUNCTION, LONGEST_FILE = 60, 350
 LONG_FILES = {
     "ppg_jax.data.persona_world": 484,
     "ppg_jax.data.persona_world_traits": 1262,  # data
-    "ppg_jax.data.prompts": 356,
 }
 
 

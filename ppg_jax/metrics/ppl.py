@@ -39,11 +39,3 @@ def columns(nll, tokens, words) -> dict[str, np.ndarray]:
         "sequence": np.stack([nll / tokens, np.ones_like(nll)], axis=-1),
         "word": np.stack([nll, words], axis=-1),
     }
-
-
-def perplexities(nll, tokens, words) -> dict[str, float]:
-    """{definition: perplexity of all instances}; the arguments are `columns`'."""
-    return {
-        definition: float(perplexity(column.sum(axis=0)))
-        for definition, column in columns(nll, tokens, words).items()
-    }

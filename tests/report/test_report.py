@@ -14,9 +14,10 @@ import pytest
 from ppg_jax import presets
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import from_config_dict
-from ppg_jax.metrics import bleu_rouge, distinct, ppl, significance
+from ppg_jax.metrics import bleu_rouge, distinct, significance
 from ppg_jax.report import columns, paper, predictions, report, results, scores, words
 from ppg_jax.report.tables import p_value, table
+from tests.metrics.test_ppl import perplexities as perplexities_of
 from tests.run_for_tests import FINISHED
 
 DIALOGUES, TURNS = 30, 4
@@ -283,7 +284,7 @@ def test_responses_have_the_values_of_the_metrics(run_dir, numbers):
         read(run_dir, "responses/ours.jsonl"),
     )
     gold, texts = [i["response"] for i in known], [r["response"] for r in records]
-    perplexities = ppl.perplexities(
+    perplexities = perplexities_of(
         [r["nll"] for r in records],
         [r["tokens"] for r in records],
         [len(t.split()) for t in gold],
