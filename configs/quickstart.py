@@ -1,8 +1,8 @@
 """The whole method on the embedded corpus: CPU, offline, ten minutes on two cores.
 
-The method's generators start from a model of whole dialogues, for that is where small models
-learn to look personas up (docs/tried.md); the generator that never hears of partner
-personas starts from one that has never seen any.
+The method's generators start from a model of whole dialogues, for that is where small
+models learn to look personas up (docs/tried.md); the generator that never hears of
+partner personas starts from one that has never seen any.
 
 bash launch/quickstart.sh
 """
