@@ -25,15 +25,18 @@ _ADAPTERS = flags.DEFINE_bool(
 def program() -> None:
     config = export.Config(_OUTPUT.value, _SYSTEM.value, _ADAPTERS.value)
     workdir = Path(_WORKDIR.value)
+    output = Path(config.output)
+    card = output / "README.md"
+    ours = (output / "pipeline.json").exists() or not card.exists()
     system = export.run(config, workdir)
     if not (workdir / "experiment.json").exists():
         return  # an exported folder, of which nothing more is known
-    output = Path(config.output)
+    if not ours:
+        print(f"{card} is no export's, and stays; the model card is not written.")
+        return
     form = json.loads((output / "pipeline.json").read_text(encoding="utf-8"))["prompts"]
     prompts = layout(PromptConfig(**form))
-    cards.write(
-        output / "README.md", workdir, system, prompts=prompts, adapters=config.adapters
-    )
+    cards.write(card, workdir, system, prompts=prompts, adapters=config.adapters)
 
 
 if __name__ == "__main__":

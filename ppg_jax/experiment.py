@@ -303,7 +303,7 @@ def study_rows(
         row = Generators(label, stage, "persona", against=against, **inferred)
         rows[f"ours_{stage}"] = row
     rows["reinforced_traits"] = PersonaGenerator(
-        "Generator with RL, trait F1 as the reward, after the last update",
+        "Generator with RL, trait F1 as reward, after the last update",
         f"{reinforced}_traits/last_persona",
         **inferred,
         against=("supervised", "reinforced_last"),

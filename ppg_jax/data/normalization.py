@@ -35,6 +35,12 @@ _SAME = str.maketrans(
     | dict.fromkeys("\u00ad\u200b\u2060\ufeff", "")  # they have no width
     | {chr(n): " " for n in (*range(32), *range(127, 160))}
 )
+_SAME |= str.maketrans("\u2044", "/")  # of a fraction in one character
+# Behind a digit, in one character: a fraction (2\u00bd), a power (10\u00b2).
+_HALVES = re.compile(
+    r"(?<=\d)(?=[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2150-\u215e])"
+)
+_RANGE = re.compile(r"(?<=\d)[\u2012\u2013](?=\d)")  # 9 to 5
 # Where PersonaChat never has the form without the apostrophe, it can mean one thing.
 _BARE = {
     "im": "i am",
@@ -61,10 +67,12 @@ _PIECES = re.compile(
         (?:/[^{_OUTSIDE}]*[^{_OUTSIDE}.,!?;:])?
       | (?<!\w)(?:[^\W\d_]\.){{2,}}  # e.g., u.s.
       | (?<![\w.-])-\d+(?:[.,:]\d+)*
+      | (?<![\w.])\.\d+(?![\w.])  # .5
+      | (?<![\w/])\d+/\d+(?![\w/])  # 1/2, no date
       | (?<!\d)\d+(?:[.,:]\d+)+  # 3.5, 2,000, 10:30
     )
     | (?P<bare>\b(?:{"|".join(_BARE)})\b)
-    | (?P<face>(?<!\S)[:;][o'-]?[()\[\]dp3/\\|*]+(?!\w))
+    | (?P<face>(?<!\S)(?:[:;][o'-]?[()\[\]dp3/\\|*]+ | </?3+)(?!\w))
     | (?P<pause>(?<=\w)(?:\ ?--+\ ?|\ -\ )(?=\w) | (?<=\w):(?=\ ))
     | (?P<mark>[.,!?;])
     | (?P<and>&)
@@ -99,7 +107,10 @@ def _as_profile(text: str) -> str:
 
     What was called out at the end is stated; what was asked stays a question.
     """
-    text = re.sub(r" \?(?: [.!?])+$", " ?", normalized(text, "personachat"))
+    text = normalized(text, "personachat")
+    said = text.rstrip(" .!?")
+    end, asks, _ = text[len(said) :].partition("?")
+    text = said + end + asks if asks else text
     text = re.sub(r"(?<=[^\s.,;!?])(?: [.!])* !$", " .", text)
     return re.sub(r"(?<=[^\s.,;?])(?: \.)+(?= |$)", ".", text)
 
@@ -116,7 +127,8 @@ def _written(text: str) -> str:
 def _plain(text: str) -> str:
     """Lower case, one space between words, one character for those that look alike."""
     # Lower case can undo what was composed, and composing make a quote or a space.
-    composed = unicodedata.normalize("NFKC", text.translate(_SAME))
+    text = _RANGE.sub("-", _HALVES.sub(" ", text)).translate(_SAME)
+    composed = unicodedata.normalize("NFKC", text)
     lower = unicodedata.normalize("NFKC", composed.lower())
     return " ".join(lower.translate(_SAME).split())
 

@@ -176,6 +176,8 @@ class Prompts:
     def unread(self, instance: Instance) -> int:
         """How many tokens of the newest utterance, at its beginning, a prompt leaves
         out: what is to be answered has no room beside the longest personas."""
+        if not instance.context:
+            return 0
         config, fixed = self.config, len(self._self_segment(instance))
         taken = config.max_persona_tokens + config.max_response_tokens
         left = config.max_length - taken - fixed - len(self._partner_cue)

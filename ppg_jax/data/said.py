@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+import threading
 from collections.abc import Iterable, Sequence
 
 import snowballstemmer
@@ -25,6 +26,12 @@ _FUNCTION_WORDS = frozenset(
 )
 
 
+_DENIALS = frozenset(("not", "never", "no", "cannot", "t"))  # as "don't" is cut
+_DENIED = 3  # words that a denial reaches over: "not have any kids"
+_PIECES = re.compile(r"\w+|[.,!?;]")
+_ENDINGS = frozenset(("e", "r", "er", "or", "an", "ian", "ist", "man", "th"))
+
+
 def is_said(trait: str, heard: Sequence[str]) -> bool:
     """Whether the speaker has said a trait in its own words.
 
@@ -37,30 +44,36 @@ def is_said(trait: str, heard: Sequence[str]) -> bool:
 def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool:
     """Whether what a sentence tells rests on what was heard.
 
-    As `is_said`, by that share of the stems; a stem that begins another, of four
-    letters or more, stands for it: who farms is a farmer.
+    As `is_said`, by that share of the stems. Who farms is a farmer: a stem of four
+    letters or more stands for the same with an ending. Who does not smoke smokes not:
+    what was denied speaks for no sentence that denies nothing.
     """
     stems = content_stems(sentence)
-    known = frozenset().union(*map(_stems, heard))
+    denies = not _DENIALS.isdisjoint(_WORDS.findall(sentence.lower()))
+    known = frozenset().union(*map(_stems if denies else _affirmed, heard))
     found = sum(any(_akin(stem, other) for other in known) for stem in stems)
     return found >= share * len(stems) > 0
 
 
 def _akin(a: str, b: str) -> bool:
-    return a == b or (min(len(a), len(b)) >= 4 and (a.startswith(b) or b.startswith(a)))
+    short, long = sorted((a, b), key=len)
+    ending = long[len(short) :]
+    return a == b or (len(short) >= 4 and long.startswith(short) and ending in _ENDINGS)
 
 
-def is_ones_own(sentence: str, instance: Instance) -> bool:
+def is_ones_own(sentence: str, instance: Instance, share: float = 0.5) -> bool:
     """Whether a sentence about the partner tells of the speaker instead.
 
     All that it is about is in the speaker's persona or was said by the speaker, and the
-    partner has not said it (`is_said`).
+    partner has said less than that share of it.
     """
     told = (*instance.self_persona, *instance.context[-2::-2])
-    own = frozenset().union(*map(_stems, told))
+    own, theirs = (
+        frozenset().union(*map(_stems, texts))
+        for texts in (told, instance.context[::-2])
+    )
     about = content_stems(sentence)
-    heard = instance.context[::-2]
-    return bool(about) and about <= own and not is_said(sentence, heard)
+    return bool(about) and about <= own and len(about & theirs) < share * len(about)
 
 
 def first_said(persona: Iterable[str], heard: Sequence[str]) -> list[int]:
@@ -111,5 +124,28 @@ def _stems(text: str) -> frozenset[str]:
     return frozenset(map(_stem, _WORDS.findall(text.lower())))
 
 
+@functools.lru_cache(maxsize=2**15)
+def _affirmed(text: str) -> frozenset[str]:
+    """The stems of what is not among the three words behind a denial in its clause."""
+    stems, since = set(), _DENIED
+    for word in _PIECES.findall(text.lower()):
+        if not word[0].isalnum():
+            since = _DENIED
+        elif word in _DENIALS:
+            since = 0
+        else:
+            since += 1
+            if since > _DENIED:
+                stems.add(_stem(word))
+    return frozenset(stems)
+
+
 # nltk has it, too, and takes more than a second to import.
-_stem = functools.cache(snowballstemmer.stemmer("porter").stemWord)
+_STEMMER = snowballstemmer.stemmer("porter")
+_LOCK = threading.Lock()  # it keeps the word that it is at in itself
+
+
+@functools.lru_cache(maxsize=2**16)
+def _stem(word: str) -> str:
+    with _LOCK:
+        return _STEMMER.stemWord(word)

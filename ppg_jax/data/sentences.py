@@ -9,6 +9,16 @@ from ppg_jax.data.said import content_stems
 # They tell little beside what is liked, where one lives, and who has a name: "i love to
 # knit" and "i enjoy knitting" are one trait, a dog and a cat named Max are two.
 _LIGHT = content_stems("like love enjoy prefer favorite live name")
+_OF = re.compile(r"my (\w+)")
+_KIN = frozenset(
+    re.findall(
+        r"\w+",
+        "mom mother dad father parents wife husband spouse brother brothers sister "
+        "sisters son sons daughter daughters kid kids child children family friend "
+        "friends boyfriend girlfriend cousin aunt uncle grandmother grandfather "
+        "grandma grandpa grandparents roommate boss",
+    )
+)
 _BORDER = re.compile(r"(?<=[.!?])\s+|\n")
 _LONG = re.compile(r"(?:\W*\b\w+\b){4}")  # four words or more
 _TWICE = re.compile(r"\b([\w']+(?:\s+[\w']+)+)(?:\s*,\s*\1\b)+")
@@ -56,14 +66,22 @@ def _alike(a: frozenset[str], b: frozenset[str]) -> bool:
 
 def says_again(sentence: str, other: str) -> bool:
     """Whether one of the two tells little beside the other: two thirds of what the
-    shorter is about are in both."""
+    shorter is about are in both, and it is told of one person ("my mom ...")."""
     a, b = _core(sentence), _core(other)
-    return 3 * len(a & b) >= 2 * min(len(a), len(b)) > 0
+    return (
+        _kin(sentence) == _kin(other) and 3 * len(a & b) >= 2 * min(len(a), len(b)) > 0
+    )
 
 
 def says_more(sentence: str, other: str) -> bool:
     """Whether the sentence is about all that the other is about, and about more."""
     return _core(sentence) > _core(other)
+
+
+def _kin(sentence: str) -> str:
+    """Whom of the speaker's people it begins with; "" for the speaker."""
+    found = _OF.match(sentence.lower())
+    return found[1] if found and found[1] in _KIN else ""
 
 
 def _core(sentence: str) -> frozenset[str]:
@@ -74,13 +92,16 @@ def _core(sentence: str) -> frozenset[str]:
 def text_once(text: str, before: Sequence[str] = ()) -> str:
     """A text, each of its sentences once; one that repeats nothing stays as it is.
 
-    Words that are said again behind a comma go, too: "i love tea , i love tea ."
-    before: what the same speaker said earlier; a sentence of four words or more that is
-    in it goes, if another one stays.
+    Only what says the same, word by word, and asks where the other asks: "do you have
+    kids ?" goes on from "i have kids .". Words that are said again behind a comma go,
+    too: "i love tea , i love tea ." before: what the same speaker said earlier; a
+    sentence of four words or more that is in it goes, if another one stays.
     """
     text = _TWICE.sub(r"\1", text)
     said = sentences(text)
     earlier = {folded(s) for u in before for s in sentences(u) if _LONG.match(s)}
-    kept = once(said)
-    kept = [n for n in kept if folded(said[n]) not in earlier] or kept
+    texts = [(folded(s), s.endswith("?")) for s in said]
+    kept = [n for n, text_ in enumerate(texts) if text_ not in texts[:n]]
+    kept = [n for n in kept if texts[n][0]] or kept
+    kept = [n for n in kept if texts[n][0] not in earlier] or kept
     return text if len(kept) == len(said) else " ".join(said[n] for n in kept)

@@ -18,6 +18,7 @@ from ppg_jax.files import read_jsonl, write_jsonl
 # Of what a sentence is about, heard before it is remembered: what a later inference,
 # which has heard more, no longer says has to be surer than what it says.
 REMEMBERED = 2 / 3
+MOMENTS = 64  # more than people talk; each is a prompt
 
 
 def unheard(instance: Instance) -> Instance:
@@ -51,12 +52,12 @@ def told_persona(
 
 def moments(instance: Instance) -> list[Instance]:
     """The instance as it was after each of the partner's utterances, the oldest first,
-    itself last; alone where nobody spoke yet.
+    itself last; alone where nobody spoke yet. Of a long talk, after the last `MOMENTS`.
     """
     dialogue = dialogue_of(instance.id)
     length = len(instance.context)
     earlier = []
-    for end in range(2 - length % 2, length, 2):
+    for end in range(2 - length % 2, length, 2)[1 - MOMENTS :]:
         turn = instance.turn - (length - end) // 2
         changed = {"id": f"{dialogue}:{turn}", "turn": turn}
         context = instance.context[:end]
@@ -81,7 +82,8 @@ def grounded_persona(
     for tokens, then in zip(told[::-1], along[::-1], strict=True):
         heard, share = then.context[::-2], 0.5 if then is now else REMEMBERED
         for sentence in sentences(prompts.text(tokens)):
-            if is_grounded(sentence, heard, share) and not is_ones_own(sentence, now):
+            own = is_ones_own(sentence, now, REMEMBERED)
+            if is_grounded(sentence, heard, share) and not own:
                 _keep(kept, sentence)
     most = prompts.config.max_persona_tokens
     while kept and len(prompts.persona_target(kept)) > most:

@@ -70,6 +70,7 @@ def inferred(
     workdir: Path,
     prompts: Prompts,
     asked: Sequence[Instance],
+    split: str,
     seed: int,
     dtype: str = "float32",
 ) -> dict[str, list[int]]:
@@ -84,7 +85,8 @@ def inferred(
     folder = run_dir.finished_stage(workdir, exposure.persona)
     wanted = chosen(exposure, asked, seed)
     weights = run_dir.result_of(folder)["params_sha256"][:16]
-    path = folder / "inferred" / f"{weights}_{dtype}_{exposure.contrast}.jsonl"
+    name = f"{split}_{weights}_{dtype}_{exposure.contrast}.jsonl"
+    path = folder / "inferred" / name  # ids are a split's own
     known = read_told(path)
     missing = [i for i in wanted if i.id not in known]
     if missing:

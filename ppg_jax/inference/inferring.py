@@ -11,7 +11,8 @@ from ppg_jax.errors import UserError
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.requests import PartnerPersona
 
-KNOWN = 256  # prompts with what was written for them: of a few conversations
+KNOWN = 8192  # prompts with what was written for them, those asked last: some hundred
+# conversations, some ten megabytes
 
 
 class Inferring:
@@ -59,7 +60,8 @@ class Inferring:
         said = self._generator(self._params, rows, seed, ids, limit, without)
         known |= zip(new, finite("persona", said), strict=True)
         if self._grounded:
-            self._known = dict([*(self._known | known).items()][-KNOWN:])
+            kept = {k: v for k, v in self._known.items() if k not in known}
+            self._known = dict([*kept.items(), *known.items()][-KNOWN:])
         return [known[key] for key in keys]
 
     def _told(

@@ -12,15 +12,37 @@ from ppg_jax.data.pairs import KINDS, RELATED, Pair, pairs
 from ppg_jax.inference.critic import Critic
 from ppg_jax.metrics import clusters, overlap, significance
 
+Asked = dict[str, dict[str, list[Pair]]]  # split -> kind of persona -> pairs
+
+
+def asked_pairs(splits, kinds: Sequence[str], seed: int, instances: int) -> Asked:
+    """What a critic is asked in the end, of `kinds` and of other kinds that there are.
+
+    instances: of each split and kind, drawn by the seed; 0 is all. Raises UserError
+    where they make no pairs.
+    """
+    asked: Asked = {}
+    for split in ("valid", "test"):
+        profiles = {
+            "self": any(d.self_persona for d in splits[split]),
+            "partner": any(d.partner_persona for d in splits[split]),
+        }
+        asked[split] = {
+            kind: pairs(splits[split], kind, seed, instances)
+            for kind in KINDS
+            if kind in kinds or profiles[kind]
+        }
+    return asked
+
 
 def accuracies(
-    critic: Critic, made: Sequence[Pair], splits, seed: int, instances: int
+    critic: Critic, made: Sequence[Pair], splits, every: Asked, seed: int
 ) -> dict:
     """{split: {kind of persona: {judge: share, interval and counts}}}.
 
     The judges are the critic and the controls, which learn from the same pairs. Both
     kinds are asked, whatever it was trained on: REINFORCE asks about the partner's.
-    instances: of each split and kind, drawn by the seed; 0 is all.
+    every: of `asked_pairs`.
     """
     texts, labels = _texts(made), [pair.label for pair in made]
     judges = {
@@ -28,10 +50,9 @@ def accuracies(
         "lexical": overlap.LexicalClassifier.fit(texts, labels),
     }
     table: dict[str, dict] = {}
-    for split in ("valid", "test"):
+    for split, of_kind in every.items():
         table[split] = {}
-        for kind in KINDS:
-            asked = pairs(splits[split], kind, seed, instances)
+        for kind, asked in of_kind.items():
             scores = {"critic": scores_of(critic, asked)}
             scores |= {n: judge.score(_texts(asked)) for n, judge in judges.items()}
             scores["random"] = overlap.random_scores(len(asked), seed)

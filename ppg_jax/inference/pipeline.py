@@ -327,7 +327,7 @@ class Pipeline:
                 )
             return partner
         told = sentences(partner) if isinstance(partner, str) else tuple(partner)
-        told = normalized_persona(told, self._form)
+        told = normalized_persona([*filter(str.strip, told)], self._form)
         tokens = self.prompts.persona_target(told) if told else ()
         return PartnerPersona(self.prompts.text(tokens), told, tuple(tokens))
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.dialogue import Instance, require_few
 from ppg_jax.data.normalization import normalized, normalized_persona
 from ppg_jax.errors import UserError
 
@@ -41,6 +41,10 @@ class Request:
         object.__setattr__(self, "context", _said(self.context))
         for name in ("self_persona", "context"):
             _check_texts(name, getattr(self, name))
+        try:
+            require_few(self.context)
+        except ValueError as error:
+            raise UserError(f"'context': {error}") from None
         partner = self.partner_persona
         if isinstance(partner, str):
             _check_texts("partner_persona", [partner])
@@ -49,7 +53,7 @@ class Request:
 
     def instance(self, form: str = "as_typed") -> Instance:
         """This as `Prompts` reads it, its text in one of `normalization.FORMS`."""
-        persona = normalized_persona(self.self_persona, form)
+        persona = normalized_persona(list(filter(str.strip, self.self_persona)), form)
         context = tuple(normalized(utterance, form) for utterance in self.context)
         return Instance("of this request", 0, persona, (), context, response="")
 

@@ -4,6 +4,7 @@ Every download has its revision, and as far as they are known the SHA-256 of its
 in a manifest under third_party/.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.util
@@ -52,7 +53,9 @@ def locate(path_or_hub_id) -> Path:
       MissingWeights: the hub cannot be reached, or has no safetensors.
       UserError: no such path or id, or not the files of the manifest.
     """
-    name, path = str(path_or_hub_id), Path(path_or_hub_id).expanduser()
+    name, path = str(path_or_hub_id), Path(path_or_hub_id)
+    with contextlib.suppress(RuntimeError):  # ~NAME of nobody
+        path = path.expanduser()
     if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
         return path
     if name in _PACKAGES:

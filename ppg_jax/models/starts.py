@@ -52,6 +52,8 @@ def begin(config, workdir: Path) -> tuple[dict, Any, list, dict[str, str]]:
     start = start_of(config, workdir)
     read = run_dir.sums_of(splits, "train", "valid")
     read["tokenizer"] = tokenization.sha256(tokenizer)
+    if config.init_stage:
+        require_one_tokenizer(workdir, config.init_stage, read["tokenizer"])
     read |= sums_of(start[1]) if start else {}
     return splits, tokenizer, [start], read
 
@@ -66,6 +68,24 @@ def run_tokenizer(config, workdir: Path, train: Sequence[Dialogue]):
         pretrained.load_tokenizer,
         config.init,
     )
+
+
+def require_one_tokenizer(workdir: Path, stage: str, other: str) -> None:
+    """Raises UserError where what reads a stage has other tokens than that has.
+
+    other: a stage, or the SHA-256 of a tokenizer. Older stages may not say.
+    """
+    known = [
+        run_dir.settings_of(folder).get("sha256 of the tokenizer")
+        if (folder := Path(workdir) / name).is_dir()
+        else name
+        for name in (stage, other)
+    ]
+    if None not in known and len({*known}) > 1:
+        raise UserError(
+            f"{Path(workdir) / stage} was trained with another tokenizer than what "
+            "would read it; delete that folder and train the stage again."
+        )
 
 
 def start_of(config, workdir: Path):

@@ -104,6 +104,26 @@ class Judgement:
     metrics: dict[str, float]
 
 
+def require_learning(config) -> None:
+    """Raises ValueError where a policy would be trained on nothing, or chosen by it."""
+    persona, response = config.train_persona, config.train_response
+    if not (persona or response):
+        raise ValueError(
+            "train_persona=False and train_response=False leave nothing to train; "
+            "set one of them to True."
+        )
+    if config.reward == "trait_f1" and response:
+        raise ValueError(
+            "reward='trait_f1' is of the persona, whatever the response says: noise to "
+            "its generator; give train_response=False."
+        )
+    if config.criterion == "persona_nll" and not persona:
+        raise ValueError(
+            "criterion='persona_nll' is the same for ever with train_persona=False; "
+            "give criterion='response_nll'."
+        )
+
+
 def advantages_of(
     payment: Payment,
     critic: Critic,

@@ -117,6 +117,8 @@ class Chat:
         if not self._context:
             return ["(nothing was said yet)"]
         *self._context, said, _ = self._context
+        if self._told is None:
+            self._partner = ""  # it was inferred from what is forgotten, too
         return [f"(forgotten: {said})"]
 
     def _history(self, _: str = "") -> list[str]:
@@ -124,14 +126,18 @@ class Chat:
         return [who + text for who, text in said] or ["(nothing was said yet)"]
 
     def _save(self, name: str) -> list[str]:
-        path = Path(name).expanduser()
-        if not name or path.exists():
-            raise UserError(f"{name} is there already; name another." if name else SAVE)
+        if not name:
+            raise UserError(SAVE)
         lines = [self.describe(), *self._history()]
         try:
+            path = Path(name).expanduser()
+            if path.exists():
+                raise UserError(f"{name} is there already; name another.")
             write_text(path, (f"{_shown(line)}\n" for line in lines))
         except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; name another.") from None
+            raise UserError(f"{name}: {error.strerror}; name another.") from None
+        except RuntimeError as error:  # ~NAME of nobody
+            raise UserError(f"{name}: {error}; name another.") from None
         return [f"(saved as {path})"]
 
     def _reset(self, _: str = "") -> list[str]:

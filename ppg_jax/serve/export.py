@@ -6,6 +6,7 @@ PEFT's, with DIR/base if that has no name to get it by; DIR/pipeline.json is wha
 """
 
 import dataclasses
+import shutil
 import sys
 from pathlib import Path
 
@@ -37,14 +38,21 @@ def run(config: Config, workdir: Path) -> str:
 
     Returns the system's name.
     """
+    if not config.output:
+        raise UserError("--output is empty; give a folder.")
     found, output = find_models(workdir, config.system), Path(config.output)
+    if config.adapters:
+        _require_adapters(found)
     # It comes last: a folder without it is no pipeline, so none is ever half new.
     (output / EXPORTED).unlink(missing_ok=True)
     write = _write_adapters if config.adapters else _write_models
     names = "system", "contrast", "response_contrast", "grounded"
     kept = {name: getattr(found, name) for name in names}
     kept["prompts"] = dataclasses.asdict(found.prompts)
-    write_json(output / EXPORTED, kept | {"weights": write(found, output)})
+    weights = write(found, output)
+    if "critic" not in weights and found.critic != output / "critic":
+        shutil.rmtree(output / "critic", ignore_errors=True)  # an earlier export's
+    write_json(output / EXPORTED, kept | {"weights": weights})
     print(f"wrote {output / EXPORTED} (system {found.system})")
     return found.system
 
@@ -64,6 +72,14 @@ def _write_models(found: Found, output: Path) -> dict[str, str]:
     return weights
 
 
+def _require_adapters(found: Found) -> None:
+    for source in (found.persona, found.response):
+        if not pretrained.base_of(source):
+            raise UserError(
+                f"{source} is a whole model; leave --adapters away to export it."
+            )
+
+
 def _write_adapters(found: Found, output: Path) -> dict[str, str]:
     """As `_write_models`."""
     bases: dict = {}
@@ -71,10 +87,6 @@ def _write_adapters(found: Found, output: Path) -> dict[str, str]:
     for name in ("persona", "response"):
         source = getattr(found, name)
         base = pretrained.base_of(source)
-        if not base:
-            raise UserError(
-                f"{source} is a whole model; leave --adapters away to export it."
-            )
         model, params, _ = pretrained.load(source, bases=bases)
         learned, _ = adapters.split(params)
         half = jax.tree.map(lambda a: a.astype(jnp.float16), learned)

@@ -15,7 +15,7 @@ bad line becomes {"id": ..., "line": 17, "error": ...}, and the rest goes on.
 Answers are written chunk by chunk to OUTPUT.part, which becomes OUTPUT at the end;
 OUTPUT.settings.json says what they were made from, OUTPUT.sums has the SHA-256 of each
 chunk. A killed run goes on after its last whole chunk: then the batches, and so the
-last digits, are those of a run in one go.
+last digits, are those of a run in one go, but of a grounded pipeline: it remembers.
 """
 
 import dataclasses
@@ -70,6 +70,9 @@ def run(config: Config, workdir="") -> Counts:
 
     Raises UserError if the output holds answers to something else.
     """
+    for name in ("input", "output"):
+        if not getattr(config, name):
+            raise UserError(f"--{name} is empty; give a file, or - for a stream.")
     try:
         if not _is_stream(config.input):
             open(config.input, "rb").close()  # before the models are loaded
@@ -218,8 +221,9 @@ def _require_writable(fields: dict) -> None:
 
 
 def _request(record: dict) -> Request:
-    for name in record.keys() - set(FIELDS):
-        for meant in difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.7):
+    lacking = [name for name in FIELDS[1:] if name not in record]
+    for name in record.keys() - {*FIELDS, *_ANSWERS}:
+        for meant in difflib.get_close_matches(name, lacking, n=1, cutoff=0.7):
             raise UserError(f"unknown field {name!r}, expected {meant!r}.")
     for name in ("self_persona", "context"):
         if name not in record:

@@ -31,6 +31,7 @@ from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.data.pairs import (
     COUPLE,
     KINDS,
+    LENGTH_STEP,
     LIMITS,
     Pair,
     PairBatch,
@@ -40,7 +41,7 @@ from ppg_jax.data.pairs import (
 )
 from ppg_jax.errors import UserError
 from ppg_jax.inference.critic import Critic, check_classifier
-from ppg_jax.inference.judging import accuracies, accuracy_and_nll
+from ppg_jax.inference.judging import accuracies, accuracy_and_nll, asked_pairs
 from ppg_jax.losses import token_log_probs
 from ppg_jax.models import adapters, pretrained, starts
 from ppg_jax.models.classifier import new_classifier
@@ -56,7 +57,7 @@ from ppg_jax.training.train_state import (
 )
 
 PERSONAS = (*KINDS, "both")
-HALVES = {"": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}
+HALVES = {"": (0, 1), "even": (0,), "odd": (1,)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +171,7 @@ def train(config: Config, folder: Path, splits, tokenizer, model, first: list) -
     first: its first weights, popped, so that nobody keeps them.
     """
     encoder = PairEncoder(tokenizer, config.max_length)
-    heard = splits["train"][HALVES[config.half]]
+    heard = half_of(splits["train"], config.half)
     made = pairs(heard, config.persona, config.seed, config.max_instances)
     batches = PairBatches(encoder, made, config.batch_size, config.seed)
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
@@ -179,6 +180,9 @@ def train(config: Config, folder: Path, splits, tokenizer, model, first: list) -
     valid = pairs(
         splits["valid"], config.persona, config.seed, config.validation_instances
     )
+    # Now, not after hours: what cannot be asked is told before the first update.
+    some = config.seed, config.evaluate_instances
+    asked = asked_pairs(splits, config.kinds, *some)
     learning, base = adapters.split(first.pop())
     ready = quantize(base, "float32", model.dtype) if base else base
     sizes = [sum(p.size for p in jax.tree.leaves(t)) for t in (learning, base)]
@@ -196,12 +200,12 @@ def train(config: Config, folder: Path, splits, tokenizer, model, first: list) -
         loop.Schedule.of(config, steps, batches.steps_per_epoch),
         lambda state: (state, validate(config, judge(state.params), valid)),
     )
-    tokenizer.model_max_length = config.max_length  # `Critic.load` reads it there
+    # `Critic.load` reads it there.
+    getattr(tokenizer, "whole", tokenizer).model_max_length = config.max_length
     started = starts.source_of(folder.parent, config.init, config.init_stage)
     based = starts.base_of(started, config.adapter_rank)
     pretrained.export(model, state.params, tokenizer, folder / "model", based)
-    asked = config.seed, config.evaluate_instances
-    table = accuracies(judge(state.params), made, splits, *asked)
+    table = accuracies(judge(state.params), made, splits, asked, config.seed)
     return {
         "steps": steps,
         "parameters": sum(sizes),
@@ -211,6 +215,14 @@ def train(config: Config, folder: Path, splits, tokenizer, model, first: list) -
         "accuracy": table,
         "params_sha256": params_sha256(state.params),
     }
+
+
+def half_of(dialogues: Sequence[Dialogue], half: str) -> list[Dialogue]:
+    """Every second conversation, from both sides where it is there so; "" for all."""
+    numbers: dict[tuple[str, ...], int] = {}
+    for dialogue in dialogues:
+        numbers.setdefault(dialogue.utterances, len(numbers))
+    return [d for d in dialogues if numbers[d.utterances] % 2 in HALVES[half]]
 
 
 def start_of(config: Config, workdir: Path, train: Sequence[Dialogue]):
@@ -242,10 +254,11 @@ def initial(config: Config, start: tuple):
     if config.init_layers:
         model, params = keep_layers(model, params, config.init_layers)
     params = starts.adapted(params, rank, config.seed, config.name)
-    if not 3 < config.max_length <= (limit := model.config.n_positions):
+    limit = model.config.n_positions // LENGTH_STEP * LENGTH_STEP
+    if not 3 < config.max_length <= limit:
         raise UserError(
             f"max_length={config.max_length} of the critic must be more than 3 and at "
-            f"most {limit}, the model's positions."
+            f"most {limit}, the model's positions, in steps of {LENGTH_STEP}."
         )
     return model, params, tokenizer
 

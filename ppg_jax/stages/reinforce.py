@@ -27,22 +27,22 @@ from ppg_jax.config import DTYPES, require_count, require_one_of, require_positi
 from ppg_jax.data import corpus
 from ppg_jax.data.batching import InstanceBatches, bucket
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.dialogue import Dialogue
+from ppg_jax.data.dialogue import Dialogue, instances
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.said import ORDERS
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.generation import row_keys
 from ppg_jax.inference.sampling import Decoding
-from ppg_jax.models import adapters, pretrained
-from ppg_jax.rl.rewards import BASELINES, REWARDS, Payment, advantages_of
-from ppg_jax.rl.rollouts import make_sampler, prompts_of
-from ppg_jax.rl.update import (
-    Objective,
-    Policies,
-    Policy,
-    ReinforceState,
-    make_update,
+from ppg_jax.models import adapters, pretrained, starts
+from ppg_jax.rl.rewards import (
+    BASELINES,
+    REWARDS,
+    Payment,
+    advantages_of,
+    require_learning,
 )
+from ppg_jax.rl.rollouts import make_sampler, prompts_of
+from ppg_jax.rl.update import Objective, Policies, Policy, ReinforceState, make_update
 from ppg_jax.rl.validation import (
     CRITERIA,
     Validator,
@@ -65,7 +65,7 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "no_baseline": ("no baseline", {"baseline": "none"}),
     "no_kl": ("no KL penalty", {"kl_coefficient": 0.0}),
     "bare": ("neither baseline nor KL", {"baseline": "none", "kl_coefficient": 0.0}),
-    "traits": ("trait F1 as the reward", {"reward": "trait_f1"}),
+    "traits": ("trait F1 as reward", {"reward": "trait_f1", "train_response": False}),
 }
 
 
@@ -84,9 +84,8 @@ class Config:
     gradient is summed over, at least; cut are the packed rows. updates: at most; 0 is
     one epoch. dtype: what both policies compute in; their weights stay float32.
     validation_instances: how many each validation measures, always the same ones, drawn
-    by `seed`; 0 is all.
-    *_every: counted in updates. criterion: the NLL that the best policies have least
-    of, of the gold response or of the gold persona; the last ones are kept beside them.
+    by `seed`; 0 is all. *_every: counted in updates. criterion: the NLL that the best
+    policies have least of, of the gold response or persona; the last are kept, too.
     patience: after how many validations in a row without a better one training stops.
     """
 
@@ -143,23 +142,19 @@ class Config:
         # and without patience there is no update.
         require_positive(self, "batch_size", "micro_batches", "log_every")
         require_positive(self, "evaluate_every", "patience")
-        require_count(self, "checkpoint_every")
+        require_count(self, "checkpoint_every", "seed")
+        require_count(self, "kl_coefficient", "entropy_coefficient")
         for field, zero in [("updates", "one epoch"), ("validation_instances", "all")]:
             if getattr(self, field) < 0:
                 told = f"{field}={getattr(self, field)} must be >= 0; 0 is {zero}."
                 raise ValueError(told)
-        require_count(self, "seed", "kl_coefficient", "entropy_coefficient")
         if self.batch_size == 1 and self.baseline != "none":
             raise ValueError(
                 f"baseline={self.baseline!r} is the mean of the others of an update, "
                 'and batch_size=1 has none; give batch_size=2 or more, or "none".'
             )
         self.decoding(1)  # says what is wrong with temperature, top_k and top_p
-        if not (self.train_persona or self.train_response):
-            raise ValueError(
-                "train_persona=False and train_response=False leave nothing to train; "
-                "set one of them to True."
-            )
+        require_learning(self)
 
     @property
     def payment(self) -> Payment:
@@ -272,6 +267,7 @@ def _load(config: Config, workdir: Path) -> Inputs:
 
 def _read(config: Config, workdir: Path, inputs: Inputs) -> dict[str, str]:
     """What the stage reads, by SHA-256; refuses stages of other data or prompts."""
+    starts.require_one_tokenizer(workdir, config.persona, config.response)
     data = run_dir.sums_of(inputs.splits, "train", "valid")
     for name in (config.persona, config.response, config.critic):
         run_dir.agree(workdir / name, config, data, "prompts")
@@ -283,6 +279,8 @@ def _train(config: Config, folder: Path, inputs: Inputs) -> ReinforceState:
     train, valid = (inputs.splits[split] for split in ("train", "valid"))
     prompts = Prompts(inputs.tokenizer, config.prompts)
     prompts.prime(train + valid)
+    for dialogue in train:  # its personas decide what is too long
+        prompts_of(prompts, instances([dialogue])[:1])
     batches = InstanceBatches(train, config.batch_size, config.seed, config.batching)
     updates = config.updates or batches.steps_per_epoch
     tx = make_optimizer(config.optimizer, updates)

@@ -229,7 +229,7 @@ def checked_examples(config: Config, prompts: Prompts, splits, split, workdir: P
     """The examples of a split, of as many dialogues as the config says; never none."""
     most = {"train": config.training_dialogues, "valid": config.validation_dialogues}
     dialogues = splits[split][: most[split] or None]
-    given = config.seed, config.dtype
+    given = split, config.seed, config.dtype
     heard = inferred(config.exposure, workdir, prompts, instances(dialogues), *given)
     told = config.batching, config.partner_persona, config.persona_order, heard
     made = examples(prompts, dialogues, config.task, *told)

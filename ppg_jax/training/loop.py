@@ -83,11 +83,14 @@ def train(
     log = RunLog(folder, name, start, schedule.steps)
     # Whatever happens, a checkpoint that is being written is finished.
     with _signals() as received, closing(checkpoints), closing(log):
-        if evaluate and start == 0:
+        if evaluate and start == 0 and schedule.evaluate_every:
             state, metrics = evaluate(state)
             log.write(0, metrics)
         for step in range(start, schedule.steps):
             if evaluate and finished(state):
+                if schedule.checkpoint_every:
+                    _check_finite(name, step, state)
+                    checkpoints.save(step, state)
                 break
             state, metrics = take_step(state, step)
             done = step + 1

@@ -45,6 +45,8 @@ def profile(*texts: str) -> tuple[str, ...]:
         ("nice :) and you ;-)?", "nice and you ?"),
         ("nice to meet you :)", "nice to meet you"),
         ("I'm 5'9\" tall", "i am 5 9 tall"),
+        ("I <3 my 2½ acres, from 9–5", "i my 2 1/2 acres , from 9 5"),
+        ("10² on 1/2/2020", "10 2 on 1 2 2020"),
     ],
 )
 def test_what_is_typed_gets_the_form_of_the_data(typed, expected):
@@ -57,6 +59,8 @@ def test_what_is_typed_gets_the_form_of_the_data(typed, expected):
         "3.5",
         "2,000",
         "10:30",
+        ".5",
+        "1/2",
         "-5",
         "$1.50",
         "https://a.org/b?c=d&e=f#g",
@@ -159,3 +163,14 @@ def test_any_text_stays_what_it_has_become_and_something():
 def test_long_runs_take_no_longer_than_long_texts():
     for run in ("a", "-", "1.", "a.", "a@", "a-", "'", ":)", "www.", "a'm"):
         utterance(run * 20_000)  # a second each, or an hour, if it were quadratic
+
+
+def test_a_long_run_of_marks_in_a_persona_takes_no_longer_than_others():
+    (made,) = profile("?" * 20_000 + "x")
+    assert made.startswith("? ?") and made.endswith("x")
+    assert profile("why ? ! !", "why ! ? !", "why ?", "so . .") == (
+        "why ?",
+        "why ! ?",
+        "why ?",
+        "so.",
+    )

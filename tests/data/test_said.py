@@ -1,12 +1,22 @@
 """Said is said in own words, and what was said first is learned first."""
 
+import concurrent.futures
+import dataclasses
+
 import numpy as np
 import pytest
+import snowballstemmer
 
 from ppg_jax.data import personachat
-from ppg_jax.data.dialogue import Dialogue, instances
+from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.examples import examples
-from ppg_jax.data.said import first_said, is_grounded, is_said
+from ppg_jax.data.said import (
+    content_stems,
+    first_said,
+    is_grounded,
+    is_ones_own,
+    is_said,
+)
 from tests import models_for_tests as small
 
 
@@ -91,14 +101,42 @@ def targets(prompts, made) -> list[str]:
         ("i am a teacher.", "i teach chemistry.", 1, True),
         ("i am a nurse.", "i work in a hospital.", 0.5, False),
         ("i have a car.", "i care a lot.", 0.5, False),  # three letters
+        ("i am a musician.", "i make music.", 0.5, True),
+        ("i am vegan.", "i just got back from vegas.", 0.5, False),
+        ("i love to read.", "i am ready for bed.", 2 / 3, False),
+        ("i am a movie star.", "i started a job, in movies.", 2 / 3, False),
+        ("i have kids.", "i do not have any kids.", 0.5, False),
+        ("i have no kids.", "i do not have any kids.", 0.5, True),
+        ("i have kids.", "i do not care, i have kids.", 0.5, True),
+        ("i have kids.", "no, kids take all my time.", 0.5, True),
+        ("i am married.", "i'm not married and don't smoke", 0.5, False),
+        ("i smoke.", "i'm not married and don't smoke", 0.5, False),
         ("i paint boats.", "i paint.", 0.5, True),
         ("i paint boats.", "i paint.", 2 / 3, False),
         ("i paint old boats.", "my boats are old.", 2 / 3, True),
         ("!", "hello!", 0.5, False),
     ],
 )
-def test_a_sentence_is_grounded_in_words_that_begin_alike(
+def test_a_sentence_is_grounded_in_what_was_said_and_not_denied(
     sentence, heard, share, grounded
 ):
     assert is_grounded(sentence, ["hm.", heard], share) is grounded
     assert not is_grounded(sentence, [], share)
+
+
+def test_stems_are_right_from_several_threads():
+    words = [f"{a}{b}" for a in "bcdfghlmnprst" for b in ("hospitals", "teaching")]
+    alone = snowballstemmer.stemmer("porter")
+    expected = [frozenset([alone.stemWord(word)]) for word in words]
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: [*map(content_stems, words)], range(8)):
+            assert found == expected
+
+
+def test_what_the_speaker_told_is_not_the_partners_for_one_word_in_common():
+    context = ("i would love to chat",)
+    instance = Instance("d:0", 0, ("i love to sing.",), (), context, "")
+    assert is_ones_own("i love to sing.", instance, 2 / 3)
+    assert not is_ones_own("i love to sing.", instance)
+    said = dataclasses.replace(instance, context=("i love singing",))
+    assert not is_ones_own("i love to sing.", said, 2 / 3)

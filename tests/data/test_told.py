@@ -11,7 +11,7 @@ from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.sentences import once, says_again, says_more, sentences, text_once
 from ppg_jax.data.tokenization import load_tokenizer
-from ppg_jax.data.told import grounded_persona, moments, told_persona
+from ppg_jax.data.told import MOMENTS, grounded_persona, moments, told_persona
 from tests import models_for_tests as small
 
 NOBODY = Instance("", 0, (), (), (), "")
@@ -112,6 +112,10 @@ def test_moments_are_what_was_known_after_each_utterance_of_the_partner():
     ends = [(m.id, len(m.context)) for m in moments(second)]
     assert ends == [("d:1", 2), ("d:2", 4), ("d:3", 6)]
     assert moments(NOBODY) == [NOBODY]
+    long = dataclasses.replace(AFTER_TALK, id="d:99", turn=99, context=("yo.",) * 199)
+    found = moments(long)
+    assert len(found) == MOMENTS and found[-1] is long
+    assert [len(m.context) for m in found[:2]] == [73, 75]
 
 
 def test_what_nobody_said_is_not_told_and_what_was_inferred_before_is_remembered():
@@ -146,6 +150,10 @@ def test_what_nobody_said_is_not_told_and_what_was_inferred_before_is_remembered
         ("i like it.", "i like you.", True, False),
         ("i have a dog named max.", "i have a cat named max.", False, False),
         ("i have a dog named max.", "i have a dog.", True, True),
+        ("my mom is a nurse.", "i am a nurse.", False, True),
+        ("my mom is a nurse.", "my dad is a nurse.", False, False),
+        ("my wife is vegan.", "my wife is a vegan.", True, False),
+        ("my dream is to sail.", "i sail.", True, True),
     ],
 )
 def test_verbs_of_liking_and_living_make_no_second_trait(sentence, other, again, more):
@@ -229,6 +237,14 @@ def test_a_reply_says_each_sentence_once_and_is_else_untouched():
     assert text_once("i am sorry . oh ! i am sorry .") == "i am sorry . oh !"
     assert text_once("i am sorry .  oh ! ") == "i am sorry .  oh ! "
     assert text_once("") == ""
+    for asked in (
+        "i have kids . do you have kids ?",
+        "i am married . are you married ?",
+        "you like tea . you like tea ?",
+        "yes . yes , i do .",
+        "i like it . you like it .",
+    ):
+        assert text_once(asked) == asked
     assert text_once("oh , i love tea , i love tea .") == "oh , i love tea ."
     assert text_once("i love tea , i love teas .") == "i love tea , i love teas ."
     assert text_once("no , no , i do not .") == "no , no , i do not ."

@@ -34,8 +34,8 @@ def prompts(made):
     return runs.load_generator(made / "persona" / "model")[2]
 
 
-def inferred(workdir, prompts, told=ALL, asked=ASKED, seed=0):
-    return exposure.inferred(told, workdir, prompts, asked, seed)
+def inferred(workdir, prompts, told=ALL, asked=ASKED, seed=0, split="train"):
+    return exposure.inferred(told, workdir, prompts, asked, split, seed)
 
 
 @pytest.mark.parametrize("contrast", [0.0, 2.0])

@@ -103,6 +103,7 @@ def test_a_line_that_is_taken_back_was_never_said():
     talk.hear("hi")
     talk.hear("i am a tree")
     assert talk.hear("/undo") == ["(forgotten: i am a tree)"]
+    assert talk.hear("/partner") == ["(you seem to be: anyone)"]
     talk.hear("i am a nurse")
     assert pipeline.asked[-1][1] == ("hi", "a", "i am a nurse")
     assert len(set(pipeline.numbers)) == 3
@@ -116,7 +117,8 @@ def test_a_conversation_is_saved_into_a_new_file_and_over_nothing(tmp_path):
     assert talk.hear(f"/save {path}") == [f"(saved as {path})"]
     assert path.read_text() == "(the model is: i sing.)\nyou: hi\nit:  a [2J\n"
     assert talk.hear(f"/save {path}") == [f"({path} is there already; name another.)"]
-    assert "name another" in talk.hear(f"/save {path}/below")[0]
+    for name in (f"{path}/below", "x" * 300, "~nobody.of.this.name/talk"):
+        assert talk.hear(f"/save {name}")[0].endswith("name another.)")
     assert talk.hear("/save") == [f"({chat.SAVE})"]
 
 

@@ -89,6 +89,26 @@ def test_a_bad_line_becomes_an_error_record_and_the_rest_goes_on(whole):
 GOOD = {"self_persona": ["i sing."], "context": ["hi"]}
 
 
+def test_fields_of_ones_own_come_back_whatever_they_are_called(tmp_path):
+    own = {"uid": "u3", "idx": 1, "persona": "p", "text": "t", "contents": [2]}
+    source = write(tmp_path / "in.jsonl", [GOOD | own])
+    first = tmp_path / "out.jsonl"
+    assert answer_file(config(source, first), runs.pipeline()).errors == 0
+    (record,) = read(first)
+    assert record | own == record
+    # What was answered is asked again, with all that the answer said.
+    source = write(tmp_path / "again.jsonl", [record | GOOD])
+    again = tmp_path / "again_out.jsonl"
+    assert answer_file(config(source, again), runs.pipeline()).errors == 0
+
+
+@pytest.mark.parametrize("name", ["input", "output"])
+def test_an_empty_name_of_a_file_is_refused(name, tmp_path):
+    files = {"input": "in.jsonl", "output": str(tmp_path / "out.jsonl")} | {name: ""}
+    with pytest.raises(UserError, match=f"--{name} is empty; give a file"):
+        generate.run(generate.Config(**files))
+
+
 @pytest.mark.parametrize(
     ("line", "id", "told"),
     [
@@ -107,6 +127,7 @@ GOOD = {"self_persona": ["i sing."], "context": ["hi"]}
         (GOOD | {"context": ["\udc00"]}, 1, "'context' holds half a character"),
         (GOOD | {"partner_persona": 3}, 1, "'partner_persona' is of type int"),
         (GOOD | {"partner_personas": []}, 1, "expected 'partner_persona'."),
+        (GOOD | {"context": ["hi"] * 10_001}, 1, "more than 10,000 utterances"),
         (GOOD | {"mood": "\ud800"}, 1, "field 'mood' holds half a character"),
         (GOOD | {"\ud800": 1}, 1, "field '\\ud800' holds half a character"),
         (GOOD | {"score": float("nan")}, 1, "'score' holds half a character or a numb"),
