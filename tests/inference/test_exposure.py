@@ -91,6 +91,19 @@ def test_of_another_generator_nothing_is_known(made, prompts, tmp_path):
     assert inferred(tmp_path, prompts) != inferred(made, prompts)
 
 
+def test_instances_of_another_split_with_the_same_ids_are_not_taken_for_them(
+    prompts, tmp_path
+):
+    runs.write_stages(tmp_path)
+    inferred(tmp_path, prompts)
+    others = [dataclasses.replace(i, context=("i need tea",)) for i in ASKED]
+    told = [
+        inferred(tmp_path, prompts, asked=others, split=split)
+        for split in ("valid", "train")
+    ]
+    assert told[0].keys() == told[1].keys() and told[0] != told[1]
+
+
 def test_which_instances_are_told_is_drawn_by_each_ones_id_and_the_seed():
     asked = [dataclasses.replace(ASKED[0], id=f"d{n}:0") for n in range(2000)]
     drawn = [i.id for i in exposure.chosen(HALF, asked, 0)]
@@ -115,7 +128,7 @@ def test_no_stage_asks_one_that_has_not_finished(tmp_path):
     prompts = small.prompts()
     with pytest.raises(UserError, match="persona is not finished; first run"):
         inferred(tmp_path, prompts)
-    assert exposure.inferred(Exposure(), tmp_path, prompts, ASKED, 0) == {}
+    assert inferred(tmp_path, prompts, Exposure()) == {}
     with pytest.raises(UserError, match="persona is not finished"):
         ALL.sums(tmp_path)
     assert Exposure().sums(tmp_path) == {}

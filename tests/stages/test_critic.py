@@ -631,5 +631,30 @@ def test_critics_of_both_halves_learn_of_no_dialogue_together(monkeypatch, tmp_p
             critic.train(critic.Config(half=half), tmp_path, splits, known, None, [])
     assert sorted(heard["even"] + heard["odd"]) == sorted(heard[""])
     assert not {*heard["even"]} & {*heard["odd"]} and len(heard["odd"]) == 4
+    # Both sides of a conversation are in one half.
+    both = [
+        dataclasses.replace(d, id=f"{d.id}{side}") for d in dialogues for side in "ab"
+    ]
+    for half, some in (("even", dialogues[::2]), ("odd", dialogues[1::2])):
+        sides = [f"{d.id}{side}" for d in some for side in "ab"]
+        assert [d.id for d in critic.half_of(both, half)] == sides
     with pytest.raises(ValueError, match="half='third' is none of"):
         critic.Config(half="third")
+
+
+def test_what_cannot_be_asked_in_the_end_is_told_before_the_first_update(tmp_path):
+    whole = many_dialogues(9)
+    alone = [dataclasses.replace(d, partner_persona=()) for d in whole]
+    splits = {"train": whole, "valid": alone, "test": whole}
+    asked = judging.asked_pairs(splits, ("self",), 0, 0)
+    assert (asked["valid"].keys(), asked["test"].keys()) == (
+        {"self"},
+        {"self", "partner"},
+    )
+    with pytest.raises(UserError, match="cannot be matched as strangers"):
+        judging.asked_pairs(splits, ("partner",), 0, 0)
+    config = critic.Config(persona="partner", max_instances=0, validation_instances=0)
+    splits["valid"], splits["test"], known = whole, alone, trained_tokenizer()
+    with pytest.raises(UserError, match="cannot be matched as strangers"):
+        critic.train(config, tmp_path / "critic", splits, known, None, [])
+    assert not (tmp_path / "critic").exists()

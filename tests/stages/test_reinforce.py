@@ -320,6 +320,11 @@ def test_what_is_measured_apart_is_what_the_loss_would_hold(world):
             {"train_persona": False, "train_response": False},
             "set one of them to True",
         ),
+        ({"reward": "trait_f1"}, "noise to its generator; give train_response=False"),
+        (
+            {"criterion": "persona_nll", "train_persona": False},
+            "give criterion='response_nll'",
+        ),
     ],
 )
 def test_a_run_that_would_train_nothing_is_refused_with_what_to_type(wrong, told):

@@ -155,7 +155,7 @@ RESUMED = {"dropout": True, "epochs": 6, "checkpoint_every": 2}
 
 def test_a_stage_starts_from_another_stage_of_its_run(source, tmp_path):
     short = {"epochs": 2.0, "dropout": False}
-    response = config(source, init_stage="dialogue", **short)
+    response = config(source, init_stage="dialogue", evaluate_every=1, **short)
     with pytest.raises(UserError, match=r"is not finished.*launch.train --stage=dial"):
         supervised.run(response, tmp_path)
     dialogue = config(source, name="dialogue", task="dialogue", **short)

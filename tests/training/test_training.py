@@ -56,7 +56,9 @@ def update(state, x, y):
     return state.apply_gradients(grads, optimizer()), {"loss": value}
 
 
-def regress(folder: Path, on_step=lambda step: None, pause=0.0, finished=None):
+def regress(
+    folder: Path, on_step=lambda step: None, pause=0.0, finished=None, schedule=SCHEDULE
+):
     """Trains in `folder`; `on_step` is called before each step."""
 
     def take_step(state, step):
@@ -71,7 +73,7 @@ def regress(folder: Path, on_step=lambda step: None, pause=0.0, finished=None):
 
     state = TrainState.create({"w": jnp.zeros(4)}, optimizer())
     options = {"finished": finished} if finished else {}
-    return train("test", folder, state, take_step, SCHEDULE, evaluate, **options)
+    return train("test", folder, state, take_step, schedule, evaluate, **options)
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +208,16 @@ def test_the_reason_to_finish_is_asked_after_each_validation(tmp_path, capsys):
     regress(tmp_path, taken.append, finished=finished)
     assert taken == list(range(8))
     assert "stopped early: far enough" in capsys.readouterr().err
+    # And is kept: what follows may be killed, and the same command goes on there.
+    regress(tmp_path, taken.append, finished=finished)
+    assert taken == list(range(8))
+    assert "going on from step 8" in capsys.readouterr().err
+
+
+def test_what_is_never_to_be_validated_is_not_before_the_first_update(tmp_path):
+    regress(tmp_path, schedule=dataclasses.replace(SCHEDULE, evaluate_every=0))
+    logged = read_metrics(tmp_path / "metrics.jsonl")
+    assert len(logged) == STEPS and not any("distance" in r for r in logged)
 
 
 def test_a_torn_checkpoint_is_not_restored(whole, tmp_path):
