@@ -70,18 +70,20 @@ def run_tokenizer(config, workdir: Path, train: Sequence[Dialogue]):
     )
 
 
-def require_one_tokenizer(workdir: Path, stage: str, other: str) -> None:
-    """Raises UserError where what reads a stage has other tokens than that has.
+def tokenizer_of(workdir: Path, stage: str) -> str | None:
+    """The SHA-256 of a stage's tokenizer; None where it does not say, as older ones."""
+    folder = Path(workdir) / stage
+    known = (folder / run_dir.FINGERPRINT).exists()
+    made = run_dir.settings_of(folder) if known else {}
+    return made.get("sha256 of the tokenizer")
 
-    other: a stage, or the SHA-256 of a tokenizer. Older stages may not say.
+
+def require_one_tokenizer(workdir: Path, stage: str, other: str | None) -> None:
+    """Raises UserError where a stage has another tokenizer than what reads it.
+
+    other: its SHA-256; None is not known.
     """
-    known = [
-        run_dir.settings_of(folder).get("sha256 of the tokenizer")
-        if (folder := Path(workdir) / name).is_dir()
-        else name
-        for name in (stage, other)
-    ]
-    if None not in known and len({*known}) > 1:
+    if other and tokenizer_of(workdir, stage) not in (None, other):
         raise UserError(
             f"{Path(workdir) / stage} was trained with another tokenizer than what "
             "would read it; delete that folder and train the stage again."

@@ -12,8 +12,11 @@ def test_stages_of_two_tokenizers_are_not_joined(tmp_path):
         made = {"sha256 of the tokenizer": tokenizer}
         write_json(tmp_path / name / "fingerprint.json", made)
     write_json(tmp_path / "older" / "fingerprint.json", {})
-    starts.require_one_tokenizer(tmp_path, "dialogue", "a" * 64)
-    starts.require_one_tokenizer(tmp_path, "dialogue", "older")
-    for other in ("persona", "b" * 64):
+    for stage, other in [("dialogue", "a" * 64), ("older", "b" * 64), ("none", "b")]:
+        starts.require_one_tokenizer(tmp_path, stage, other)
+    starts.require_one_tokenizer(
+        tmp_path, "dialogue", starts.tokenizer_of(tmp_path, "older")
+    )
+    for other in ("b" * 64, starts.tokenizer_of(tmp_path, "persona")):
         with pytest.raises(UserError, match="dialogue was trained with another token"):
             starts.require_one_tokenizer(tmp_path, "dialogue", other)
