@@ -2,16 +2,16 @@
 
 import concurrent.futures
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
 import snowballstemmer
 
-from ppg_jax.data import personachat
+from ppg_jax.data import personachat, said
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.examples import examples
 from ppg_jax.data.said import (
-    content_stems,
     first_said,
     is_grounded,
     is_ones_own,
@@ -125,12 +125,19 @@ def test_a_sentence_is_grounded_in_what_was_said_and_not_denied(
 
 
 def test_stems_are_right_from_several_threads():
-    words = [f"{a}{b}" for a in "bcdfghlmnprst" for b in ("hospitals", "teaching")]
+    """Without the cache, and with threads that are switched all the time."""
+    words = ["teaching", "hospitals", "gardener", "musical", "relational"] * 1000
     alone = snowballstemmer.stemmer("porter")
-    expected = [frozenset([alone.stemWord(word)]) for word in words]
-    with concurrent.futures.ThreadPoolExecutor(4) as threads:
-        for found in threads.map(lambda _: [*map(content_stems, words)], range(8)):
-            assert found == expected
+    expected = [alone.stemWord(word) for word in words]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(4) as threads:
+            stem = said._stem.__wrapped__
+            found = list(threads.map(lambda _: [*map(stem, words)], range(4)))
+    finally:
+        sys.setswitchinterval(before)
+    assert found == [expected] * 4
 
 
 def test_what_the_speaker_told_is_not_the_partners_for_one_word_in_common():
