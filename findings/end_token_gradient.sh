@@ -19,8 +19,8 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-pip="$work/venv/bin/python -m pip --quiet --disable-pip-version-check"
-$pip install transformers==5.24.0 torch==2.13.0
+pip=("$work/venv/bin/python" -m pip --quiet --disable-pip-version-check)
+"${pip[@]}" install transformers==5.24.0 torch==2.13.0
 cat > "$work/show.py" <<'PROGRAM'
 import sys
 

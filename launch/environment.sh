@@ -18,15 +18,19 @@ Python 3.11 or later; remove it with 'rm -r .venv' and run the same command."
 
 # $PYTHON, or the first that fits of those that are usually there.
 make_venv() {
-  local found candidate
-  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+  local found candidate candidates=(python3 python3.13 python3.12 python3.11)
+  [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
+  for candidate in "${candidates[@]}"; do
     if fits "$candidate"; then found="$candidate"; break; fi
   done
   [ -n "${found:-}" ] || refuse "ppg_jax needs Python 3.11 or later, and \
 ${PYTHON:-python3, as python3.11 to python3.13,} is none; install one, or name it: \
 PYTHON=/path/to/python3 bash $0"
-  # Half of one (Debian without python3-venv) would be taken for a whole the next time.
+  # Half of one (Debian without python3-venv, Ctrl-C) would be taken for a whole the next
+  # time.
+  trap 'rm -rf .venv; exit 130' INT TERM
   "$found" -m venv .venv || { rm -rf .venv; refuse "$found cannot make .venv."; }
+  trap - INT TERM
 }
 
 fits() {

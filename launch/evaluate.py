@@ -11,7 +11,7 @@ from ppg_jax.report import report, words
 from ppg_jax.stages import evaluate
 
 CONVERSATIONS = flags.DEFINE_integer(
-    "conversations", 0, "Print so many unselected conversations at the end."
+    "conversations", 0, "Print so many unselected conversations at the end.", 0
 )
 
 

@@ -8,13 +8,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/environment.sh
+kind=${1:-full}
+[ "$kind" = full ] || [ "$kind" = quick ] || refuse "'$kind' is neither full nor quick; \
+type: bash launch/personachat_smollm2.sh [full|quick] [SEED ...]"
 environment_with_minilm
 "$python" -c 'from ppg_jax.models import hub; hub.locate("smollm2")'
 
 # Half the time on a CPU that multiplies bfloat16 numbers; no change on others.
 export JAX_DEFAULT_MATMUL_PRECISION=bfloat16
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-runs/.compiled}
-kind=${1:-full}
 seeds=("${@:2}")
 stages=(persona response response_without response_top3 critic critic_backbone reinforce
   reinforce_persona reinforce_response transfertransfo mtl_backbone percvae paml)

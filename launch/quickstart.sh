@@ -15,26 +15,32 @@ done | "$python" -m launch.chat
 
 run=runs/quickstart
 launch() { "$python" -m "launch.$1" --config=configs/quickstart.py --workdir=$run "${@:2}"; }
-the_others_run() { kill -0 $others 2> /dev/null; }
+the_others_run() { kill -0 "$others" 2> /dev/null; }
 wait_for_the_others() {
-  wait $others || { tail -n 5 $run/others.log >&2; exit 1; }
+  [ -n "$others" ] || return 0
+  wait "$others" || { tail -n 5 $run/others.log >&2; exit 1; }
+  others=
   grep "done " $run/others.log
+}
+end_the_others() {
+  [ -z "$others" ] || { kill "$others" 2> /dev/null && wait "$others"; } || true
 }
 
 # What needs nothing of the generators trains beside them: models of this size do not
 # keep two cores busy.
 mkdir -p $run
 echo "The critic and dialogue_without train beside the others: $run/others.log."
-launch train --stage=critic,dialogue_without > $run/others.log 2>&1 &
+# exec: the process that is ended is Python, and no shell that leaves it behind.
+(exec "$python" -m launch.train --config=configs/quickstart.py --workdir=$run \
+  --stage=critic,dialogue_without) > $run/others.log 2>&1 &
 others=$!
-trap 'kill $others 2> /dev/null && wait $others || true' EXIT
+trap end_the_others EXIT
 for stage in dialogue persona response response_top3; do
   launch train --stage=$stage
   the_others_run || wait_for_the_others
 done
-echo "Waiting for the others."
+[ -z "$others" ] || echo "Waiting for the others."
 wait_for_the_others
-trap - EXIT
 launch train --stage=response_without,reinforce,reinforce_persona,reinforce_response
 launch evaluate --conversations=3
 

@@ -155,16 +155,22 @@ YOUNGER = {
 # Of a stage: what comes after the updates that it has done, not what these were. More
 # of LONGER is possible where the learning rate does not depend on it.
 LATER, LONGER = ("evaluate_every", "patience"), ("epochs", "updates")
+# Of an evaluation: how its report looks, and how many are answered at once.
+OF_ANSWERS = ("title", "paper", "batch_size")
 
 
 def changes(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, list]:
-    """{field: [was, is]} of what may change in a stage that has not finished.
+    """{field: [was, is]} of what may change in a stage that has not finished, or in an
+    evaluation.
 
     theirs, ours: flat, what it was begun with and what is asked for now. Nothing may
     where alphas are tried: which one an update belongs to depends on all of them.
     """
     if "alphas" in theirs:
         return {}
+    if theirs.get("name") == "evaluate":
+        known = {name: [theirs.get(name), ours.get(name)] for name in OF_ANSWERS}
+        return {name: pair for name, pair in known.items() if pair[0] != pair[1]}
     schedules = {settings.get("optimizer.schedule") for settings in (theirs, ours)}
     return {
         name: [theirs[name], ours[name]]

@@ -120,9 +120,12 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+            if "\\u" in line:  # half of a character, that cannot be written again
+                json.dumps(record, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", type(error).__name__)
             raise UserError(
-                f"{path}:{number}: not JSON ({error.msg}), expected one object a line."
+                f"{path}:{number}: not JSON ({reason}), expected one object a line."
             ) from None
         if not isinstance(record, dict):
             raise UserError(f"{path}:{number}: no object, expected one object a line.")

@@ -50,6 +50,9 @@ def main(program: Callable[[], int | None]) -> None:
         app.run(guarded, flags_parser=_parse_flags)
 
 
+_SMALLER = "lower batch_size, or where there are micro_batches raise those."
+
+
 @contextmanager
 def exit_codes():
     """What ends a program early, as `main` promises it."""
@@ -71,7 +74,12 @@ def exit_codes():
             "what is done stays, and it goes on from there."
         )
     except MemoryError as error:
-        fail(f"not enough memory ({error}); lower batch_size.")
+        fail(f"not enough memory ({error}); {_SMALLER}")
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):  # JAX's, of a device
+            raise
+        told = str(error).splitlines()[0]
+        fail(f"not enough memory on the device ({told:.120}); {_SMALLER}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -5,6 +5,7 @@ are those of configs/, and travel with the package.
 """
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -167,8 +168,9 @@ def documentation(cls: type) -> tuple[str, dict[str, str]]:
         return "", {}
     names = [field.name for field in dataclasses.fields(cls)]
     doc, docs = _of_docstring(inspect.getdoc(cls) or "", names)
-    for name, comment in _comments(inspect.getsource(cls), names).items():
-        docs[name] = "; ".join(filter(None, [docs.get(name), comment]))
+    with contextlib.suppress(OSError, TypeError):  # of a config file: no source
+        for name, comment in _comments(inspect.getsource(cls), names).items():
+            docs[name] = "; ".join(filter(None, [docs.get(name), comment]))
     return doc, docs
 
 

@@ -263,10 +263,8 @@ def model_folder(source: str) -> str:
 
 
 def weights_of(values: dict) -> dict[str, str]:
-    """Model folder -> SHA-256 of the weights that were written into it.
-
-    values: of a result.json or a pipeline.json; older ones may not say.
-    """
+    """Model folder -> SHA-256 of the weights that were written into it, from the values
+    of a result.json or a pipeline.json; older ones may not say."""
     if "weights" in values:
         return dict(values["weights"])
     # REINFORCE's was of both models.
@@ -281,10 +279,12 @@ def require_sound(folder: Path, sha256: Callable[[], str]) -> None:
     """
     for record in (RESULT, EXPORTED):
         path = folder.parent / record
-        if not path.is_file():
+        known = path if record == EXPORTED else folder.parent / FINGERPRINT
+        if not (path.is_file() and known.is_file()):  # a stranger's, or none
             continue
         again = _again(path.parent) if record == RESULT else _EXPORT
-        recorded = weights_of(read_json(path, again)).get(folder.name)
+        with understood(path, again):
+            recorded = weights_of(read_json(path, again)).get(folder.name)
         if recorded and (found := sha256()) != recorded:
             raise UserError(
                 f"{folder}: its weights are damaged or another model's (SHA-256 "
@@ -304,7 +304,7 @@ def as_made(workdir: Path, name: str, config) -> tuple[dict, list[str]]:
 
 @contextlib.contextmanager
 def written_experiment(workdir: Path, values: dict) -> Iterator[None]:
-    """Keeps what a config says, unless what is done inside is refused (UserError)."""
+    """Keeps what a config says, unless what is done inside is refused or broken off."""
     path = workdir / EXPERIMENT
     values = json.loads(json.dumps(values))
     known: dict = {}
@@ -314,7 +314,7 @@ def written_experiment(workdir: Path, values: dict) -> Iterator[None]:
         write_json(path, values)
     try:
         yield
-    except UserError:
+    except (Exception, KeyboardInterrupt):
         if known and known != values:
             write_json(path, known)
         raise

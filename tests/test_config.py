@@ -107,6 +107,32 @@ def test_what_a_stage_or_row_names_has_to_be_there():
         experiment(systems={"new": row})
     with pytest.raises(ValueError, match=r"row 'retrieval' has a control's name"):
         experiment(systems={"retrieval": Generators("", "response")})
+    for change, told in [
+        ({"persona": "response"}, "takes 'response' for a persona generator"),
+        ({"response": "dialogue"}, "takes 'dialogue' for a response generator"),
+        ({"critic": "persona"}, r"critic='persona' is no critic; name one of"),
+    ]:
+        stages = [
+            dataclasses.replace(s, **change) if s.name == "reinforce" else s
+            for s in made.stages
+        ]
+        with pytest.raises(ValueError, match=told):
+            experiment(stages=tuple(stages))
+    dataclasses.replace(made, evaluate=dataclasses.replace(made.evaluate, critic=""))
+    thirds = [
+        dataclasses.replace(s, critic="third") if s.task == "reinforce" else s
+        for s in made.stages
+    ]
+    (judge,) = (s for s in made.stages if s.name == "critic_held_out")
+    with pytest.raises(ValueError, match="has to be of another half"):
+        experiment(stages=(dataclasses.replace(judge, name="third"), *thirds))
+    for name, told in [
+        ("critic_heldout", "evaluate.held_out='critic_heldout' is no critic"),
+        ("critic", "has to be of another half"),
+    ]:
+        judged = dataclasses.replace(made.evaluate, held_out=name)
+        with pytest.raises(ValueError, match=told):
+            experiment(evaluate=judged)
     with pytest.raises(UserError, match=r"--stage=poem: no such stage .* dialogue"):
         made.stage("poem")
 

@@ -44,6 +44,8 @@ def made(tmp_path_factory) -> Path:
     }
     result = {"params_sha256": "0" * 64, "weights": weights}
     files.write_json(workdir / "reinforce" / "result.json", result)
+    for name in ("critic", "reinforce"):
+        files.write_json(workdir / name / "fingerprint.json", {"name": name})
     output = str(workdir / "exported")
     export.run(export.Config(output, "ours_supervised"), workdir)
     return workdir
@@ -195,6 +197,16 @@ def test_a_field_of_another_type_is_told_with_its_file(name, wrong, workdir):
                 assert len(str(error).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"contrast": -1}, {"contrast": "1"}, {"grounded": "yes"}], ids=str
+)
+def test_a_way_to_decode_that_is_none_is_told_with_its_file(wrong, workdir):
+    path = workdir / "exported" / "pipeline.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    with pytest.raises(UserError, match=r"pipeline\.json is not as it was written"):
+        find_models(path.parent)
+
+
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(UserError, match=r"config\.json is no file"):
@@ -327,9 +339,35 @@ def test_a_command_that_is_refused_leaves_what_the_config_said(tmp_path):
     ):
         raise UserError("another setting")
     assert told() == [{"name": "ours"}]
+    with pytest.raises(KeyboardInterrupt), run_dir.written_experiment(tmp_path, other):
+        raise KeyboardInterrupt
+    assert told() == [{"name": "ours"}]
     with run_dir.written_experiment(tmp_path, other):
         pass
     assert told() == [{"name": "mine"}]
+
+
+def test_an_evaluation_may_have_another_title_and_answer_more_at_once(tmp_path):
+    made = evaluate.Config(batch_size=64)
+    run_dir.claim(tmp_path / "evaluate", made, {})
+    other = dataclasses.replace(made, batch_size=16, title="Mine", paper=True)
+    run_dir.claim(tmp_path / "evaluate", other, {})
+    assert run_dir.settings_of(tmp_path / "evaluate")["batch_size"] == 16
+    with pytest.raises(UserError, match="max_dialogues was 0, is 9"):
+        run_dir.claim(
+            tmp_path / "evaluate", dataclasses.replace(other, max_dialogues=9), {}
+        )
+
+
+def test_what_stands_beside_a_strangers_model_is_none_of_ours(tmp_path):
+    (tmp_path / run_dir.RESULT).write_text('{"weights": {"model": 0.5}}')
+    run_dir.require_sound(tmp_path / "model", lambda: "abc")
+    (tmp_path / run_dir.FINGERPRINT).write_text("{}")
+    with pytest.raises(UserError, match="its weights are damaged"):
+        run_dir.require_sound(tmp_path / "model", lambda: "abc")
+    (tmp_path / run_dir.RESULT).write_text('{"weights": [0.1, 0.2]}')
+    with pytest.raises(UserError, match="is not as it was written"):
+        run_dir.require_sound(tmp_path / "model", lambda: "abc")
 
 
 def test_what_has_finished_is_told_as_it_was_made(tmp_path):

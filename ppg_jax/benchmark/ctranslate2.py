@@ -11,6 +11,7 @@ from pathlib import Path
 import ctranslate2
 import numpy as np
 
+from ppg_jax.benchmark import converted
 from ppg_jax.benchmark.workload import Job, Workload, as_checks, replies
 
 
@@ -63,10 +64,8 @@ class Generate:
 
 def convert(folder: Path, compute_type: str) -> Path:
     """The model in CTranslate2's form."""
-    target = folder.with_name(f"{folder.name}_ctranslate2_{compute_type}")
-    if not target.exists():
-        converter = ctranslate2.converters.TransformersConverter(str(folder))
-        begun = target.with_name(f"{target.name}.begun")
-        converter.convert(str(begun), quantization=compute_type, force=True)
-        begun.rename(target)
-    return target
+    return converted.once(
+        folder.with_name(f"{folder.name}_ctranslate2_{compute_type}"),
+        "ctranslate2.converters.transformers",
+        *("--model", folder, "--quantization", compute_type, "--output_dir"),
+    )

@@ -1,13 +1,17 @@
 """A model folder as a GGUF file, the form that llama.cpp opens.
 
+python -m ppg_jax.benchmark.llama_cpp_gguf FOLDER q8_0 TARGET
+
 Weights and sizes only: contestants get token ids, so the file has no tokenizer.
 """
 
+import sys
 from pathlib import Path
 
 import gguf
 import numpy as np
 
+from ppg_jax.benchmark import converted
 from ppg_jax.files import read_json
 from ppg_jax.models import config_json
 from ppg_jax.models.gpt2 import GPT2Config
@@ -33,11 +37,7 @@ def convert(folder: Path, kind: str) -> Path:
     kind: of `TYPES`, of matrices; vectors and GPT-2's positions stay float32.
     """
     target = folder.with_name(f"{folder.name}_{kind}.gguf")
-    if not target.exists():
-        begun = target.with_name(f".{target.name}.begun")
-        _write(folder, kind, begun)
-        begun.rename(target)
-    return target
+    return converted.once(target, __spec__.name, folder, kind)
 
 
 def _write(folder: Path, kind: str, path: Path) -> None:
@@ -97,3 +97,7 @@ def _interleaved(rows: np.ndarray, size: int) -> np.ndarray:
     halves of a head, of `size` rows together, take turns."""
     heads = rows.reshape(-1, 2, size // 2, rows.shape[1])
     return heads.swapaxes(1, 2).reshape(rows.shape)
+
+
+if __name__ == "__main__":
+    _write(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))

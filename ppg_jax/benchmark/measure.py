@@ -13,6 +13,7 @@ from ppg_jax.models import product
 
 JUDGED = ("reinforce", "critic")  # suites with a critic
 ADAPTED = {"train", "reinforce"}  # suites that may train adapters alone
+PAIRS = 4  # of the critic at least: two related ones, two unrelated
 SWEPT = ("instances", "batch_size", "max_length", "model")
 
 
@@ -46,8 +47,8 @@ class Settings:
 class Benchmark:
     """Races of `rows` against `peers`, written to the folder `output`.
 
-    models: where models are made. label: added to the name of each
-    record; empty: its types, if rounded.
+    models: where models are made. label: added to the name of each record, which tells
+    of a model that is not "small", too; empty: its types, if rounded.
     """
 
     rows: Sequence[Row]
@@ -83,6 +84,8 @@ class Benchmark:
         UserError for a wrong sweep, and at the end, if a row failed or results differ.
         """
         field, values = swept(sweep)
+        for file in ("benchmark.json", "parity.json"):  # not after an hour of races
+            results.load(self.output / file)
         made, failed = [], []
         for row in self.rows:
             curve = []
@@ -112,7 +115,9 @@ class Benchmark:
     def _name(self, row: Row) -> str:
         types = self.settings.dtype, f"{self.settings.weights} weights"
         rounded = [name for name in types if not name.startswith("float32")]
-        return ", ".join([row.name, *([self.label] if self.label else rounded)])
+        model = [self.settings.model] * (self.settings.model != "small")
+        model += ["adapters"] * bool(self.settings.adapter_rank)
+        return ", ".join([row.name, *model, *([self.label] if self.label else rounded)])
 
     def _measure(self, row: Row, name: str, settings: Settings) -> dict:
         """The record of that name, which is also written."""
@@ -137,6 +142,11 @@ class Benchmark:
         if row.suite in JUDGED:
             critic = folder / f"critic_{size}"
             critic = models.write_critic(size, self.bert_tokenizer, critic)
+        if row.suite == "train" and settings.batch_size % settings.parts:
+            told = f"--parts={settings.parts} does not divide --batch_size"
+            raise UserError(f"{told}={settings.batch_size}; give a divisor.")
+        if row.suite == "critic" and 0 < settings.instances < PAIRS:
+            raise UserError(f"--instances of the critic's rows: {PAIRS} or more.")
         job = workload.Job(
             suite=row.suite,
             **models.generators(

@@ -9,14 +9,13 @@ The model folders are converted once, into folders beside them; that is not time
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ppg_jax.benchmark import continuous
+from ppg_jax.benchmark import continuous, converted
 from ppg_jax.benchmark.workload import Job
 
 # On its import openvino would tell its maker, over the net, that it is used.
@@ -124,10 +123,4 @@ class Engine:
 def convert(folder: Path, weights: str) -> Path:
     """The folder of the graph, beside the model's; written if it is not there."""
     target = folder.with_name(f"{folder.name}_openvino_{weights}")
-    if not target.exists():
-        begun = target.with_name(f".{target.name}.begun")
-        module = "ppg_jax.benchmark.openvino_ir"
-        command = [sys.executable, "-m", module, str(folder), str(begun), weights]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        begun.rename(target)
-    return target
+    return converted.once(target, "ppg_jax.benchmark.openvino_ir", folder, weights)

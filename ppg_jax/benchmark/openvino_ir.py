@@ -1,6 +1,6 @@
 """A model folder as OpenVINO's graph, the form that its pipelines open.
 
-python -m ppg_jax.benchmark.openvino_ir FOLDER TARGET float32
+python -m ppg_jax.benchmark.openvino_ir FOLDER float32 TARGET
 
 Made as users make it: transformers' module is traced, its cache becomes states of the
 graph, nncf rounds the weights. A program of its own, so that what this needs is not
@@ -138,4 +138,4 @@ def _present(name: str) -> str:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    write(Path(sys.argv[1]), Path(sys.argv[3]), sys.argv[2])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ppg_jax.benchmark import suites
 from ppg_jax.benchmark.race import WARM_UP, Lap, Result, joined, largest_difference
 from ppg_jax.benchmark.workload import Job
+from ppg_jax.errors import UserError
 
 
 def compare(row: suites.Row, job: Job, peers: Sequence[str]) -> dict[str, dict]:
@@ -30,7 +31,11 @@ def compare(row: suites.Row, job: Job, peers: Sequence[str]) -> dict[str, dict]:
 
 def _result(name: str, make, trains: bool) -> Result:
     nothing = Lap(0.0, 0.0)
-    work = make()
-    checks = work.check()
-    losses = joined([work.run() for _ in range(WARM_UP)]) if trains else None
+    try:
+        work = make()
+        checks = work.check()
+        losses = joined([work.run() for _ in range(WARM_UP)]) if trains else None
+    except Exception as error:  # a library's, of any kind: the other rows go on
+        told = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise UserError(f"{name} failed: {told}") from error
     return Result(name, 0.0, nothing, (nothing,), 0, checks, losses=losses)

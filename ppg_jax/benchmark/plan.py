@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ppg_jax.files import write_json
+from ppg_jax.files import understood, write_json
 
 LOOK_EVERY = 0.05  # seconds
 
@@ -62,6 +62,7 @@ def run_plan(
 
     for group in _groups(entries):
         begun = []
+        before_signals = _ending_on_signals()
         try:
             for entry in group:
                 begun.append(begin(entry))
@@ -76,12 +77,26 @@ def run_plan(
                 rest = names[len(plan["entries"]) :]
                 later = [before[name] for name in rest if name in before]
                 write_json(path, plan | {"entries": plan["entries"] + later})
-        except BaseException:  # Ctrl-C reaches us alone
+        except BaseException:  # a signal reaches us alone
             for each in begun:
                 if isinstance(each, _Program):
                     each.end()
             raise
+        finally:
+            for number, handler in before_signals.items():
+                signal.signal(number, handler)
     return plan
+
+
+def _ending_on_signals() -> dict:
+    """SIGTERM and SIGHUP raise here, as Ctrl-C does; what they did before."""
+
+    def stop(number, frame):
+        raise SystemExit(128 + number)
+
+    told = (signal.SIGTERM, signal.SIGHUP)
+    heeded = [n for n in told if signal.getsignal(n) is not signal.SIG_IGN]
+    return {number: signal.signal(number, stop) for number in heeded}
 
 
 def _groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -97,8 +112,9 @@ def _done(path: Path) -> dict[str, dict]:
     """The entries that an earlier plan finished, by name."""
     if not path.exists():
         return {}
-    entries = json.loads(path.read_text(encoding="utf-8"))["entries"]
-    return {e["name"]: e for e in entries if e["status"] == "done"}
+    with understood(path, "move it away."):
+        entries = json.loads(path.read_text(encoding="utf-8"))["entries"]
+        return {e["name"]: e for e in entries if e["status"] == "done"}
 
 
 class _Program:

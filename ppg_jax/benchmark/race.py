@@ -7,6 +7,7 @@ and libraries. They are set up side by side; then, while one works, the others w
 a message.
 """
 
+import contextlib
 import dataclasses
 import math
 import multiprocessing
@@ -58,11 +59,12 @@ class Result:
 
     name: str
     setup_seconds: float  # imports, weights, prompts; beside the others
-    first_lap: Lap  # compilation and warm-up included
+    first_lap: Lap  # what is compiled after the check, and warm-up, included
     laps: tuple[Lap, ...]
     peak_bytes: int  # resident, of the whole process, setup included
     checks: Mapping[str, np.ndarray]
     device_peak_bytes: int = 0  # of a GPU's memory
+    check_seconds: float = 0.0  # of its check, which compiles what it uses
     # Of the laps before those that are timed, [laps * updates]: from the second on they
     # show what the updates before have changed.
     losses: np.ndarray | None = None
@@ -96,7 +98,7 @@ def race(
         for runner in runners.values():
             runner.send("setup")
         setup = {name: runner.answer("setup") for name, runner in runners.items()}
-        checks = {name: runner.ask("check") for name, runner in runners.items()}
+        checked = {name: runner.ask("check") for name, runner in runners.items()}
         laps: dict[str, list[Lap]] = {name: [] for name in runners}
         losses: dict[str, list] = {name: [] for name in runners}
         names = list(runners)
@@ -121,7 +123,8 @@ def race(
             laps[name][0],
             tuple(laps[name][WARM_UP:]),
             peak_bytes=peaks[name][0],
-            checks=checks[name],
+            checks=checked[name][0],
+            check_seconds=checked[name][1],
             device_peak_bytes=peaks[name][1],
             losses=joined(losses[name][:WARM_UP]),
         )
@@ -265,7 +268,8 @@ def _serve(pipe, make: Callable[[], Work], threads: int) -> None:
                 work = make()
                 value = time.perf_counter() - began
             elif order == "check":
-                value = dict(work.check())
+                began = time.perf_counter()
+                value = dict(work.check()), time.perf_counter() - began
             elif order == "run":
                 value = _lap(work)
             else:
@@ -283,8 +287,21 @@ def _peak() -> int:
     if status.exists():
         # `ru_maxrss` would begin with what the parent had when it started this one.
         lines = dict(x.split(":", 1) for x in status.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024
+        return max(_counted, int(lines["VmHWM"].split()[0]) * 1024)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+_counted = 0  # bytes, before what is not counted
+
+
+@contextlib.contextmanager
+def uncounted():
+    """Around what is only tried out: it is nobody's peak."""
+    global _counted
+    _counted = _peak()
+    yield
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is what is there now
 
 
 def _device_peak() -> int:

@@ -6,6 +6,7 @@ run one by one.
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from ppg_jax.benchmark import figures, flops
 from ppg_jax.benchmark.race import Result, largest_difference, ratio
 from ppg_jax.benchmark.suites import FORMS, LIKE_FOR_LIKE, OURS
-from ppg_jax.files import write_json
+from ppg_jax.files import understood, write_json
 
 PACKAGES = (
     "jax",
@@ -48,7 +49,7 @@ def record(
     and like for like. None where it is not known.
     """
     ours, found, products = results[OURS], machine(), _products(settings)
-    contestants = {}
+    contestants, cores = {}, found["cores"]
     for contestant, result in results.items():
         contestants[contestant] = {
             "seconds": [lap.seconds for lap in result.laps],
@@ -56,6 +57,7 @@ def record(
             "median_seconds": result.median,
             "instances_per_second": instances / result.median,
             "setup_seconds": result.setup_seconds,
+            "check_seconds": result.check_seconds,
             "first_seconds": result.first_lap.seconds,
             "peak_bytes": result.peak_bytes,
             "device_peak_bytes": result.device_peak_bytes,
@@ -73,13 +75,17 @@ def record(
         "settings": settings,
         "products": products,
         "versions": versions(),
-        "machine": found,
+        "machine": found | {"cores": min(settings.get("threads") or cores, cores)},
         "contestants": contestants,
     }
 
 
 def parity_record(name: str, contestants: Mapping[str, dict], settings) -> dict:
-    """How far each contestant's results are from ours, as plain values."""
+    """How far each contestant's results are from ours, as plain values; None of what
+    no number says, as of results of another shape."""
+    for found in contestants.values():
+        far = found["differences"].items()
+        found["differences"] = {k: d if math.isfinite(d) else None for k, d in far}
     return {
         "name": name,
         "settings": settings,
@@ -145,8 +151,14 @@ def machine() -> dict:
 
 
 def load(file: Path) -> list[dict]:
-    """The records so far."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    """The records so far; UserError where the file holds something else."""
+    if not file.exists():
+        return []
+    with understood(file, "move it away."):
+        records = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(records, list) or any("name" not in r for r in records):
+            raise ValueError("no list of races")
+        return records
 
 
 def add(file: Path, new: dict) -> list[dict]:
@@ -180,6 +192,7 @@ def table(records: Sequence[dict]) -> str:
         "instances/s",
         "times ours",
         "CPU time",
+        "check",
         "first",
         "peak GiB",
         "device",
@@ -201,7 +214,8 @@ def table(records: Sequence[dict]) -> str:
                     f"{c['instances_per_second']:.3g}",
                     versus,
                     cpu,
-                    f"{c['first_seconds']:.1f} s",
+                    _seconds(c.get("check_seconds")),
+                    _seconds(c["first_seconds"]),
                     _gib(c["peak_bytes"]),
                     _gib(c.get("device_peak_bytes")),
                     *_use_cells(c),
@@ -209,6 +223,10 @@ def table(records: Sequence[dict]) -> str:
             )
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _seconds(taken: float | None) -> str:
+    return "" if taken is None else f"{taken:.1f} s"
 
 
 def _gib(count: int | None) -> str:

@@ -7,7 +7,7 @@ Sources: ``persona_world`` (embedded), a folder with ParlAI files, JSON lines or
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ppg_jax.config import require_count
@@ -71,8 +71,19 @@ def load_splits(config: DataConfig) -> dict[str, tuple[Dialogue, ...]]:
     if config.version not in VERSIONS:
         known = " or ".join(VERSIONS)
         raise UserError(f"version is {config.version!r}, expected {known}.")
-    splits = _load(config)
-    return Splits({name: _edit(d, config) for name, d in splits.items()}, config.source)
+    splits = {name: _edit(found, config) for name, found in _load(config).items()}
+    for split, dialogues in splits.items():
+        _require_unlike_ids(dialogues, f"{config.source}, {split}")
+    return Splits(splits, config.source)
+
+
+def _require_unlike_ids(dialogues: Sequence[Dialogue], where: str) -> None:
+    seen: set[str] = set()
+    for number, dialogue in enumerate(dialogues, 1):
+        if dialogue.id in seen:
+            told = f"the id {dialogue.id!r} is another dialogue's; give each its own"
+            raise DataError(where, number, told)
+        seen.add(dialogue.id)
 
 
 def fingerprint(dialogues: Iterable[Dialogue]) -> str:
@@ -93,9 +104,12 @@ def _load(config):
         sizes = {split: min(n, most) for split, n in persona_world.SIZES.items()}
         return persona_world.generate(config.seed, sizes, config.areas)
     if config.source.startswith("hub:"):
+        _require_original(config)
         return _hugging_face(config.source, local=False)
     path = Path(config.source).expanduser()
     if path.is_file():
+        if path.suffix != ".txt":
+            _require_original(config)
         return {"train": _read(path)}
     if not path.is_dir():
         raise UserError(
@@ -103,8 +117,16 @@ def _load(config):
             f"(PersonaChat: {_DOWNLOAD})."
         )
     if (path / "dataset_dict.json").exists():
+        _require_original(config)
         return _hugging_face(str(path), local=True)
     return {split: _read(file) for split, file in _files(path, config.version).items()}
+
+
+def _require_original(config) -> None:
+    """Files of ParlAI's alone are of a version that one can ask for."""
+    if config.version != "original":
+        told = f"{config.source} has no {config.version} version; use original"
+        raise UserError(f"{told}, or give a folder of ParlAI's files.")
 
 
 def _files(folder, version) -> dict[str, Path]:

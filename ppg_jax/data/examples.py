@@ -40,6 +40,12 @@ def examples(
         ORDERS[persona_order],
         inferred or {},
     )
+    tell_cut(prompts, known)
+    return made
+
+
+def tell_cut(prompts: Prompts, known: int) -> None:
+    """Tells of responses that were cut, but for the first `known`."""
     if cut := list(prompts.cut.items())[known:]:
         name, tokens = cut[0]
         print(
@@ -47,7 +53,6 @@ def examples(
             f"{prompts.config.max_length} has no room for: {name} has {tokens} tokens.",
             file=sys.stderr,
         )
-    return made
 
 
 def checked(made: list[Example], split: str, source: str) -> list[Example]:

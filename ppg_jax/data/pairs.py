@@ -178,6 +178,8 @@ class PairEncoder:
         # Files of sentence encoders ask for every text to be padded and cut to 128.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        # Nobody ends a persona by typing "[SEP]".
+        self._tokenizer.encode_special_tokens = True
 
     def __call__(
         self, profiles: Sequence[str], responses: Sequence[str]

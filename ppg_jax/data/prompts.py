@@ -269,13 +269,18 @@ class Prompts:
         return dataclasses.replace(whole, **kept)
 
     def _encode(self, text: str) -> list[int]:
-        if text not in self._known:
-            self._room -= len(text)
-            if self._room < 0:
-                self._known, self._room = {}, MOST_KNOWN
+        ids = self._known.get(text)  # another thread may be at it, too
+        if ids is None:
+            self._make_room(len(text))
             backend = self.tokenizer.backend_tokenizer
-            self._known[text] = backend.encode(text, add_special_tokens=False).ids
-        return self._known[text]
+            ids = backend.encode(text, add_special_tokens=False).ids
+            self._known[text] = ids
+        return ids
+
+    def _make_room(self, letters: int) -> None:
+        self._room -= letters
+        if self._room < 0:
+            self._known, self._room = {}, MOST_KNOWN - letters
 
     def _cue(self, text: str) -> list[int]:
         if self.config.style == "text":

@@ -78,6 +78,9 @@ class Spoken:
         The last branch is the gold response, the only target.
         """
         said = [self._reply(instance, t) for t in (*distractors, instance.response)]
+        whole = len(self.prompts.response_target(instance.response))
+        if len(said[-1]) < whole:
+            self.prompts.cut[instance.id] = whole
         *trunk, last = self.prompt(instance, max(map(len, said)))
         branches = [
             (len(trunk), [([last], 0), (reply, int(n == len(said)))])

@@ -24,6 +24,15 @@ _FILES |= {"vocab.txt", "added_tokens.json", "special_tokens_map.json"}
 _MOST_BYTES = 1 << 28
 _BYTES = 256
 _ANY_LENGTH = 10**9  # or more: transformers' word for a tokenizer that does not say
+# What GPT-2's and BERT's own folders leave to the class that is meant to read them.
+_USUAL = {
+    "eos_token": END_OF_TEXT,
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "mask_token": "[MASK]",
+}
 MADE_FROM = "made_from.json"  # what the tokenizer of a run was made from
 
 
@@ -32,8 +41,9 @@ def load_tokenizer(path):
 
     A folder with only `vocab.json` and `merges.txt` (GPT-2), or only `vocab.txt` (BERT,
     lower case) will do. What `tokenizer.json` says holds, whatever class stands beside
-    it, and text is what the tokens say, without a clean-up. Raises UserError where
-    there is none, or one that cannot be read.
+    it, and text is what the tokens say, without a clean-up. Tokens that end, begin or
+    fill up a text are GPT-2's and BERT's where the folder names none and has these.
+    Raises UserError where there is no tokenizer, or one that cannot be read.
     """
     from transformers import (
         BertTokenizerFast,
@@ -65,6 +75,10 @@ def load_tokenizer(path):
         tokenizer = kind.from_pretrained(str(path), trust_remote_code=False)
         if "tokenizer.json" in names:
             _obey(tokenizer.backend_tokenizer, path / "tokenizer.json")
+        known = tokenizer.get_vocab()
+        for name, token in _USUAL.items():
+            if getattr(tokenizer, name) is None and token in known:
+                setattr(tokenizer, name, token)
     except Exception as error:  # of any kind: both libraries raise plain Exceptions
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
@@ -219,6 +233,8 @@ def _make(spec, folder: Path, texts, made_from: dict, special, load, init) -> No
         if special:
             tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
     _require_numbers_of(init, tokenizer, spec, load)
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} has lost its {MADE_FROM}. {_again(folder)}")
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     save(tokenizer, temporary)
@@ -271,6 +287,12 @@ def of_run(
 def sha256(tokenizer) -> str:
     """A name for what a tokenizer does."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def size_of(tokenizer) -> int:
+    """Rows that a table of its tokens needs: a vocabulary may have gaps, so it is the
+    largest id that counts."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
 def end_of(tokenizer) -> int:

@@ -34,8 +34,8 @@ class Exposure:
 
     persona: a persona generator of the same run directory; "" for gold ones alone.
     share: of the instances that are told its persona, drawn by the stage's seed; the
-    others stay gold. contrast: as `PipelineConfig` has it, that of the rows which the
-    stage is for.
+    others are told what they are told without one. contrast: as `PipelineConfig` has
+    it, that of the rows which the stage is for.
     """
 
     persona: str = ""
@@ -47,6 +47,11 @@ class Exposure:
             raise ValueError(f"share={self.share} must be more than 0 and at most 1.")
         if not 0 <= self.contrast < math.inf:
             raise ValueError(f"contrast={self.contrast} must be 0 or more.")
+        if not self.persona and (self.share, self.contrast) != (1, 0):
+            raise ValueError(
+                "share and contrast are of a persona generator's personas; name it, "
+                "persona=STAGE, or leave them out."
+            )
 
     def sums(self, workdir: Path) -> dict[str, str]:
         """The weights that are asked, as an input of a stage (`run_dir.claim`)."""

@@ -96,7 +96,12 @@ def learned_as(workdir: Path, source: str, kind: str) -> dict:
 def _decoded(values: Mapping) -> tuple[float, float, bool]:
     """Of a row or an exported folder; older ones say nothing of it."""
     contrasts = values.get("contrast", 0.0), values.get("response_contrast", 0.0)
-    return *contrasts, values.get("grounded", False)
+    grounded = values.get("grounded", False)
+    if not all(type(c) in (int, float) and c >= 0 for c in contrasts):
+        raise ValueError(f"contrasts are {contrasts}")
+    if not isinstance(grounded, bool):
+        raise ValueError(f"grounded is {grounded!r}")
+    return *contrasts, grounded
 
 
 def _chosen(workdir: Path, systems: Sequence[dict], name: str) -> dict:

@@ -50,7 +50,8 @@ class Inferring:
         if not decoding.greedy:
             drawn = zip(numbers, keys, strict=True)
             keys = [(seed, number, *key) for number, key in drawn]
-        known = {key: self._known[key] for key in keys if key in self._known}
+        before = self._known  # another thread may put another in its place
+        known = {key: before[key] for key in keys if key in before}
         new = {key: n for n, key in enumerate(keys) if key not in known}
         rows = [prompts[n] for n in new.values()]
         without = [prompt(unheard(asked[n])) for n in new.values() if decoding.contrast]

@@ -9,6 +9,7 @@ import numpy as np
 
 from ppg_jax.data.dialogue import Dialogue, dialogue_of
 from ppg_jax.data.pairs import KINDS, RELATED, Pair, pairs
+from ppg_jax.errors import UserError
 from ppg_jax.inference.critic import Critic
 from ppg_jax.metrics import clusters, overlap, significance
 
@@ -27,11 +28,16 @@ def asked_pairs(splits, kinds: Sequence[str], seed: int, instances: int) -> Aske
             "self": any(d.self_persona for d in splits[split]),
             "partner": any(d.partner_persona for d in splits[split]),
         }
-        asked[split] = {
-            kind: pairs(splits[split], kind, seed, instances)
-            for kind in KINDS
-            if kind in kinds or profiles[kind]
-        }
+        asked[split] = {}
+        for kind in KINDS:
+            if not (kind in kinds or profiles[kind]):
+                continue
+            try:
+                asked[split][kind] = pairs(splits[split], kind, seed, instances)
+            except UserError as error:
+                if kind in kinds:
+                    raise
+                print(f"{kind} personas of {split} are not judged: {error}", flush=True)
     return asked
 
 

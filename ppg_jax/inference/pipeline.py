@@ -319,7 +319,7 @@ class Pipeline:
 
     def _given(self, partner: Sequence[str] | str | PartnerPersona) -> PartnerPersona:
         if isinstance(partner, PartnerPersona):
-            size = len(self.prompts.tokenizer)
+            size = self.response[0].config.vocab_size
             if not all(type(t) is int and 0 <= t < size for t in partner.tokens):
                 raise UserError(
                     f"'partner_persona' has tokens that are no ids below {size}; give "

@@ -10,7 +10,6 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -110,7 +109,7 @@ def sacre_bleu_of(sums) -> np.ndarray:
 
 # --- ROUGE-L ------------------------------------------------------------------
 
-# The three presets differ in how they cut and stem words, never in the formula.
+# The two presets differ in how they cut and stem words, never in the formula.
 _NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9]")
 # Treebank's contractions that survive the removal of all but letters and digits;
 # "cannot", which Treebank cuts too, py-rouge keeps whole.
@@ -121,18 +120,15 @@ _BYTE_LIMIT = 665
 
 
 @functools.cache
-def _stem(word: str, mode: str) -> str:
-    return _porter(mode).stem(word)
+def _stem(word: str) -> str:
+    return _porter().stem(word)
 
 
 @functools.cache
-def _porter(mode: str):
+def _porter():
     from nltk.stem.porter import PorterStemmer
 
-    return PorterStemmer(mode)
-
-
-_GOOGLE_STEMMER = SimpleNamespace(stem=functools.partial(_stem, mode="NLTK_EXTENSIONS"))
+    return PorterStemmer("ORIGINAL_ALGORITHM")
 
 
 def _py_rouge_words(text: str) -> list[str]:
@@ -145,17 +141,14 @@ def _py_rouge_words(text: str) -> list[str]:
     words = _CONTRACTIONS.sub(r"\1 ", text).split()
     long = (len(word) > 3 for word in words)
     return [
-        _stem(word, mode="ORIGINAL_ALGORITHM") if stems else word
-        for word, stems in zip(words, long, strict=True)
+        _stem(word) if stems else word for word, stems in zip(words, long, strict=True)
     ]
 
 
 _ROUGE_WORDS = {
     "google": functools.partial(rouge_tokenize.tokenize, stemmer=None),
-    "google-stem": functools.partial(rouge_tokenize.tokenize, stemmer=_GOOGLE_STEMMER),
     "parlai-f": _py_rouge_words,
 }
-ROUGE_PRESETS = tuple(_ROUGE_WORDS)
 
 
 def rouge_l(
@@ -163,12 +156,14 @@ def rouge_l(
 ) -> np.ndarray:
     """ROUGE-L F1 times 100 on normalised text, per example: float64 [N].
 
-    preset: `google` (the rouge-score package), `google-stem` (the same with Porter
-    stems) or `parlai-f` (F1 in place of the recall that ParlAI takes from py-rouge:
-    original Porter stems, 665 bytes at most). An empty side scores 0 (Lin, 2004).
+    preset: `google` (the rouge-score package, without stems) or `parlai-f` (F1 in place
+    of the recall that ParlAI takes from py-rouge: original Porter stems, 665 bytes at
+    most). An empty side scores 0 (Lin, 2004).
     """
     if preset not in _ROUGE_WORDS:
-        raise ValueError(f"No ROUGE-L preset {preset!r}; there are {ROUGE_PRESETS}.")
+        raise ValueError(
+            f"No ROUGE-L preset {preset!r}; there are {tuple(_ROUGE_WORDS)}."
+        )
     words = _ROUGE_WORDS[preset]
     scores = []
     for pair in _pairs(hypotheses, references):

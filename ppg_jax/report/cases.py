@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ppg_jax.errors import printable
 from ppg_jax.files import write_text
 from ppg_jax.metrics import distinct
 from ppg_jax.report import paper
@@ -39,7 +40,7 @@ def write(folder: Path, name: str, predictions: Predictions, seed: int) -> list[
     )
     parts = [f"# {_TITLES[name]}", told, table(head, lines, texts=len(head))]
     markdown, numbers = (folder / f"{name}.{ending}" for ending in ("md", "csv"))
-    write_text(markdown, "\n\n".join(parts) + "\n")
+    write_text(markdown, printable("\n\n".join(parts)) + "\n")
     write_text(numbers, comma_separated([head, *lines]))
     return [markdown, numbers]
 

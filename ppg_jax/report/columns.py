@@ -5,7 +5,8 @@ from it. Axes: N instances.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +22,8 @@ def _perplexity(definition: str, answers: Answers) -> Score | None:
     if answers.nll is None or answers.tokens is None:
         return None
     words = [len(text.split()) for text in answers.gold]
+    if definition == "word" and not any(words):  # personas of nobody
+        return None
     columns = ppl.columns(answers.nll, answers.tokens, words)
     return Score(columns[definition], ppl.perplexity)
 
@@ -216,6 +219,21 @@ METRICS = {
     ),
     **TRAIT_METRICS,
 }
+
+
+PER = {"ppl_token": "perplexity per token", "ppl_word": "perplexity per word"}
+
+
+def comparable_perplexity(systems: Mapping[str, dict]) -> str:
+    """The perplexity by which these rows compare: per token, or per word where they cut
+    words into other tokens.  systems: rows with their "metrics", as in report.json."""
+    cut = [
+        math.log(m["ppl_word"]["value"]) / math.log(m["ppl_token"]["value"])
+        for system in systems.values()
+        for m in [system["metrics"]]
+        if "ppl_word" in m and m["ppl_token"]["value"] > 1
+    ]
+    return "ppl_word" if cut and max(cut) > 1.05 * min(cut) else "ppl_token"
 
 
 def shown(kind: str, where: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ppg_jax.errors import printable
 from ppg_jax.files import write_text
 from ppg_jax.report import paper
 from ppg_jax.report.boxes import Box, arrow, canvas
@@ -263,6 +264,6 @@ def _written(folder: Path, name: str, figure: Figure, told: str, head, lines):
     figure.savefig(svg)
     title = f"# Figure {name[-1]}"
     parts = [title, told, f"![{told}]({png.name})", table(head, lines, texts=2)]
-    write_text(markdown, "\n\n".join(parts) + "\n")
+    write_text(markdown, printable("\n\n".join(parts)) + "\n")
     write_text(numbers, comma_separated([head, *lines]))
     return [png, svg, markdown, numbers]

@@ -42,6 +42,12 @@ def looks(systems: Mapping[str, dict]) -> dict[str, tuple[str, str]]:
     return found | grey
 
 
+def lettered(label: str) -> str:
+    """A label as it is drawn: "$" is no formula, and "_" ahead hides it nowhere."""
+    shown = label.replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
 def turn_line(axes, points, turns, aside: float, color, marker, label) -> None:
     """One system's points, moved aside so that intervals do not cover each other."""
     known = [(x, points[turn]) for x, turn in enumerate(turns) if turn in points]

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from ppg_jax.files import read_metrics
 from ppg_jax.report import trait_figures
+from ppg_jax.report.columns import PER, comparable_perplexity
 from ppg_jax.report.drawing import (
     BLUE,
     DPI,
@@ -23,6 +24,7 @@ from ppg_jax.report.drawing import (
     ORANGE,
     SKY,
     STYLE,
+    lettered,
     looks,
     turn_line,
 )
@@ -81,20 +83,22 @@ def _written(folder: Path, drawn: Mapping[str, Figure | None]) -> list[Path]:
 
 
 def systems_bar(systems: Mapping[str, dict]) -> Figure | None:
-    """Token PPL and BLEU-4 of every system with intervals, controls in grey."""
+    """PPL and BLEU-4 of every system with intervals, controls in grey."""
     names = [n for n, s in systems.items() if s["metrics"]]
     if not names:
         return None
     figure = Figure(figsize=(9.5, 1.5 + 0.36 * len(names)))
     panels = figure.subplots(1, 2, sharey=True)
+    ppl = comparable_perplexity(systems)
     for axes, key, title, digits in [
-        (panels[0], "ppl_token", "Perplexity per token (lower is better)", 2),
-        (panels[1], "bleu", "ParlAI BLEU-4 (higher is better)", 2),
+        (panels[0], ppl, f"{PER[ppl].capitalize()}\n(lower is better)", 2),
+        (panels[1], "bleu", "ParlAI BLEU-4\n(higher is better)", 2),
     ]:
         _bars(axes, [systems[n] for n in names], names, key, digits)
         axes.set_title(title)
-    panels[0].set_yticks(range(len(names)), [systems[n]["label"] for n in names])
-    panels[0].invert_yaxis()
+    labels = [lettered(systems[n]["label"]) for n in names]
+    panels[0].set_yticks(range(len(names)), labels)
+    panels[0].set_ylim(len(names) - 0.4, -0.6)
     told = "lines: 95 % intervals"
     figure.supxlabel(told, fontsize=9, color="#555555")
     return figure
@@ -136,13 +140,19 @@ def perplexity_by_turn(numbers: Mapping) -> Figure | None:
     asides = np.linspace(-0.34, 0.34, len(table)) if len(table) > 1 else [0.0]
     looked = looks(numbers["responses"])
     for i, (name, points) in enumerate(table.items()):
-        label = numbers["responses"][name]["label"]
+        label = lettered(numbers["responses"][name]["label"])
         color, marker = looked[name]
         turn_line(axes, points, turns, asides[i], color, marker, label)
     axes.set_xticks(range(len(turns)), [_turn_label(t, table) for t in turns])
     axes.set_xlabel("N: utterances of the partner so far (instances)")
-    axes.set_ylabel("perplexity per token")
+    axes.set_ylabel(PER[numbers["turns_in"]])
     axes.set_title("Cold start: perplexity of the response, with 95 % intervals")
+    values = [point["value"] for points in table.values() for point in points.values()]
+    if max(values) > 3 * min(values):  # one row far off hides what is between others
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(axis="x", visible=False)
     axes.margins(x=0.02)
     figure.legend(loc="outside lower center", ncols=2)

@@ -7,6 +7,7 @@ rater and choice (A or B), and the table is made of them.
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ _QUESTIONS = {
     "interestingness": "Which of the two is more interesting and varied?",
 }
 NAMES = {"table5": "responses", "table6": "personas"}
+_MARK = "\ufeff"  # by which spreadsheets know UTF-8
 _VOTED = ("item", "criterion", "rater", "choice")
 
 
@@ -58,7 +60,7 @@ def write(folder: Path, name: str, predictions: Predictions, seed: int) -> list[
     if known["questions"] != key["questions"]:
         print(f"{name}: {paths[0]} asks about other runs, and stays; {again}.")
         return paths
-    write_text(paths[0], text)
+    write_text(paths[0], _MARK + text)
     write_json(paths[1], key)
     return paths + (_table(folder, name, voted, key) if voted.exists() else [])
 
@@ -95,14 +97,15 @@ def _table(folder: Path, name: str, voted: Path, key: Mapping) -> list[Path]:
     ]
     head = ["criterion", "votes", "raters", "won", "low", "high", "items won", "lost"]
     head += ["tied", "kappa", "p (Holm)", "paper: won", "paper: p of its votes"]
-    items = len(key["instances"])
+    items = min((len({*v.items}) for v in votes.values() if v.items), default=0)
     told = (
         f"Share of votes for {paper.SHOWN[name][1]} against {paper.SHOWN[name][0]}, "
         "in percent, its 95 % interval over items and raters, the exact sign test of "
         "the items by their majority, Holm's correction, and Fleiss' kappa. With "
-        f"{items} items a true share of {_percent(counted.detectable(items))} is found "
-        f"in four of five studies. The paper's: {paper.VOTES_EACH} votes a criterion, "
-        "taken here as if independent, which three votes on one item are not."
+        f"{items} items voted on, a true share of "
+        f"{_percent(counted.detectable(items))} is found in four of five studies. The "
+        f"paper's: {paper.VOTES_EACH} votes a criterion, taken here as if independent, "
+        "which three votes on one item are not."
     )
     shown = [[tell(v) for tell, v in zip(_TOLD, line, strict=True)] for line in lines]
     markdown, numbers = (folder / f"{name}.{ending}" for ending in ("md", "csv"))
@@ -149,20 +152,32 @@ def _votes(path: Path, criterion: str, ours: Mapping[str, str]) -> Votes:
 def _lines(path: Path, ours: Mapping[str, str]) -> Iterator[dict]:
     """The votes of a file; UserError names a line that is none."""
     seen: set[Sequence[str]] = set()
-    with path.open(encoding="utf-8", newline="") as file:
-        read = csv.DictReader(file)
+    for number, line in _table_lines(path):
+        vote = {field: (line[field] or "").strip() for field in _VOTED}
+        where = f"{path}:{number}"
+        if f"{vote['item']} {vote['criterion']}" not in ours:
+            asked = f"item {vote['item']!r} of {vote['criterion']!r}"
+            raise UserError(f"{where}: {asked} is no question.")
+        if vote["choice"] not in ("A", "B"):
+            told = f"choice is {vote['choice']!r}, expected A or B"
+            raise UserError(f"{where}: {told}.")
+        if (one := (vote["item"], vote["criterion"], vote["rater"])) in seen:
+            raise UserError(f"{where}: rater {vote['rater']!r} voted here before.")
+        seen.add(one)
+        yield vote
+
+
+def _table_lines(path: Path) -> Iterator[tuple[int, dict]]:
+    """The lines of votes with the numbers of their last lines in the file."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8; save it as CSV in UTF-8.") from None
+    read = csv.DictReader(io.StringIO(text, newline=""))
+    try:
         if not {*_VOTED} <= {*(read.fieldnames or ())}:
             raise UserError(f"{path}: expected the columns {', '.join(_VOTED)}.")
-        for number, line in enumerate(read, start=2):
-            vote = {field: (line[field] or "").strip() for field in _VOTED}
-            where = f"{path}:{number}"
-            if f"{vote['item']} {vote['criterion']}" not in ours:
-                asked = f"item {vote['item']!r} of {vote['criterion']!r}"
-                raise UserError(f"{where}: {asked} is no question.")
-            if vote["choice"] not in ("A", "B"):
-                told = f"choice is {vote['choice']!r}, expected A or B"
-                raise UserError(f"{where}: {told}.")
-            if (one := (vote["item"], vote["criterion"], vote["rater"])) in seen:
-                raise UserError(f"{where}: rater {vote['rater']!r} voted here before.")
-            seen.add(one)
-            yield vote
+        for line in read:
+            yield read.line_num, line
+    except csv.Error as error:
+        raise UserError(f"{path}:{read.line_num}: {error}.") from None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ppg_jax.report.scores import ALPHA
 from ppg_jax.report.tables import interval, p_value, signed_interval, table
 from ppg_jax.report.trait_columns import TRAIT_METRICS
 from ppg_jax.report.traits import ALL, CURVES, FROM_LATE, HEARD, LATE
@@ -105,7 +106,7 @@ def _labels(systems: Mapping, names: Sequence[str]) -> str:
 
 
 def sentences(numbers: Mapping) -> list[str]:
-    """Does it infer, is it used, is it more than a control has: by intervals alone."""
+    """Does it infer, is it used, is it more than a control has."""
     told = []
     for kind, say in (("personas", _infers), ("responses", _uses)):
         for row in numbers.get("swapped", {}).get(kind, {}).values():
@@ -117,7 +118,10 @@ def sentences(numbers: Mapping) -> list[str]:
 
 
 def _sign(test: Mapping) -> int:
-    """-1, 1: the interval of the difference lies below, above 0; 0: it holds 0."""
+    """-1, 1: the interval of the difference lies below, above 0; 0: it holds 0, or
+    Holm's correction leaves open what was tested together."""
+    if test.get("p_holm", 0) >= ALPHA:
+        return 0
     low, high = test["difference"]["low"], test["difference"]["high"]
     return 1 if low > 0 else -1 if high < 0 else 0
 

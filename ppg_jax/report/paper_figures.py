@@ -30,7 +30,7 @@ def figure3(folder: Path, numbers: Mapping) -> list[Path]:
     rows = {name: numbers["responses"][name] for name in shown}  # a colour each
     with matplotlib.rc_context(STYLE):
         figure = figures.perplexity_by_turn(
-            {"responses": rows, "perplexity_by_turn": shown}
+            {"responses": rows, "perplexity_by_turn": shown, "turns_in": "ppl_token"}
         )
     fields = ("value", "low", "high", "unit", "instances")
     lines = [

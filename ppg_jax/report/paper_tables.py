@@ -167,9 +167,7 @@ def latex(shown: Table, rows: Mapping, told: str) -> str:
     """A booktabs table."""
 
     def cell(measured: Mapping | None, digits: int) -> str:
-        if measured is None:
-            return "--"
-        return _cell(measured, digits).replace("±", "$\\pm$").replace("–", "--")
+        return "--" if measured is None else _cell(measured, digits)
 
     head = _head(shown.metrics, rows)
     lines = [head, *_lines(shown.metrics, rows, cell)]
@@ -190,9 +188,16 @@ def latex(shown: Table, rows: Mapping, told: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    for character in "&%#_":
-        text = text.replace(character, f"\\{character}")
-    return text
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+_LATEX = {character: f"\\{character}" for character in "&%#_${}"} | {
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    "–": "--",
+}
 
 
 def numbers_of(rows: Mapping, metrics: Sequence[str], runs: int) -> Iterator[list]:

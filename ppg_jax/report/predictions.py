@@ -12,8 +12,8 @@ from ppg_jax.files import read_json, read_jsonl
 from ppg_jax.metrics import clusters
 
 BEST_CONTROL = "best control"
-MOST = 1e300  # of a number, and what a token may cost at most: a hundred times what one
-MOST_NATS = 1000  # of the rarest costs
+MOST = 1e300  # of a number
+MOST_NATS = 700  # that a token may cost: of more, a perplexity is no number
 TEXTS = {"responses": "response", "personas": "persona"}  # kind of row: its field
 
 
@@ -70,7 +70,7 @@ def read(workdir: Path) -> Predictions:
     for kind in TEXTS:
         rows[kind] = _rows(folder / kind, known.get(kind, []))
         records[kind] = {
-            name: _records(folder / kind / f"{name}.jsonl", TEXTS[kind], ids)
+            name: records_of(folder / kind / f"{name}.jsonl", TEXTS[kind], ids)
             for name in rows[kind]
         }
     trained = run_dir.read_experiment(workdir)["stages"]
@@ -163,7 +163,7 @@ def _own_row(folder: Path, name: str, models: Mapping[str, Row]) -> Row:
     return Row(label, False, tuple(against), own=True)
 
 
-def _records(path: Path, text: str, ids: Sequence[str]) -> list[dict]:
+def records_of(path: Path, text: str, ids: Sequence[str]) -> list[dict]:
     """The lines of a row, one for each instance; UserError names the wrong one."""
     records = []
     for number, record in read_jsonl(path):

@@ -13,7 +13,7 @@ from ppg_jax.errors import printable
 from ppg_jax.files import write_json, write_text
 from ppg_jax.metrics import significance
 from ppg_jax.report import columns, figures, inferred, results, scores
-from ppg_jax.report.columns import METRICS
+from ppg_jax.report.columns import METRICS, PER
 from ppg_jax.report.metric import MAIN, MORE, TRAITS
 from ppg_jax.report.tables import (
     bullets,
@@ -195,8 +195,8 @@ def _turns(numbers: Mapping) -> str:
         for name, points in by_turn.items()
     ]
     told = (
-        "Perplexity per token of the response where the partner has said N things so "
-        "far; the whole dialogue up to there is given."
+        f"{PER[numbers['turns_in']].capitalize()} of the response where the partner "
+        "has said N things so far; the whole dialogue up to there is given."
     )
     head = [f"N = {t}" if t != "all" else "all" for t in turns]
     return "\n\n".join([told, table(["", *head], rows)])

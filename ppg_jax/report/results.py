@@ -62,7 +62,8 @@ def compare(
     predictions: Predictions, kind: str, rows: Mapping[str, Scores], units: Units
 ) -> list[dict]:
     """Every planned test that the rows at hand allow, Holm-corrected together."""
-    known, tests = predictions.rows[kind], []
+    known = predictions.rows[kind]
+    tests: dict[Sequence[str], dict] = {}  # what is planned twice is tested once
     for a, row in known.items():
         for planned in row.against:
             for metric in columns.tested(kind):
@@ -72,10 +73,13 @@ def compare(
                     b = best_control(controls, metric)
                 if metric == "ppl_token" and _differ(predictions.records[kind], a, b):
                     metric = "ppl_word"
-                if metric in rows.get(a, {}) and metric in rows.get(b, {}):
+                pair = {"a": a, "b": b, "metric": metric}
+                again = tuple(pair.values()) in tests
+                if not again and all(metric in rows.get(row, {}) for row in (a, b)):
+                    pair["best_control"] = planned == BEST_CONTROL
                     test = compared(rows[a][metric], rows[b][metric], units)
-                    tests.append({"a": a, "b": b, "metric": metric, **test})
-    return corrected(tests)
+                    tests[a, b, metric] = pair | test
+    return corrected(list(tests.values()))
 
 
 def _differ(records: Mapping[str, Sequence[dict]], a: str, b: str | None) -> bool:
@@ -92,7 +96,8 @@ def corrected(tests: list[dict]) -> list[dict]:
     for test in tests:
         # The p over seeds is of these runs alone; the interval draws runs, too.
         sure = test["difference"]["low"] > 0 or test["difference"]["high"] < 0
-        test["significant"] = test["p_holm"] < 1 - scores.LEVEL and sure
+        test["significant"] = test["p_holm"] < scores.ALPHA and sure
+        test["significant"] &= not test["equal"]
         test["better"] = _better(test)
     return tests
 
@@ -120,10 +125,12 @@ def perplexity_by_turn(
     rows: Mapping[str, Scores],
     units: Units,
     chosen: Mapping[str, np.ndarray] | None = None,
+    metric: str = "ppl_token",
 ) -> dict[str, dict]:
-    """Token PPL when the partner has said N things so far (the paper's Figure 3).
+    """PPL when the partner has said N things so far (the paper's Figure 3).
 
-    chosen: which instances each turn has, bool [N]; `TURNS` if not given.
+    chosen: which instances each turn has, bool [N]; `TURNS` if not given. metric: of
+    the rows, "ppl_token" or "ppl_word".
     {row: {"1": {value, low, high, unit, instances}, ..., "all": ...}}
     """
     said = traits.heard(predictions)
@@ -131,12 +138,12 @@ def perplexity_by_turn(
     chosen = chosen or dict(zip(TURNS, usual, strict=True))
     return {
         name: {
-            turn: _some(metrics["ppl_token"], units, taken)
+            turn: _some(metrics[metric], units, taken)
             for turn, taken in chosen.items()
             if all(len(np.unique(g[taken])) > 1 for g in units.values())
         }
         for name, metrics in rows.items()
-        if "ppl_token" in metrics
+        if metric in metrics
     }
 
 
@@ -172,8 +179,9 @@ def compute(workdir: Path, with_paper: bool) -> dict:
         numbers[kind] = table(predictions, kind, rows, units, theirs)
         numbers[f"{kind[:-1]}_tests"] = compare(predictions, kind, rows, units)
         if kind == "responses":
-            by_turn = perplexity_by_turn(predictions, rows, units)
-            numbers["perplexity_by_turn"] = by_turn
+            per = columns.comparable_perplexity(numbers[kind])
+            by_turn = perplexity_by_turn(predictions, rows, units, metric=per)
+            numbers |= {"perplexity_by_turn": by_turn, "turns_in": per}
         else:
             numbers["traits"] = traits.compute(predictions, rows, units)
         numbers.setdefault("swapped", {})[kind] = traits.swapped(

@@ -19,7 +19,9 @@ from ppg_jax.metrics.significance import Interval
 SEED = 0
 RESAMPLES = 1000
 PERMUTATIONS = 4999  # enough for the smallest p to survive Holm over 30 tests
-LEVEL = 0.95
+ALPHA = 0.05  # p below it counts
+LEVEL = 1 - ALPHA
+NOTHING = 1e-4  # of a value; less is rounding
 Units = Mapping[str, np.ndarray]  # what is resampled: name -> group of each instance
 
 
@@ -98,7 +100,8 @@ def widest(score: Score | TypeCount, units: Units) -> dict:
 def compared(a: Score | TypeCount, b: Score | TypeCount, units: Units) -> dict:
     """Their difference by each unit; told are the wider interval and the larger p.
 
-    at_floor: that more permutations could only lower p.
+    at_floor: that more permutations could only lower p. equal: that nothing but
+    rounding is between the two.
     """
     found = [(side, *a.minus(b, groups)) for side, groups in units.items()]
     side, difference, _ = max(found, key=lambda each: each[1].high - each[1].low)
@@ -106,7 +109,9 @@ def compared(a: Score | TypeCount, b: Score | TypeCount, units: Units) -> dict:
     floor = significance.smallest_p(PERMUTATIONS)
     at_floor = a.permuted and math.isclose(p, floor)
     told = {**difference._asdict(), "unit": side}
-    return {"difference": told, "p": p, "at_floor": at_floor}
+    most = max(map(abs, difference))
+    equal = most <= NOTHING * abs(b.value)
+    return {"difference": told, "p": p, "at_floor": at_floor, "equal": equal}
 
 
 def corrected(tests: Sequence[dict]) -> None:

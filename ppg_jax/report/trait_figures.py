@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from ppg_jax.report.drawing import GREY, looks, turn_line
+from ppg_jax.report.drawing import GREY, lettered, looks, turn_line
 from ppg_jax.report.traits import CURVES, HEARD
 
 _TITLES = {
@@ -75,7 +75,7 @@ def _curves(axes, table: Mapping, names, rows: Mapping, looked) -> None:
     asides = np.linspace(-0.3, 0.3, len(drawn)) if len(drawn) > 1 else [0.0]
     for aside, name in zip(asides, drawn, strict=True):
         color, marker = looked[name]
-        label = rows[name]["label"]
+        label = lettered(rows[name]["label"])
         turn_line(axes, table[name], turns, aside, color, marker, label)
     axes.set_xticks(range(len(turns)), [t.replace(" or more", "+") for t in turns])
     axes.set_xlabel("exchanges heard")

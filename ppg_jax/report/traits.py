@@ -46,7 +46,7 @@ def compute(
 
     by_turn: {curve: {row: {turn: {value, low, high, unit, instances}}}}. said: {turn:
     the same, the share of gold sentences that partners have said}. against_best: of
-    each model {control, difference, p, at_floor}, by trait F1.
+    each model {control, difference, p, at_floor, p_holm}, by trait F1.
     """
     if not predictions.traits:
         return {}
@@ -95,10 +95,12 @@ def _against_best(predictions: Predictions, rows, units: Units) -> dict[str, dic
     if best is None:
         return {}
     models = {n: s for n, s in scores.items() if not known[n].control}
-    return {
+    found = {
         name: {"control": best, **compared(score, scores[best], units)}
         for name, score in models.items()
     }
+    corrected(list(found.values()))
+    return found
 
 
 def swapped(predictions: Predictions, kind: str, units: Units) -> dict[str, dict]:
@@ -107,7 +109,7 @@ def swapped(predictions: Predictions, kind: str, units: Units) -> dict[str, dict
     {row: {"rows": [...], "by_turn": {turn: {own, other, difference, p, at_floor,
     instances}}}}; rows are all that have these numbers, as of the same model. The
     difference is own - other in nats a token. `p_holm` and `holm_at_floor` are of
-    "all", corrected over what is shown.
+    "all" and of the late ones, corrected over what is shown.
     """
     row_of = {i["id"]: n for n, i in enumerate(predictions.instances)}
     exchanges, found = heard(predictions), {}
@@ -122,7 +124,8 @@ def swapped(predictions: Predictions, kind: str, units: Units) -> dict[str, dict
         if points:
             found[names[0]] = {"rows": names, "by_turn": points}
     tables = [row["by_turn"] for row in found.values()]
-    corrected([points[ALL] for points in tables if ALL in points])
+    for turn in (ALL, FROM_LATE):  # sentences are made of these
+        corrected([points[turn] for points in tables if turn in points])
     return found
 
 

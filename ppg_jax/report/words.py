@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ppg_jax.errors import printable
-from ppg_jax.report import inferred
+from ppg_jax.report import inferred, scores
 from ppg_jax.report.columns import METRICS
 from ppg_jax.report.predictions import BEST_CONTROL, Predictions, read
 from ppg_jax.report.tables import bullets, p_value
@@ -41,28 +41,32 @@ def _resampled(numbers: Mapping) -> str:
         f"instances of {numbers['dialogues']:,} dialogues{_split(numbers)}. Intervals "
         f"are {numbers['level']:.0%}: of personas over {partner} of the partner, of "
         f"responses the wider of that and of the one over {own} of the speaker. "
-        f"Differences count where p < {1 - numbers['level']:.2g} after Holm's "
+        f"Differences count where p < {scores.ALPHA} after Holm's "
         "correction and the interval leaves out 0. It is one seed: what is said holds "
         "of these models, not of the methods."
     )
+
+
+_THERE = "split_dialogues"  # older evaluations do not say
 
 
 def _split(numbers: Mapping) -> str:
     settings = numbers["made_of"].get("settings", {})
     if "split" not in settings:
         return ""
-    some = settings.get("max_dialogues")
+    most, there = settings.get("max_dialogues"), numbers["made_of"].get(_THERE)
+    some = most and (there is None or most < there)
     return f", {'a seeded choice' if some else 'all'} of the {settings['split']} split"
 
 
 def _compared(systems: Mapping[str, dict], tests: Sequence[dict]) -> list[str]:
     """One sentence per pair of systems: where they differ, and where they do not."""
-    pairs = dict.fromkeys((t["a"], _planned(systems, t["b"])) for t in tests)
+    pairs = dict.fromkeys((t["a"], _planned(t)) for t in tests)
     told = []
     for a, b in pairs:
         groups: dict[str, list[str]] = {}
         for test in tests:
-            if (test["a"], _planned(systems, test["b"])) == (a, b):
+            if (test["a"], _planned(test)) == (a, b):
                 groups.setdefault(verdict_of(test), []).append(_evidence(systems, test))
         findings = "; ".join(
             f"{verdict} {', '.join(groups[verdict])}"
@@ -78,14 +82,14 @@ _VERDICTS = ("better in", "worse in", "higher in", "lower in")
 _VERDICTS += ("no difference shown in", "equal in")
 
 
-def _planned(systems: Mapping[str, dict], name: str) -> str:
-    """Controls go together: which one is the best depends on the metric."""
-    return BEST_CONTROL if systems[name]["control"] else name
+def _planned(test: Mapping) -> str:
+    """The best controls go together: which one it is depends on the metric."""
+    return BEST_CONTROL if test["best_control"] else test["b"]
 
 
 def verdict_of(test: Mapping) -> str:
-    if not any(test["difference"][key] for key in ("value", "low", "high")):
-        return "equal in"  # the same answers, as of the same models
+    if test["equal"]:
+        return "equal in"
     if not test["significant"]:
         return "no difference shown in"
     if test["better"] is None:
@@ -109,12 +113,12 @@ def _evidence(systems: Mapping[str, dict], test: Mapping) -> str:
 def _controls_ahead(kind: str, systems: Mapping[str, dict]) -> list[str]:
     """Warns of metrics in which a control, which understands nothing, leads."""
     told = []
-    likelier = _leading_control(systems, "ppl_token")
+    likelier = _leading_control(systems, "ppl_word")  # rows may have other tokens
     if likelier:
         told.append(
             "A control, which counts words and understands nothing, finds the gold "
-            f"{kind}s likelier than every model does: {likelier}. Here no model has "
-            "learned even which word follows which."
+            f"{kind}s likelier than every model does: {likelier} per word. Here no "
+            "model has learned even which word follows which."
         )
     led = [
         f"{METRICS[key].heading} ({control})"

@@ -31,7 +31,7 @@ class Judged(NamedTuple):
 
 def sign(judged: Judged) -> np.ndarray:
     """The paper's: +1 where the critic's label is "related", else -1; float32 [B]."""
-    return np.where(judged.critic_score >= 0.5, 1, -1).astype(np.float32)
+    return np.where(judged.critic_score > 0.5, 1, -1).astype(np.float32)
 
 
 def soft(judged: Judged) -> np.ndarray:
@@ -47,14 +47,17 @@ def log_odds(judged: Judged) -> np.ndarray:
 
 def trait_f1(judged: Judged) -> np.ndarray:
     """How right the generated persona is, whatever the critic says: F1 of its sentences
-    against the gold ones (`inference.traits`), 0 to 1; float32 [B].
+    against the gold ones (`inference.traits`), 0 to 1; float32 [B]. Of whom there is no
+    gold persona it is the mean of the others: nothing is known to be right or wrong.
 
     Raises UserError where MiniLM is not installed.
     """
     counts = traits.score(judged.instances, judged.personas, _encoder())
     sentences = [c["inferred"] + c["said"] + c["unsaid"] for c in counts]
     right = [2 * count["right"] for count in counts]
-    return np.asarray(right, np.float32) / np.maximum(sentences, 1).astype(np.float32)
+    paid = np.asarray(right, np.float32) / np.maximum(sentences, 1).astype(np.float32)
+    known = np.array([bool(i.partner_persona) for i in judged.instances])
+    return np.where(known, paid, paid[known].mean() if known.any() else 0.0)
 
 
 @functools.cache
@@ -112,6 +115,11 @@ def require_learning(config) -> None:
             "train_persona=False and train_response=False leave nothing to train; "
             "set one of them to True."
         )
+    for name, trained in (("persona", persona), ("response", response)):
+        if trained and getattr(config, f"{name}_reward_scale") == 0:
+            raise ValueError(
+                f"{name}_reward_scale=0 teaches nothing; set train_{name}=False."
+            )
     if config.reward == "trait_f1" and response:
         raise ValueError(
             "reward='trait_f1' is of the persona, whatever the response says: noise to "

@@ -43,7 +43,9 @@ class Validator:
         self._persona_scorer = Scorer(persona_model, 32)
         # Its examples hold new personas each time: widths that fit them would, too.
         self._response_scorer = Scorer(response_model, 32, widths=0)
-        self._persona_examples = [prompts.persona_example(i) for i in self.subset]
+        # As in training: an empty profile is nothing to be likely.
+        known = [i for i in self.subset if i.partner_persona] or self.subset
+        self._persona_examples = [prompts.persona_example(i) for i in known]
         self._name, self._criterion = name, criterion
 
     def __call__(self, state: ReinforceState):

@@ -50,8 +50,10 @@ def run(config: Config, workdir: Path) -> str:
     kept = {name: getattr(found, name) for name in names}
     kept["prompts"] = dataclasses.asdict(found.prompts)
     weights = write(found, output)
-    if "critic" not in weights and found.critic != output / "critic":
-        shutil.rmtree(output / "critic", ignore_errors=True)  # an earlier export's
+    read = {found.persona, found.response, found.critic}
+    for name in ("critic", "base", "base_response"):  # an earlier export's
+        if name not in weights and output / name not in read:
+            shutil.rmtree(output / name, ignore_errors=True)
     write_json(output / EXPORTED, kept | {"weights": weights})
     print(f"wrote {output / EXPORTED} (system {found.system})")
     return found.system
@@ -64,9 +66,11 @@ def _write_models(found: Found, output: Path) -> dict[str, str]:
         source = getattr(found, name)
         if source is not None:
             model, params, tokenizer = pretrained.load(source)
-            tokenizer.chat_template = templates.get(name)
+            # What a GGUF file's is made of waits, and has the template when it is made.
+            whole_tokenizer = getattr(tokenizer, "whole", tokenizer)
+            whole_tokenizer.chat_template = templates.get(name)
             whole = adapters.merge(params)
-            folder = pretrained.export(model, whole, tokenizer, output / name)
+            folder = pretrained.export(model, whole, whole_tokenizer, output / name)
             weights[name] = adapters.sha256(whole)
             print(f"wrote {folder}")
     return weights
@@ -83,19 +87,34 @@ def _require_adapters(found: Found) -> None:
 def _write_adapters(found: Found, output: Path) -> dict[str, str]:
     """As `_write_models`."""
     bases: dict = {}
-    weights = {}
+    weights: dict[str, str] = {}
+    written: dict[str, str] = {}
     for name in ("persona", "response"):
         source = getattr(found, name)
         base = pretrained.base_of(source)
-        model, params, _ = pretrained.load(source, bases=bases)
+        model, params, tokenizer = pretrained.load(source, bases=bases)
+        if Path(base).expanduser().exists():  # and no name to get it by
+            if base not in written:
+                folder = output / (f"base_{name}" if written else "base")
+                weights[folder.name] = _write_base(base, folder)
+                written[base] = str(folder)
+            base = written[base]
         learned, _ = adapters.split(params)
         half = jax.tree.map(lambda a: a.astype(jnp.float16), learned)
-        # The base has the tokenizer.
-        print(f"wrote {pretrained.export(model, half, None, output / name, base)}")
+        own = tokenizer if pretrained.has_tokenizer(source) else None  # or its base's
+        print(f"wrote {pretrained.export(model, half, own, output / name, base)}")
         weights[name] = adapters.sha256(
             jax.tree.map(lambda a: a.astype(jnp.float32), half)
         )
     return weights
+
+
+def _write_base(base: str, folder: Path) -> str:
+    """The whole model of a path, as a folder; the SHA-256 of its weights."""
+    model, params, tokenizer = pretrained.load(base)
+    tokenizer = getattr(tokenizer, "whole", tokenizer)
+    print(f"wrote {pretrained.export(model, params, tokenizer, folder)}")
+    return adapters.sha256(params)
 
 
 if __name__ == "__main__":

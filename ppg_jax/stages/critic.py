@@ -234,7 +234,9 @@ def start_of(config: Config, workdir: Path, train: Sequence[Dialogue]):
     tokenizer = tokenization.of_run(
         config.tokenizer, workdir / "critic_tokenizer", train
     )
-    sizes = dataclasses.replace(config.model, vocab_size=len(tokenizer))
+    sizes = dataclasses.replace(
+        config.model, vocab_size=tokenization.size_of(tokenizer)
+    )
     model = DistilBert(sizes, dtype)
     return model, starts.initial_params(model, config.seed), tokenizer
 

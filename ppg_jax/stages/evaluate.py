@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -106,9 +107,9 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
     workdir = Path(workdir)
     folder = workdir / config.name
     splits = corpus.load_splits(config.data)
+    asked = chosen(config, splits[config.split])
     _claim(config, workdir, systems, splits)
     began = time.monotonic()
-    asked = chosen(config, splits[config.split])
     write_references(folder, asked, splits["train"])
     asking = Asking(
         workdir,
@@ -140,12 +141,11 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
     write_traits(folder, asked)
     write_swapped(config, folder, asking, asked, systems)
     write_json(folder / "rows.json", rows)
-    made = provenance(config, workdir) | {"rows": made_by}
-    write_json(folder / "provenance.json", made)
+    made = {"rows": made_by, "split_dialogues": len(splits[config.split])}
+    write_json(folder / "provenance.json", provenance(config, workdir) | made)
     done = folder / run_dir.RESULT
     before = read_json(done).get(_SECONDS, 0.0) if done.exists() else 0.0
-    seconds = before + time.monotonic() - began
-    result = {"instances": len(asked), _SECONDS: seconds}
+    result = {"instances": len(asked), _SECONDS: before + time.monotonic() - began}
     write_json(folder / run_dir.RESULT, result)
     return run_dir.report_done(config.name, result)
 
@@ -245,12 +245,18 @@ def rows_of(
 
 
 def chosen(config: Config, dialogues: Sequence[Dialogue]) -> tuple[Instance, ...]:
-    """The instances that are asked: of all dialogues, or of a seeded choice."""
+    """The instances that are asked: of all dialogues, or of a seeded choice.
+
+    UserError where they are of one dialogue."""
     if config.max_dialogues and config.max_dialogues < len(dialogues):
         order = np.random.default_rng(config.seed).permutation(len(dialogues))
         picked = sorted(order[: config.max_dialogues])
         dialogues = [dialogues[i] for i in picked]
-    return instances(dialogues)
+    asked = instances(dialogues)
+    if len({dialogue_of(instance.id) for instance in asked}) < 2:
+        told = f"the {config.split} split has fewer than two dialogues with replies"
+        raise UserError(f"{told}; there is no interval without two: give more of them.")
+    return asked
 
 
 def write_references(folder: Path, asked, train: Sequence[Dialogue]) -> None:
@@ -303,16 +309,18 @@ def write_traits(folder: Path, asked: Sequence[Instance]) -> None:
 
 
 def count_traits(folder: Path, asked: Sequence[Instance], encoder: Encoder) -> None:
-    """`traits/NAME.jsonl` for each `personas/NAME.jsonl` that is newer, or has none."""
+    """`traits/NAME.jsonl` for each `personas/NAME.jsonl`, known for its by its time.
+    What is no row of personas the report refuses by its line."""
     for source in sorted((folder / "personas").glob("*.jsonl")):
-        path = folder / "traits" / source.name
-        if path.exists() and path.stat().st_mtime >= source.stat().st_mtime:
+        path, made = folder / "traits" / source.name, source.stat().st_mtime_ns
+        if path.exists() and path.stat().st_mtime_ns == made:
             continue
         personas = [record.get("persona") for _, record in read_jsonl(source)]
-        if len(personas) == len(asked) and None not in personas:
+        if len(personas) == len(asked) and all(isinstance(p, str) for p in personas):
             counts = traits.score(asked, personas, encoder)
             pairs = zip(asked, counts, strict=True)
             write_jsonl(path, ({"id": i.id, **each} for i, each in pairs))
+            os.utime(path, ns=(made, made))
 
 
 def write_swapped(config: Config, folder: Path, asking: Asking, asked, systems) -> None:

@@ -153,6 +153,11 @@ def tasks_of(config: Config, splits, split: str) -> list[tuple[Dialogue, ...]]:
     limit = config.validation_dialogues if split == "valid" else 0
     found = tasks(splits[split][: limit or None])
     if not found:
+        if limit and tasks(splits[split]):
+            raise UserError(
+                f"validation_dialogues={limit}: among so few no speaker has two; raise "
+                "it, or give 0 for all."
+            )
         raise UserError(
             f"the {split} split of {config.data.source} has no speaker with two "
             "dialogues, known by a self persona that they share, to adapt with; give "

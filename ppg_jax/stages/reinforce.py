@@ -280,8 +280,9 @@ def _train(config: Config, folder: Path, inputs: Inputs) -> ReinforceState:
     train, valid = (inputs.splits[split] for split in ("train", "valid"))
     prompts = Prompts(inputs.tokenizer, config.prompts)
     prompts.prime(train + valid)
-    for dialogue in train:  # its personas decide what is too long
-        prompts_of(prompts, instances([dialogue])[:1])
+    for first in (instances([dialogue])[:1] for dialogue in train):
+        if first:  # the personas of a dialogue decide what is too long
+            prompts_of(prompts, first)
     batches = InstanceBatches(train, config.batch_size, config.seed, config.batching)
     updates = config.updates or batches.steps_per_epoch
     tx = make_optimizer(config.optimizer, updates)

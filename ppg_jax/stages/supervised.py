@@ -154,6 +154,10 @@ def run(config: Config, workdir: Path) -> dict:
     workdir = Path(workdir)
     splits, tokenizer, first, read = starts.begin(config, workdir)
     read |= config.exposure.sums(workdir)
+    if asked := config.exposure.persona:  # by prompts and tokens that it has learned
+        train_data = run_dir.sums_of(splits, "train")
+        run_dir.agree(workdir / asked, config, train_data, "prompts")
+        starts.require_one_tokenizer(workdir, asked, read["tokenizer"])
     folder = workdir / config.name
 
     def make() -> dict:

@@ -30,7 +30,7 @@ from ppg_jax.config import DTYPES, require_count, require_one_of, require_positi
 from ppg_jax.data.batching import Batches
 from ppg_jax.data.candidates import distractors
 from ppg_jax.data.corpus import DataConfig
-from ppg_jax.data.examples import checked
+from ppg_jax.data.examples import checked, tell_cut
 from ppg_jax.data.passes import Example
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.speakers import Spoken
@@ -204,8 +204,10 @@ def examples(config: Config, spoken: Spoken, splits, split: str) -> list[Example
     dialogues = splits[split][: limit or None]
     spoken.prompts.prime(dialogues)
     others = distractors(dialogues, number - 1, config.seed)
+    known = len(spoken.prompts.cut)
     asked = (instance for dialogue in dialogues for instance in dialogue.instances())
     made = [spoken.example(instance, others[instance.id]) for instance in asked]
+    tell_cut(spoken.prompts, known)
     return checked(made, split, config.data.source)
 
 

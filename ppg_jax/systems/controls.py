@@ -100,7 +100,8 @@ class NGram:
         tokenizer = tokenization.load_tokenizer(asking.workdir / TOKENIZER)
         prompts = Prompts(tokenizer, asking.prompts)
         texts = self._texts(prompts, asking.train)
-        model = KneserNey.fit(texts, self.order, len(tokenizer))
+        size = tokenization.size_of(tokenizer)
+        model = KneserNey.fit(texts, self.order, size)
         return _Likely(self.kind, prompts, model)
 
     def _texts(self, prompts: Prompts, train: Sequence[Dialogue]) -> list[list[int]]:

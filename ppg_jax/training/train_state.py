@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ppg_jax.errors import UserError
+
 SCHEDULES = ("constant", "linear", "cosine")
 
 
@@ -71,6 +73,8 @@ class OptimizerConfig:
 
 def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """step -> learning rate, over a run of `steps` updates."""
+    if steps >= 2**31:  # which JAX counts them with
+        raise UserError(f"{steps:.3g} updates are too many; lower epochs or updates.")
     peak = config.learning_rate
     rest = max(steps - config.warmup_steps, 1)
     after = {

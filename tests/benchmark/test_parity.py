@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppg_jax.benchmark import models, parity, suites, workload
+from ppg_jax.benchmark import models, parity, results, suites, workload
 from tests import forked
 from tests import models_for_tests as small
 
@@ -43,10 +43,13 @@ class Wrong:
         return {"nll": np.ones(3)}
 
 
-def test_what_differs_is_told_and_not_raised(job, monkeypatch):
+def test_what_differs_is_told_and_not_raised(job, monkeypatch, tmp_path):
     monkeypatch.setattr(suites, "_torch", Wrong)
     found = parity.compare(ROW, dataclasses.replace(job), ["torch_eager"])
     assert [told["equal"] for told in found.values()] == [False, False]
+    made = results.parity_record("a", found, {})
+    (record,) = results.add(tmp_path / "parity.json", made)  # of another shape: null
+    assert record["contestants"][next(iter(found))]["differences"]["nll"] is None
 
 
 @pytest.mark.parametrize(

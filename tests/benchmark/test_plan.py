@@ -118,9 +118,12 @@ def test_entries_beside_each_other_run_together_and_end_before_the_next(tmp_path
     assert statuses(path) == {"a": "done", "b": "done", "c": "done"}
 
 
-def test_an_interrupt_ends_all_that_run_together(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_all_that_run_together(number, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from ppg_jax.benchmark import plan; "
+        "import signal, sys; from pathlib import Path; "
+        "from ppg_jax import launching; from ppg_jax.benchmark import plan; "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); launching._end_on_signals(); "
         "work = 'import os, sys, time; '"
         "'open(sys.argv[1], \"w\").write(str(os.getpid())); time.sleep(60)'; "
         f"folder = Path({str(tmp_path)!r}); "
@@ -135,7 +138,7 @@ def test_an_interrupt_ends_all_that_run_together(tmp_path):
         c.exists() and c.read_text() for c in children
     ):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert process.wait(timeout=20) != 0
     time.sleep(0.2)
     assert not any(running(int(child.read_text())) for child in children)

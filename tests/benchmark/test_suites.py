@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from ppg_jax.benchmark import models, ours, pytorch, race, results, suites, workload
+from ppg_jax.benchmark import (
+    converted,
+    measure,
+    models,
+    ours,
+    pytorch,
+    race,
+    results,
+    suites,
+    workload,
+)
 from ppg_jax.benchmark.race import Lap, Result, largest_difference
 from ppg_jax.data import tokenization
 from ppg_jax.data.prompts import PromptConfig
@@ -176,7 +186,7 @@ def test_a_peer_that_cannot_do_the_work_is_told(job):
 
 
 @pytest.mark.parametrize("peer", suites.PEERS)
-def test_every_peer_answers_greedily(job, peer):
+def test_every_peer_has_a_contestant_that_answers_greedily(job, peer):
     row, job = of_row(job, "generate, greedy")
     name = f"{peer}, {suites.USERS_WORK}"
     made = suites.contestants(row, job, [peer], 1)
@@ -211,6 +221,61 @@ def test_other_contestants_have_a_record_of_their_own(tmp_path):
     alone["contestants"] = {suites.OURS: alone["contestants"][suites.OURS]}
     records = results.save(tmp_path, alone)
     assert [len(r["contestants"]) for r in records] == [2, 1]
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"a": 1}', "[3]", '[{"a": 1}]'])
+def test_a_file_that_holds_no_records_is_told_and_stays(text, tmp_path):
+    (tmp_path / "benchmark.json").write_text(text)
+    with pytest.raises(UserError, match="move it away"):
+        results.save(tmp_path, record("a", 1.0))
+    assert (tmp_path / "benchmark.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "told"),
+    [
+        ("train response", {"parts": 3, "batch_size": 4}, "--parts=3 does not divide"),
+        ("train critic", {"instances": 3}, "of the critic's rows: 4 or more"),
+    ],
+)
+def test_settings_that_no_row_can_be_measured_at_are_told(
+    row, changes, told, job, folder, tmp_path
+):
+    given = {field.name: None for field in dataclasses.fields(measure.Settings)}
+    given |= {"model": "tiny", "dtype": "float32", "weights": "float32"}
+    given |= {"instances": 8, "batch_size": 4, "parts": 1, "adapter_rank": 0}
+    given |= {"max_length": 64, "source": "persona_world", "rounds": 1} | changes
+    asked = measure.Benchmark(
+        rows=[r for r in suites.ROWS if r.name == row],
+        peers=[],
+        settings=measure.Settings(**given),
+        gpt2_tokenizer=str(folder / "gpt2"),
+        bert_tokenizer=str(folder / "bert"),
+        output=tmp_path,
+        models=tmp_path,
+        label="",
+    )
+    with pytest.raises(UserError, match=told):
+        asked.run("")
+
+
+def test_what_a_peer_opens_is_made_once_and_what_a_kill_left_is_no_hindrance(tmp_path):
+    target, module = tmp_path / "made", "tests.benchmark.writes_its_name"
+    (tmp_path / ".made.begun").mkdir()
+    (tmp_path / ".made.begun" / "half").write_text("")
+    assert converted.once(target, module, "a") == target
+    assert target.read_text() == "a"
+    converted.once(target, module, "b")
+    assert target.read_text() == "a"
+
+
+def test_what_was_only_tried_is_nobodys_peak():
+    before = race._peak()
+    with race.uncounted():
+        held = np.ones(1 << 26, np.uint8)  # touched
+        assert race._peak() >= before + (1 << 25)
+        del held
+    assert before <= race._peak() < before + (1 << 25)
 
 
 def test_a_record_without_contestants_is_replaced_by_name(tmp_path):

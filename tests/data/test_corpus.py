@@ -97,6 +97,26 @@ def test_the_hub_is_asked_for_the_name(monkeypatch):
     assert splits["valid"] == (Dialogue("validation:0", (), (), ("hi", "ho")),)
 
 
+def test_two_dialogues_of_one_id_are_told(monkeypatch, tmp_path):
+    import datasets
+
+    rows = [{"utterances": ["hi", "ho"], "id": "x"}] * 2
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: {"train": rows})
+    with pytest.raises(UserError, match=r"hub:a/b, train:2: the id 'x' is another"):
+        load("hub:a/b")
+    sides = [Dialogue(name, (), (), ("a", "b", "c")) for name in ("a", "a/swapped")]
+    write_jsonl(sides, tmp_path / "train.jsonl")
+    with pytest.raises(UserError, match="the id 'a/swapped' is another dialogue's"):
+        load(tmp_path, both_sides=True)
+
+
+def test_a_version_of_what_has_none_is_refused(monkeypatch, tmp_path):
+    write_jsonl([Dialogue("a", (), (), ("a", "b"))], tmp_path / "train.jsonl")
+    for source in ("hub:a/b", tmp_path / "train.jsonl"):
+        with pytest.raises(UserError, match="has no revised version; use original"):
+            load(source, version="revised")
+
+
 def test_an_unreachable_hub_is_told_in_one_line(monkeypatch):
     import datasets
 

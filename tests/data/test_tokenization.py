@@ -4,6 +4,8 @@ import json
 import os
 
 import pytest
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from ppg_jax.data import tokenization
 from ppg_jax.data.tokenization import (
@@ -12,6 +14,7 @@ from ppg_jax.data.tokenization import (
     load_tokenizer,
     require_fitting,
     save,
+    size_of,
 )
 from ppg_jax.errors import UserError
 from tests import models_for_tests as small
@@ -127,6 +130,36 @@ def test_a_folder_with_only_berts_vocabulary_will_do(tmp_path):
     assert load_tokenizer(tmp_path)("Hello embed x").input_ids == [2, 5, 6, 7, 1, 3]
 
 
+def test_what_gpt2s_and_berts_own_folders_leave_unsaid_is_known(tmp_path):
+    """Their tokenizer_config.json names no token, and a length at most."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello"]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
+    bert = load_tokenizer(tmp_path)
+    for made, folder in ((small.tokenizer(), "gpt2"), (bert, "bert")):
+        (tmp_path / folder).mkdir()
+        made.backend_tokenizer.save(str(tmp_path / folder / "tokenizer.json"))
+        (tmp_path / folder / "tokenizer_config.json").write_text(
+            json.dumps({"model_max_length": 1024})
+        )
+        loaded = load_tokenizer(tmp_path / folder)
+        for name in ("eos_token_id", "cls_token_id", "sep_token_id", "pad_token_id"):
+            if made is bert or name == "eos_token_id":
+                assert getattr(loaded, name) == getattr(made, name)
+        assert encode(loaded, "hello") == encode(made, "hello")
+
+
+def test_a_vocabulary_with_gaps_needs_rows_up_to_its_last_number():
+    made = small.tokenizer()
+    assert size_of(made) == len(made)
+    backend = json.loads(made.backend_tokenizer.to_str())
+    last = max(backend["model"]["vocab"], key=backend["model"]["vocab"].get)
+    backend["model"]["vocab"][last] += 5
+    gaps = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(backend))
+    )
+    assert (len(gaps), size_of(gaps)) == (len(made), len(made) + 5)
+
+
 @pytest.mark.parametrize("name", ["empty", "missing"])
 def test_a_folder_without_a_tokenizer_says_what_it_should_hold(name, tmp_path):
     (tmp_path / "empty").mkdir()
@@ -152,6 +185,13 @@ def test_its_rules_hold_where_nothing_says_of_which_class_it_is(tmp_path):
     (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]))
     (tmp_path / "merges.txt").write_text("\n".join(map(" ".join, model["merges"])))
     assert encode(load_tokenizer(tmp_path), "Hi") == encode(small.tokenizer(), "hi")
+
+
+def test_a_tokenizer_that_has_lost_what_it_was_made_from_is_told(tmp_path):
+    train(tmp_path)
+    (tmp_path / "tokenizer" / tokenization.MADE_FROM).unlink()
+    with pytest.raises(UserError, match=r"tokenizer has lost its made_from\.json. Del"):
+        train(tmp_path)
 
 
 @pytest.mark.parametrize("spec", ["bpe:", "bpe", "wordpiece:big", "bpe:5", "bpe:256"])

@@ -151,10 +151,33 @@ def test_an_inferred_persona_is_told_to_a_response_generator_turn_by_turn(
         supervised.Config(**fits | changed)
 
 
+@pytest.mark.parametrize("nobodys", [{"share": 0.5}, {"contrast": 1.0}], ids=str)
+def test_what_is_of_a_persona_generators_personas_needs_one(nobodys):
+    with pytest.raises(ValueError, match="name it, persona=STAGE"):
+        Exposure(**nobodys)
+
+
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
 def test_a_share_of_none_or_of_more_than_all_is_refused(share):
     with pytest.raises(ValueError, match=f"share={share} must be more than 0"):
         Exposure("persona", share)
+
+
+def test_a_generator_that_has_learned_other_prompts_is_not_asked(tmp_path):
+    data = runs.write_stages(tmp_path)
+    config = supervised.Config(
+        "told",
+        "response",
+        data=data,
+        prompts=dataclasses.replace(runs.PROMPTS, max_turns=2),
+        tokenizer="",
+        init=str(tmp_path / "response" / "model"),
+        batching="instance",
+        exposure=ALL,
+    )
+    with pytest.raises(UserError, match=r"prompts\.max_turns was 0, is 2"):
+        supervised.run(config, tmp_path)
+    assert not (tmp_path / "persona" / "inferred").exists()
 
 
 def test_a_stage_that_was_told_by_another_generator_is_not_the_same(made, tmp_path):

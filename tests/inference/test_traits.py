@@ -99,13 +99,20 @@ def test_rows_are_measured_once_and_again_when_they_change(tmp_path):
     scored = counts("i am a nurse.", "i fly.")
     assert records == [{"id": i.id, **s} for i, s in zip(ASKED, scored, strict=True)]
     assert [p.stem for p in made.parent.iterdir()] == ["mine"]
-    os.utime(path, (1, 1))
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
     made.write_text("kept", encoding="utf-8")
+    os.utime(made, ns=times)
     evaluate.count_traits(tmp_path, ASKED, bag)
     assert made.read_text(encoding="utf-8") == "kept"
-    os.utime(made, (0, 0))
+    os.utime(path, (1, 1))  # an older file was put in its place
     evaluate.count_traits(tmp_path, ASKED, bag)
     assert made.read_text(encoding="utf-8") != "kept"
+
+
+def test_what_is_no_row_of_personas_is_left_to_the_report(tmp_path):
+    write_personas(tmp_path, "mine", ["i am a nurse."], "i fly.")
+    evaluate.count_traits(tmp_path, ASKED, bag)
+    assert not (tmp_path / "traits").exists()
 
 
 def test_the_threshold_is_the_one_that_labels_by_hand_give(shared):

@@ -1,13 +1,16 @@
 """Adapters change nothing until they are trained, and nothing but themselves then."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from ppg_jax.data import tokenization
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_json, write_json
+from ppg_jax.files import read_json
 from ppg_jax.models import adapters, peft, pretrained, starts, tensor_files
 from ppg_jax.models.quantize import quantize
 from ppg_jax.models.weight_map import FAMILIES
@@ -196,7 +199,8 @@ def folder(tmp_path):
 
 
 def reconfigure(folder, **changes):
-    write_json(folder / peft.CONFIG, read_json(folder / peft.CONFIG) | changes)
+    text = json.dumps(read_json(folder / peft.CONFIG) | changes)  # infinity, too
+    (folder / peft.CONFIG).write_text(text, encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -211,6 +215,14 @@ def reconfigure(folder, **changes):
         ({"alora_invocation_tokens": [5]}, "'alora_invocation_tokens' is"),
         ({"init_lora_weights": "pissa_niter_4"}, "'init_lora_weights' is 'pissa_ni"),
         ({"init_lora_weights": "lora_ga"}, "'init_lora_weights' is 'lora_ga', which"),
+        ({"init_lora_weights": "OLoRA"}, "'init_lora_weights' is 'OLoRA', which"),
+        (
+            {"base_model_name_or_path": "gpt2", "revision": "main~2"},
+            "'revision' is 'main~2', and gpt2 is known at",
+        ),
+        ({"base_model_name_or_path": "."}, "is no whole GPT-2 or Llama"),
+        ({"lora_alpha": float("inf")}, "'lora_alpha' is inf, expected a number"),
+        ({"lora_alpha": 10**400}, "'lora_alpha' is 1000"),
         ({"r": 0}, "'r' is 0, expected a number above 0"),
         ({"lora_alpha": None}, "'lora_alpha' is None, expected a number above 0"),
         ({"r": 4}, r"base asks for \[4, 32\] and"),
@@ -223,6 +235,22 @@ def test_adapters_of_another_kind_are_refused_by_name(change, told, folder):
     with pytest.raises(UserError, match=told) as error:
         pretrained.load(folder)
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_names_itself_as_its_base_has_no_tokenizer_either(folder):
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    reconfigure(folder, base_model_name_or_path=".")
+    with pytest.raises(UserError, match="is no whole GPT-2 or Llama"):
+        pretrained.load_tokenizer(folder)
+
+
+def test_a_tokenizer_of_more_tokens_than_the_base_has_rows_is_refused(folder):
+    tokenizer = small.tokenizer()
+    tokenizer.add_tokens([f"word{n}" for n in range(9)])
+    tokenization.save(tokenizer, folder)
+    with pytest.raises(UserError, match="they belong to different models"):
+        pretrained.load(folder)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +270,9 @@ def test_the_factor_of_peft_is_part_of_b(settings, factor, folder):
     np.testing.assert_allclose(other["lora_b"], factor * one["lora_b"], rtol=1e-6)
 
 
+TABLE = "base_model.model.model.embed_tokens.weight"
+
+
 def test_tensors_without_a_place_or_a_partner_are_named(folder):
     file = folder / peft.WEIGHTS
     tensors = load_file(file)
@@ -250,6 +281,7 @@ def test_tensors_without_a_place_or_a_partner_are_named(folder):
     for change, told in [
         (without, "q_proj has one of lora_A and lora_B only"),
         (tensors | {"x": tensors[name]}, "tensor 'x' has no place in the base"),
+        (tensors | {TABLE: np.ones((400, 9), np.float32)}, "is of the token table"),
         ({}, "holds no adapters"),
     ]:
         save_file(change, file)

@@ -415,6 +415,7 @@ def test_a_complete_alphabet_is_left_alone_and_a_poor_one_has_a_question_mark(sm
         ({"llama.expert_count": 8}, "llama.expert_count is 8"),
         ({"tokenizer.ggml.eos_token_id": None}, "eos_token_id is None"),
         ({"tokenizer.ggml.eos_token_id": 10**6}, "eos_token_id is 1000000, there are"),
+        ({"tokenizer.ggml.tokens": 7}, "tokenizer.ggml.tokens is 7, expected a list"),
     ],
 )
 def test_a_model_that_we_do_not_have_is_named(small, changed, told):

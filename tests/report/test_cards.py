@@ -42,7 +42,7 @@ def write_run(folder):
             "stages": [],
             "systems": systems,
             "config": {
-                "evaluate": {"title": "A run"},
+                "evaluate": {"title": "A run", "paper": True},
                 "persona": stage,
                 "response": stage | {"seed": 7},
             },
@@ -53,6 +53,10 @@ def write_run(folder):
         "instances": 31,
         "dialogues": 4,
         "level": 0.95,
+        "units": {
+            "self": {"name": "dialogue", "count": 4},
+            "partner": {"name": "base persona", "count": 3},
+        },
         "responses": {"ours": row("Ours", ppl_token=MEASURED)},
         "personas": {"mine": row("Mine", bleu=MEASURED), "other": row("O")},
     }
@@ -70,6 +74,24 @@ def test_a_card_has_the_rows_numbers_and_what_the_stages_were_made_with(tmp_path
     assert "adapter_rank 16" in text and "optimizer.learning_rate 0.002" in text
     assert text.count("seed 7") == 1
     assert "Apache-2.0" in text and "CC BY 4.0" in text
+    assert "95 %, over dialogues or base personas." in text
+
+
+def test_a_card_names_another_base_and_other_data_and_claims_no_licence(tmp_path):
+    write_run(tmp_path)
+    path = tmp_path / "experiment.json"
+    values = read_json(path)
+    values["config"]["evaluate"] = {"title": "A run", "data.source": "talks/mine"}
+    values["config"]["persona"] |= {"init": "", "init_stage": "dialogue"}
+    values["config"]["dialogue"] = {"init": "gpt2", "adapter_rank": 4}
+    values["config"]["response"] |= {"init": "", "init_stage": "talk"}
+    values["config"]["talk"] = {"init": "gpt2", "adapter_rank": 0}
+    write_json(path, values)
+    text = cards.card(tmp_path, "ours")
+    whole = "the model of the stage `talk`, which lies in `base/`"
+    assert f"of gpt2 and {whole}: " in text
+    assert "Trained on the dialogues of mine." in text
+    assert "SmolLM2" not in text and "PersonaChat" not in text
 
 
 def test_without_a_report_the_card_says_so_and_what_validation_gave(tmp_path):

@@ -37,7 +37,7 @@ def drawn_by_turn():
     }
     labels = {n: {"label": f"label of {n}", "control": False} for n in table}
     figure = figures.perplexity_by_turn(
-        {"perplexity_by_turn": table, "responses": labels}
+        {"perplexity_by_turn": table, "responses": labels, "turns_in": "ppl_token"}
     )
     return figure.axes[0]
 
@@ -209,6 +209,7 @@ def test_no_label_is_cut_off(tmp_path, monkeypatch):
     kinds = ("personas", "responses")
     numbers = {
         **dict.fromkeys(kinds, systems),
+        "turns_in": "ppl_token",
         "perplexity_by_turn": dict.fromkeys(systems, points),
         "traits": {"by_turn": dict.fromkeys(CURVES, dict.fromkeys(systems, by_turn))},
         "swapped": dict.fromkeys(kinds, dict.fromkeys(systems, swapped)),

@@ -23,7 +23,7 @@ def predictions(tmp_path_factory):
 def asked(predictions, tmp_path):
     """The folder, the questions and the key of the questionnaire on personas."""
     questions, key = human.write(tmp_path, "table6", predictions, seed=0)
-    with questions.open(encoding="utf-8", newline="") as file:
+    with questions.open(encoding="utf-8-sig", newline="") as file:
         return tmp_path, list(csv.DictReader(file)), json.loads(key.read_text())
 
 
@@ -107,6 +107,30 @@ def test_votes_without_a_column_are_told(asked, predictions):
         human.write(asked[0], "table6", predictions, seed=0)
 
 
+def test_votes_that_a_spreadsheet_saved_are_read(asked, predictions):
+    folder, *_ = asked
+    assert (folder / "table6_questions.csv").read_bytes().startswith(b"\xef\xbb\xbf")
+    vote(folder, [(1, "coherence", "Jos\u00e9", "A")])
+    file = folder / "table6_votes.csv"
+    text = file.read_text(encoding="utf-8")
+    file.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    paths = human.write(folder, "table6", predictions, seed=0)
+    table = next(p for p in paths if p.suffix == ".md").read_text(encoding="utf-8")
+    assert "With 1 items voted on" in table
+    file.write_bytes(text.encode("cp1252"))
+    with pytest.raises(UserError, match="is not UTF-8; save it as CSV in UTF-8"):
+        human.write(folder, "table6", predictions, seed=0)
+
+
+def test_a_wrong_vote_is_told_by_its_line_in_the_file(asked, predictions):
+    vote(asked[0], [(1, "coherence", "a\nb", "A"), (1, "beauty", "x", "A")])
+    file = asked[0] / "table6_votes.csv"
+    text = file.read_text(encoding="utf-8").replace("a\nb", '"a\nb"')
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r":4: item '1' of 'beauty'"):
+        human.write(asked[0], "table6", predictions, seed=0)
+
+
 def test_votes_on_other_questions_are_not_counted(asked, predictions):
     folder, *_ = asked
     before = (folder / "table6_questions.csv").read_bytes()
@@ -120,7 +144,7 @@ def test_questions_that_people_may_have_stay_as_they_are(asked, tmp_path, capsys
     folder, questions, key = asked
     other = read(make_run(tmp_path / "other", seed=1))
     paths = human.write(folder, "table6", other, seed=0)
-    with paths[0].open(encoding="utf-8", newline="") as file:
+    with paths[0].open(encoding="utf-8-sig", newline="") as file:
         assert list(csv.DictReader(file)) == questions
     assert json.loads(paths[1].read_text()) == key
     told = capsys.readouterr().out

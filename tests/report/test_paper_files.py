@@ -112,9 +112,11 @@ def test_a_plan_tells_of_rows_that_are_missing_and_of_other_settings(tmp_path):
 
 def test_latex_takes_no_character_of_a_label_for_its_own(numbers, tmp_path):
     rows = numbers["responses"]
-    odd = {**rows, "ours": {**rows["ours"], "label": "50 % & more_#1"}}
+    odd = {**rows, "ours": {**rows["ours"], "label": "50 % & more_#1 R^2~{\\a} $"}}
     paths = paper_tables.write(tmp_path, "table1", {**numbers, "responses": odd})
-    assert r"50 \% \& more\_\#1 &" in paths[1].read_text(encoding="utf-8")
+    told = r"50 \% \& more\_\#1 R\textasciicircum{}2\textasciitilde{}"
+    told += r"\{\textbackslash{}a\} \$ &"
+    assert told in paths[1].read_text(encoding="utf-8")
 
 
 def test_figure_3_has_its_points_beside_it(numbers, tmp_path):
@@ -148,6 +150,10 @@ def test_cases_are_drawn_each_of_another_dialogue(folders, tmp_path):
     assert len(table_of(lines)) == 17
     assert "17 of 120 instances, drawn by seed 0" in markdown.read_text("utf-8")
     assert cases.write(tmp_path, "table2", predictions, seed=0) == []  # no such rows
+    for instance in predictions.instances:
+        instance["response"] = "\x1b[2J"
+    markdown, _ = cases.write(tmp_path, "table8", predictions, seed=0)
+    assert "\x1b" not in markdown.read_text("utf-8")
 
 
 def test_a_sentence_that_training_said_and_one_of_the_speaker_are_marked(

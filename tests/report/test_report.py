@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import io
 import json
 import re
 import shutil
@@ -10,12 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from ppg_jax import presets
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import from_config_dict
 from ppg_jax.metrics import bleu_rouge, distinct, significance
-from ppg_jax.report import columns, paper, predictions, report, results, scores, words
+from ppg_jax.report import (
+    columns,
+    drawing,
+    figures,
+    paper,
+    predictions,
+    report,
+    results,
+    scores,
+    words,
+)
 from ppg_jax.report.tables import p_value, table
 from tests.metrics.test_ppl import perplexities as perplexities_of
 from tests.run_for_tests import FINISHED
@@ -411,6 +423,37 @@ def test_perplexities_of_other_vocabularies_are_compared_per_word(
     }
     assert "ppl_word" in metrics[True] and "ppl_token" not in metrics[True]
     assert "ppl_token" in metrics[False] and "ppl_word" not in metrics[False]
+    compared = results.compute(copy, False)
+    assert compared["turns_in"] == "ppl_word"
+    point = compared["perplexity_by_turn"]["without"]["all"]["value"]
+    assert point == values(compared["responses"]["without"])["ppl_word"]
+    title = figures.systems_bar(compared["responses"]).axes[0].get_title()
+    assert title == "Perplexity per word\n(lower is better)"
+    plain = results.compute(run_dir, False)
+    assert plain["turns_in"] == "ppl_token"
+    title = figures.systems_bar(plain["responses"]).axes[0].get_title()
+    assert title == "Perplexity per token\n(lower is better)"
+
+
+def test_a_label_is_drawn_as_it_is_written():
+    assert drawing.lettered("_mine") == " _mine"
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([1], [1], label=drawing.lettered("_a $x_$ b$"))
+    legend = axes.legend()
+    figure.savefig(io.BytesIO(), format="png")  # a formula that is none would raise
+    assert len(legend.get_texts()) == 1
+
+
+def test_personas_of_nobody_have_no_perplexity_per_word(tmp_path, few_resamples):
+    run_dir = make_run(tmp_path)
+    known = read(run_dir, "instances.jsonl")
+    for instance in known:
+        instance["partner_persona"] = []
+    write_jsonl(run_dir / "evaluate/instances.jsonl", known)
+    shutil.rmtree(run_dir / "evaluate/traits")
+    metrics = results.compute(run_dir, False)["personas"]["supervised"]["metrics"]
+    assert "ppl_token" in metrics and "ppl_word" not in metrics
 
 
 def test_a_control_that_leads_is_told(numbers):
@@ -559,7 +602,7 @@ def test_records_of_other_instances_are_refused_by_file_and_line(tmp_path):
         ({"nll": -2.0, "tokens": 3}, "nll is -2.0, expected 0 or more"),
         ({"nll": "3", "tokens": 3}, "nll is '3', expected 0 or more"),
         ({"nll": 10**400, "tokens": 3}, "nll is 1000000000"),
-        ({"nll": 1e6, "tokens": 1}, "nll is 1000000.0, more than 1000 nats for each"),
+        ({"nll": 1e6, "tokens": 1}, "nll is 1000000.0, more than 700 nats for each"),
         ({"Response": "a"}, "unknown field 'Response', expected 'response'"),
         ({"nll": 3.5, "tokens": 0}, "nll without tokens"),
         ({"nll": None, "tokens": None}, "nll is missing, and other lines have it"),
@@ -594,6 +637,17 @@ def test_a_row_of_ones_own_that_is_no_text_is_told_in_one_line(tmp_path):
     path, _ = write_own(run_dir)
     path.write_bytes(b'{"id": "\xff"}')
     with pytest.raises(UserError, match=r"mine\.jsonl: not UTF-8 at byte 8"):
+        predictions.read(run_dir)
+
+
+@pytest.mark.parametrize(
+    "line", ["[" * 100_000, '{"n": 1' + "0" * 5000 + "}", '{"response": "\\ud83d"}']
+)
+def test_a_line_that_no_json_reader_takes_is_told_by_its_place(line, tmp_path):
+    run_dir = make_run(tmp_path)
+    path, _ = write_own(run_dir)
+    path.write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"mine\.jsonl:1: not JSON \("):
         predictions.read(run_dir)
 
 
@@ -681,7 +735,7 @@ def test_what_holm_makes_of_a_bound_is_a_bound_and_no_other_p_is():
     sure = {"value": 1.0, "low": 0.5, "high": 1.5}
     same = {"a": "x", "b": "y", "metric": "bleu", "difference": sure}
     tests = [
-        {**same, "p": p, "at_floor": bound}
+        {**same, "p": p, "at_floor": bound, "equal": False}
         for p, bound in [(0.0002, True), (0.0002, False), (0.0005, False), (0.3, False)]
     ]
     told = results.corrected(tests)
@@ -692,6 +746,7 @@ def test_what_holm_makes_of_a_bound_is_a_bound_and_no_other_p_is():
 
 def test_a_difference_whose_interval_holds_none_does_not_count():
     pair = {"a": "x", "b": "y", "metric": "bleu", "p": 0.0002, "at_floor": True}
+    pair["equal"] = False
     ends = [(0.1, 2.0), (-0.6, 2.0), (-2.0, -0.1), (0.0, 0.0)]
     tests = [
         {**pair, "difference": {"value": (low + high) / 2, "low": low, "high": high}}
@@ -700,6 +755,44 @@ def test_a_difference_whose_interval_holds_none_does_not_count():
     told = results.corrected(tests)
     assert [t["significant"] for t in told] == [True, False, True, False]
     assert [t["better"] for t in told] == ["x", None, "y", None]
+
+
+def test_a_p_of_the_level_itself_does_not_count():
+    sure = {"value": 1.0, "low": 0.5, "high": 1.5}
+    pair = {"a": "x", "b": "y", "metric": "bleu", "difference": sure, "equal": False}
+    for p, counts in [(0.01, False), (0.0099, True)]:
+        tests = [
+            pair | {"p": p if n == 0 else 1.0, "at_floor": False} for n in range(5)
+        ]
+        assert results.corrected(tests)[0]["significant"] is counts
+
+
+def test_a_difference_that_is_rounding_is_none(tmp_path, few_resamples):
+    """The same part of every instance's likelihood: as sure as can be, and nothing."""
+    run_dir = make_run(tmp_path)
+    for share, equal in [(1e-7, True), (0.05, False)]:
+        moved = read(run_dir, "responses/ours_supervised.jsonl")
+        for record in moved:
+            record["nll"] *= 1 + share
+        write_jsonl(run_dir / "evaluate/responses/ours.jsonl", moved)
+        told = words.at_a_glance(results.compute(run_dir, False))
+        line = next(t for t in told if t.startswith("**Ours with RL** against Ours w"))
+        assert ("equal in PPL" in line) is equal
+
+
+def test_a_control_by_name_is_no_best_one_and_what_is_planned_twice_is_tested_once(
+    tmp_path, few_resamples
+):
+    run_dir = make_run(tmp_path)
+    write_own(run_dir, told={"against": ["random", "best control", "constant_bleu"]})
+    numbers = results.compute(run_dir, False)
+    mine = [t for t in numbers["response_tests"] if t["a"] == "mine"]
+    pairs = [(t["b"], t["metric"]) for t in mine]
+    assert len(pairs) == len(set(pairs)) and ("random", "bleu") in pairs
+    told = " ".join(words.at_a_glance(numbers))
+    label = numbers["responses"]["random"]["label"]
+    line = told[told.index(f"**mine** against {label}: ") :].partition("**My")[0]
+    assert words.verdict_of(mine[0]) in line.partition(". ")[0]
 
 
 def test_the_p_of_a_jackknife_is_never_called_a_bound(numbers):
@@ -762,22 +855,20 @@ def test_a_control_that_finds_gold_likelier_than_every_model_is_told(numbers):
     changed = json.loads(json.dumps(numbers))
     counts = changed["responses"]["random"]["metrics"]
     for perplexity, leads in [(1.25, True), (99.0, False)]:
-        counts["ppl_token"] = {
-            "value": perplexity,
-            "low": 1,
-            "high": 100,
-            "unit": "self",
-        }
+        for key in ("ppl_token", "ppl_word"):  # by the second one, whatever tokens are
+            wide = {"low": 1, "high": 100, "unit": "self"}
+            counts[key] = {"value": perplexity if key == "ppl_word" else 1.1, **wide}
         told = " ".join(words.at_a_glance(changed))
-        assert ("than every model does: a random reply: 1.25." in told) == leads
+        assert ("does: a random reply: 1.2 per word." in told) == leads
 
 
 def test_the_split_that_all_rows_answer_is_told(numbers):
     for settings, told in [
         ({"split": "test", "max_dialogues": 0}, ", all of the test split."),
         ({"split": "valid", "max_dialogues": 9}, ", a seeded choice of the valid spli"),
+        ({"split": "valid", "max_dialogues": 10}, ", all of the valid split."),
     ]:
-        made = numbers["made_of"] | {"settings": settings}
+        made = numbers["made_of"] | {"settings": settings, "split_dialogues": 10}
         assert told in words.at_a_glance({**numbers, "made_of": made})[0]
 
 

@@ -1,5 +1,7 @@
 """Reward, baseline and advantage against their formulas."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,8 @@ def reward(kind: str = "sign") -> np.ndarray:
 
 
 def test_sign_is_the_papers_plus_or_minus_one():
-    np.testing.assert_array_equal(reward(), [-1, -1, 1, 1, 1])
+    """At a half no label is more likely, and argmax has the first: unrelated."""
+    np.testing.assert_array_equal(reward(), [-1, -1, -1, 1, 1])
 
 
 def test_soft_rewards_keep_the_order_and_the_sign():
@@ -63,6 +66,9 @@ def test_trait_f1_is_paid_for_what_is_right_of_a_persona(monkeypatch):
     found = REWARDS["trait_f1"](Judged(SCORES[:3], said, said, asked))
     np.testing.assert_allclose(found, [4 / 7, 0, 1], rtol=1e-6)
     assert found.dtype == np.float32
+    asked[1] = dataclasses.replace(asked[1], partner_persona=())  # nothing is known
+    found = REWARDS["trait_f1"](Judged(SCORES[:3], said, said, asked))
+    np.testing.assert_allclose(found, [4 / 7, (4 / 7 + 1) / 2, 1], rtol=1e-6)
 
 
 def moved(scale: float, clip: float, other: float = 0.0) -> np.ndarray:

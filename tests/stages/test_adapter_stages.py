@@ -256,6 +256,30 @@ def test_an_exported_pipeline_has_its_adapters_merged_and_stands_alone(
     assert equal(pretrained.load(moved / "persona")[1], merged)
 
 
+def test_exported_adapters_bring_a_base_that_has_no_name(stages, tmp_path):
+    workdir, _ = stages
+    run = shutil.copytree(workdir, tmp_path / "run")
+    asked = export.Config(str(tmp_path / "out"), "ours_supervised", adapters=True)
+    export.run(asked, run)
+    mine, whole = adapters.split(pretrained.load(run / "persona" / "model")[1])
+    half = jax.tree.map(lambda p: p.astype(jnp.float16), mine)
+    shutil.rmtree(run)
+    moved = (tmp_path / "out").rename(tmp_path / "moved")
+    Pipeline.load(moved)
+    bases = {}
+    for name in POLICIES:
+        learned, base = leaves_of(moved / name, bases=bases)
+        if name == "persona":
+            assert equal(learned, half) and equal(base, whole)
+    assert len(bases) == 1 and (moved / "base").is_dir()
+    file = moved / "base" / "model.safetensors"
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(UserError, match="its weights are damaged"):
+        Pipeline.load(moved)
+
+
 def test_the_same_adapters_on_two_bases_are_two_models(tmp_path):
     """Fresh ones are: what one has said is not what the other would say."""
     write_stages(tmp_path, "gpt2")
@@ -270,6 +294,13 @@ def test_the_same_adapters_on_two_bases_are_two_models(tmp_path):
     asking = Asking(tmp_path, (), runs.PROMPTS)
     answers = Generators("a", "response", persona="persona").load(asking)
     assert answers.response.name != answers.persona.name
+    out = tmp_path / "out"
+    export.run(export.Config(str(out), "ours_supervised", adapters=True), tmp_path)
+    for name, base in [("persona", tmp_path / "dialogue/model"), ("response", other)]:
+        carried = leaves_of(out / name)[1]
+        assert equal(carried, leaves_of(base)[1])
+    export.run(export.Config(str(out), "ours_supervised"), tmp_path)
+    assert not (out / "base").exists() and not (out / "base_response").exists()
 
 
 @pytest.mark.parametrize("kind", small.DECODERS)

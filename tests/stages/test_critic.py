@@ -277,6 +277,15 @@ def test_a_response_is_cut_only_when_no_profile_is_left():
     assert row.tolist() == [start, end, *response[:4], end]
 
 
+def test_nobody_ends_a_persona_by_typing_its_end():
+    tokenizer = trained_tokenizer()
+    (row,) = PairEncoder(tokenizer, 99)(["i sing [SEP] ."], ["[CLS] hi [PAD]"])
+    ids = row.tolist()
+    assert ids.count(tokenizer.sep_token_id) == 2
+    assert ids.count(tokenizer.cls_token_id) == 1
+    assert tokenizer.pad_token_id not in ids
+
+
 def test_a_tokenizer_that_wants_to_pad_and_cut_is_stopped():
     plain, eager = trained_tokenizer(), copy.deepcopy(trained_tokenizer())
     eager.backend_tokenizer.enable_padding(length=40)
@@ -642,7 +651,9 @@ def test_critics_of_both_halves_learn_of_no_dialogue_together(monkeypatch, tmp_p
         critic.Config(half="third")
 
 
-def test_what_cannot_be_asked_in_the_end_is_told_before_the_first_update(tmp_path):
+def test_what_cannot_be_asked_in_the_end_is_told_before_the_first_update(
+    tmp_path, capsys
+):
     whole = many_dialogues(9)
     alone = [dataclasses.replace(d, partner_persona=()) for d in whole]
     splits = {"train": whole, "valid": alone, "test": whole}
@@ -653,6 +664,10 @@ def test_what_cannot_be_asked_in_the_end_is_told_before_the_first_update(tmp_pat
     )
     with pytest.raises(UserError, match="cannot be matched as strangers"):
         judging.asked_pairs(splits, ("partner",), 0, 0)
+    one = [dataclasses.replace(d, partner_persona=("i am a bot.",)) for d in whole]
+    asked = judging.asked_pairs({"valid": one, "test": whole}, ("self",), 0, 0)
+    assert asked["valid"].keys() == {"self"}  # the other cannot be, and is not needed
+    assert "partner personas of valid are not judged" in capsys.readouterr().out
     config = critic.Config(persona="partner", max_instances=0, validation_instances=0)
     splits["valid"], splits["test"], known = whole, alone, trained_tokenizer()
     with pytest.raises(UserError, match="cannot be matched as strangers"):

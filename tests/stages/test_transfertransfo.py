@@ -303,7 +303,14 @@ def test_the_model_comes_back_and_its_decoder_alone_too(finished, tmp_path):
     assert params_sha256(double_heads.load(again)[1]) == params_sha256(params)
     plain = pretrained.load(folder)[1]
     assert params_sha256(plain) == params_sha256(double_heads.split(params)[0])
-    (again / "heads.safetensors").unlink()
+    file = again / "heads.safetensors"
+    assert file.stat().st_mode == (again / "config.json").stat().st_mode
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"heads\.safetensors: is damaged"):
+        double_heads.load(again)
+    file.unlink()
     with pytest.raises(UserError, match=r"heads\.safetensors"):
         double_heads.load(again)
 
