@@ -69,7 +69,7 @@ class Job:
     seed: int = 0
     pair: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
-    tolerance: float = 2e-6
+    tolerance: float = 4e-6
 
     @property
     def answering(self) -> tuple[str, str]:
