@@ -19,7 +19,8 @@ def once(target: Path, module: str, *arguments) -> Path:
             begun = target.with_name(f".{target.name}.begun")
             if begun.is_dir():  # what a kill left
                 shutil.rmtree(begun)
-            command = [sys.executable, "-m", module, *map(str, arguments), str(begun)]
+            program = [sys.executable, "-W", "ignore", "-m", module]
+            command = [*program, *map(str, arguments), str(begun)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             begun.rename(target)
     return target
