@@ -48,7 +48,7 @@ class Benchmark:
     """Races of `rows` against `peers`, written to the folder `output`.
 
     models: where models are made. label: added to the name of each record, which tells
-    of a model that is not "small", too; empty: its types, if rounded.
+    of SmolLM2 and of adapters, too; empty: its types, if rounded.
     """
 
     rows: Sequence[Row]
@@ -115,7 +115,7 @@ class Benchmark:
     def _name(self, row: Row) -> str:
         types = self.settings.dtype, f"{self.settings.weights} weights"
         rounded = [name for name in types if not name.startswith("float32")]
-        model = [self.settings.model] * (self.settings.model != "small")
+        model = [models.SMOLLM2] * (self.settings.model == models.SMOLLM2)
         model += ["adapters"] * bool(self.settings.adapter_rank)
         return ", ".join([row.name, *model, *([self.label] if self.label else rounded)])
 

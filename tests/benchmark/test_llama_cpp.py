@@ -162,6 +162,7 @@ def test_the_number_of_places_that_is_fastest_is_kept(peer, folder, monkeypatch)
     clock = iter([0, 9, 0, 2, 0, 5])
     monkeypatch.setattr(continuous.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(work, "_replies", lambda part=None: ([], []))
-    work._choose()
-    assert [engine._places for engine in work._engines] == [continuous.PLACES[1]] * 2
-    assert work._engines[0] is work._engines[1]
+    assert work._quickest() == continuous.PLACES[1]
+    assert work._engines == []  # those that were tried are gone
+    one, other = work._of(continuous.PLACES[1])
+    assert one is other and one._places == continuous.PLACES[1]
