@@ -1,6 +1,7 @@
 """What a peer opens in place of a model folder: made once, and kept beside it."""
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ def once(target: Path, module: str, *arguments) -> Path:
                 shutil.rmtree(begun)
             program = [sys.executable, "-W", "ignore", "-m", module]
             command = [*program, *map(str, arguments), str(begun)]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            # OpenVINO's tracing ends in a crash under another allocator than glibc's.
+            plain = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=plain)
             begun.rename(target)
     return target
