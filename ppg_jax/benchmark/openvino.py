@@ -17,6 +17,7 @@ import numpy as np
 
 from ppg_jax.benchmark import continuous, converted
 from ppg_jax.benchmark.workload import Job
+from ppg_jax.errors import UserError
 
 # On its import openvino would tell its maker, over the net, that it is used.
 sys.modules.setdefault("openvino_telemetry", None)
@@ -33,6 +34,12 @@ class Generate(continuous.Generate):
     """Context -> partner persona -> response."""
 
     def __init__(self, job: Job, weights: str, threads: int):
+        if "malloc" in (preloaded := os.environ.get("LD_PRELOAD", "")):
+            raise UserError(  # it frees what another one gave, and the process ends
+                f"OpenVINO does not run with LD_PRELOAD={preloaded}; unset it, and "
+                "have glibc keep freed memory instead: GLIBC_TUNABLES="
+                "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
+            )
         self._room = job.prompts.max_length
         self._properties = dict(EXACT if weights == "float32" else {})
         cores = threads or len(os.sched_getaffinity(0))

@@ -13,6 +13,7 @@ from ppg_jax import benchmark
 from ppg_jax.benchmark import ours, pytorch, workload
 from ppg_jax.benchmark.race import Lap, Result, largest_difference
 from ppg_jax.data.prompts import PromptConfig
+from ppg_jax.errors import UserError
 from ppg_jax.models import pretrained
 from tests import models_for_tests as small
 from tests.benchmark import fake_llama_cpp, fake_openvino
@@ -74,6 +75,12 @@ def test_a_lap_finds_nothing_of_the_one_before_once_it_has_been_forgotten(peer):
     assert again < first
     engine.forget()
     assert tokens() == first
+
+
+def test_another_allocator_is_told_before_it_ends_the_process(peer, monkeypatch):
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libtcmalloc_minimal.so.4")
+    with pytest.raises(UserError, match="does not run with LD_PRELOAD=/usr/lib/libtcm"):
+        peer.Generate(None, "int8", 1)
 
 
 def test_a_sequence_for_which_there_is_no_room_is_told(peer, monkeypatch):
