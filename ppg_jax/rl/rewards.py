@@ -115,11 +115,6 @@ def require_learning(config) -> None:
             "train_persona=False and train_response=False leave nothing to train; "
             "set one of them to True."
         )
-    for name, trained in (("persona", persona), ("response", response)):
-        if trained and getattr(config, f"{name}_reward_scale") == 0:
-            raise ValueError(
-                f"{name}_reward_scale=0 teaches nothing; set train_{name}=False."
-            )
     if config.reward == "trait_f1" and response:
         raise ValueError(
             "reward='trait_f1' is of the persona, whatever the response says: noise to "

@@ -254,7 +254,8 @@ def test_a_pair_has_the_tokens_that_transformers_gives_it(kind, request):
     else:
         tokenizer = real_tokenizer(request.getfixturevalue("shared"))
     rows = PairEncoder(tokenizer, 512)(*zip(*TEXTS, strict=True))
-    expected = [encode_with_transformers(tokenizer, a, b) for a, b in TEXTS]
+    as_text = {"split_special_tokens": True}  # "[SEP]" as well
+    expected = [encode_with_transformers(tokenizer, a, b, **as_text) for a, b in TEXTS]
     assert [row.tolist() for row in rows] == expected
 
 
