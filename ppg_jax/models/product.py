@@ -7,7 +7,8 @@ those of int8 operands int32, and exact.
     tile units (AMX)   oneDNN, which comes inside jaxlib; XLA knows no tiles
     avx512_bf16        the same for float32 operands that are rounded, as in training;
                        XLA's own products for weights that are stored so
-    avx512_vnni        XLA's own products of int8 matrices
+    avx512_vnni        the same for int8 matrices of sixteen rows and more; XLA's own for
+                       fewer
     others, and a GPU  `jnp.einsum`
 """
 
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+SEVERAL = 16  # rows of int8 numbers
 # Seconds of compilation from which on a program is written to the compile cache.
 WRITTEN_FROM = "jax_persistent_cache_min_compile_time_secs"
 
@@ -60,7 +62,8 @@ def product(spec: str, a: jax.Array, b: jax.Array, dtype=jnp.float32) -> jax.Arr
     if available() or (whole and rounds_by_call()):
         return _onednn(spec, a, b, dtype)
     if a.dtype == jnp.int8:
-        return _rows(spec, a, b, dtype)
+        several = a.shape[0] >= SEVERAL and int8_by_call()  # its rows come first
+        return (_onednn if several else _rows)(spec, a, b, dtype)
     return (_in_bfloat16 if has_bfloat16() else _in_float32)(spec, a, b, dtype)
 
 
@@ -86,6 +89,16 @@ def rounds_by_call() -> bool:
     first axes of both, as of the gradient of weights, and not for batches.
     """
     return has_bfloat16() and _are_right([(jnp.bfloat16, jnp.float32)])
+
+
+@functools.cache
+def int8_by_call() -> bool:
+    """Whether the same call multiplies int8 numbers here, with tiles or without.
+
+    Three times as fast as XLA for prefill, 1.7 times for sixteen rows, and slower for
+    one or two (docs/performance.md, "Decoding").
+    """
+    return has_int8() and _are_right([(jnp.int8, jnp.int32)])
 
 
 def _are_right(kinds) -> bool:
