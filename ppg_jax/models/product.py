@@ -7,8 +7,8 @@ those of int8 operands int32, and exact.
     tile units (AMX)   oneDNN, which comes inside jaxlib; XLA knows no tiles
     avx512_bf16        the same for float32 operands that are rounded, as in training;
                        XLA's own products for weights that are stored so
-    avx512_vnni        the same for int8 matrices of sixteen rows and more; XLA's own for
-                       fewer
+    avx512_vnni        the same for int8 matrices of sixteen rows and more; for fewer
+                       XLA's own
     others, and a GPU  `jnp.einsum`
 """
 
