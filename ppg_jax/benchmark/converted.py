@@ -1,11 +1,12 @@
 """What a peer opens in place of a model folder: made once, and kept beside it."""
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from ppg_jax.files import one_at_a_time
 
 
 def once(target: Path, module: str, *arguments) -> Path:
@@ -14,8 +15,7 @@ def once(target: Path, module: str, *arguments) -> Path:
     That is a program of its own, so that its memory is not counted as the contestant's.
     Several benchmarks may begin at the same time; one of them makes it.
     """
-    with open(target.with_name(f".{target.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(target.with_name(f".{target.name}.lock")):
         if not target.exists():
             begun = target.with_name(f".{target.name}.begun")
             if begun.is_dir():  # what a kill left

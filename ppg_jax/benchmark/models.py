@@ -5,13 +5,13 @@ SmolLM2 is the pretrained one, with its own vocabulary; what answers or is impro
 are the generators that come with the package, and MiniLM judges.
 """
 
-import fcntl
 from collections.abc import Callable
 from pathlib import Path
 
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.data.tokenization import load_tokenizer, size_of
 from ppg_jax.errors import UserError
+from ppg_jax.files import one_at_a_time
 from ppg_jax.inference.found import RELEASED
 from ppg_jax.models import peft, pretrained, quantize, starts
 from ppg_jax.models.distilbert import DistilBert, DistilBertConfig
@@ -164,10 +164,8 @@ def _write_random(model, tokenizer, folder: Path) -> str:
 
 def _once(folder: Path, write: Callable[[], object]) -> str:
     """The folder; it is written if it is not there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # Several benchmarks may begin at the same time; one of them writes.
-    with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(folder.with_name(f".{folder.name}.lock")):
         if not ((folder / "config.json").exists() or peft.is_adapter(folder)):
             write()
     return str(folder)

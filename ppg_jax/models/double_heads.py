@@ -18,7 +18,6 @@ all candidates would have in common, and no dropout of its own.
 Axes: B batch, T tokens, C candidates, D width, V vocabulary.
 """
 
-import hashlib
 import shutil
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from ppg_jax.models import adapters, config_json, pretrained
 from ppg_jax.models.classifier import Classifier
 from ppg_jax.models.decoder import Decoder
 from ppg_jax.models.tensor_files import read_file
+from ppg_jax.training.train_state import params_sha256
 
 ROWS = "speakers"  # of the parameters: those of the speaker tokens
 FILE = "heads.safetensors"  # in a model folder, beside the decoder's
@@ -133,18 +133,13 @@ def export(model: DoubleHeads, params: dict, tokenizer, folder: Path, base="") -
         _SCORE: np.ascontiguousarray(np.asarray(heads[adapters.HEAD]["kernel"]).T),
         _TOKENS: np.ascontiguousarray(np.asarray(heads[ROWS]["embedding"])),
     }
-    known = {"format": "pt", "sha256": _sha256(tensors)}
+    known = {"format": "pt", "sha256": params_sha256(tensors)}
 
     def write_heads(partial: Path) -> None:
         safetensors.numpy.save_file(tensors, partial / FILE, metadata=known)
         shutil.copymode(next(partial.glob("*config.json")), partial / FILE)
 
     return pretrained.export(language, decoder, tokenizer, folder, base, write_heads)
-
-
-def _sha256(tensors: dict[str, np.ndarray]) -> str:
-    parts = [tensors[name].astype("<f4").tobytes() for name in (_SCORE, _TOKENS)]
-    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def load(folder: Path, **options) -> tuple:
@@ -164,7 +159,7 @@ def load(folder: Path, **options) -> tuple:
         )
     with safetensors.safe_open(file, framework="numpy") as opened:
         known = (opened.metadata() or {}).get("sha256")  # older ones do not say
-    if known not in (None, _sha256(tensors)):
+    if known not in (None, params_sha256(tensors)):
         raise UserError(f"{file}: is damaged; train the stage again.")
     heads = {
         adapters.HEAD: {"kernel": tensors[_SCORE].T},

@@ -96,7 +96,7 @@ def int8_by_call() -> bool:
     """Whether the same call multiplies int8 numbers here, with tiles or without.
 
     Three times as fast as XLA for prefill, 1.7 times for sixteen rows, and slower for
-    one or two (docs/performance.md, "Decoding").
+    one or two (docs/performance.md, "Smaller weights").
     """
     return has_int8() and _are_right([(jnp.int8, jnp.int32)])
 

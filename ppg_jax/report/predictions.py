@@ -70,7 +70,7 @@ def read(workdir: Path) -> Predictions:
     for kind in TEXTS:
         rows[kind] = _rows(folder / kind, known.get(kind, []))
         records[kind] = {
-            name: records_of(folder / kind / f"{name}.jsonl", TEXTS[kind], ids)
+            name: _records(folder / kind / f"{name}.jsonl", TEXTS[kind], ids)
             for name in rows[kind]
         }
     trained = run_dir.read_experiment(workdir)["stages"]
@@ -163,7 +163,7 @@ def _own_row(folder: Path, name: str, models: Mapping[str, Row]) -> Row:
     return Row(label, False, tuple(against), own=True)
 
 
-def records_of(path: Path, text: str, ids: Sequence[str]) -> list[dict]:
+def _records(path: Path, text: str, ids: Sequence[str]) -> list[dict]:
     """The lines of a row, one for each instance; UserError names the wrong one."""
     records = []
     for number, record in read_jsonl(path):

@@ -66,11 +66,10 @@ def _write_models(found: Found, output: Path) -> dict[str, str]:
         source = getattr(found, name)
         if source is not None:
             model, params, tokenizer = pretrained.load(source)
-            # What a GGUF file's is made of waits, and has the template when it is made.
-            whole_tokenizer = getattr(tokenizer, "whole", tokenizer)
-            whole_tokenizer.chat_template = templates.get(name)
+            # That of a GGUF file stands for another, which is what is saved.
+            getattr(tokenizer, "whole", tokenizer).chat_template = templates.get(name)
             whole = adapters.merge(params)
-            folder = pretrained.export(model, whole, whole_tokenizer, output / name)
+            folder = pretrained.export(model, whole, tokenizer, output / name)
             weights[name] = adapters.sha256(whole)
             print(f"wrote {folder}")
     return weights
@@ -112,7 +111,6 @@ def _write_adapters(found: Found, output: Path) -> dict[str, str]:
 def _write_base(base: str, folder: Path) -> str:
     """The whole model of a path, as a folder; the SHA-256 of its weights."""
     model, params, tokenizer = pretrained.load(base)
-    tokenizer = getattr(tokenizer, "whole", tokenizer)
     print(f"wrote {pretrained.export(model, params, tokenizer, folder)}")
     return adapters.sha256(params)
 
