@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ppg_jax.data.dialogue import Instance, dialogue_of
+from ppg_jax.data.numbers import said_numbers, without_unsaid
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.said import is_grounded, is_ones_own
 from ppg_jax.data.sentences import once, says_again, says_more, sentences
@@ -72,16 +73,19 @@ def grounded_persona(
 
     told: `told_persona` of each of the `moments`, in their order. What the last one
     says stays if it `is_grounded` in what the partner has said; what earlier ones said,
-    the newest first, if two thirds of it were by then. Of two that say the same
+    the newest first, if two thirds of it were by then; neither with a number that the
+    partner has not said (`without_unsaid`). Of two that say the same
     (`says_again`) one stays, the first unless the other `says_more`; what is too long
     for a generated persona goes, the last first. [] where nothing stays: nothing is
     known of the partner.
     """
     *_, now = along
+    counted = said_numbers(now.context[::-2])
     kept: list[str] = []
     for tokens, then in zip(told[::-1], along[::-1], strict=True):
         heard, share = then.context[::-2], 0.5 if then is now else REMEMBERED
         for sentence in sentences(prompts.text(tokens)):
+            sentence = without_unsaid(sentence, counted)
             own = is_ones_own(sentence, now, REMEMBERED)
             if is_grounded(sentence, heard, share) and not own:
                 _keep(kept, sentence)

@@ -140,6 +140,12 @@ def test_what_nobody_said_is_not_told_and_what_was_inferred_before_is_remembered
     )
 
 
+def test_no_number_is_told_that_the_partner_has_not_said():
+    assert grounded("", "", "i have three dogs.") == "i have dogs."
+    assert grounded("", "i have two dogs.", "i have 3 dogs.") == "i have two dogs."
+    assert grounded("i sing for 12 years.", "", "") == ""
+
+
 @pytest.mark.parametrize(
     ("sentence", "other", "again", "more"),
     [
