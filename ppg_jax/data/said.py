@@ -30,6 +30,31 @@ _DENIALS = frozenset(("not", "never", "no", "cannot", "t"))  # as "don't" is cut
 _DENIED = 3  # words that a denial reaches over: "not have any kids"
 _PIECES = re.compile(r"\w+|[.,!?;]")
 _ENDINGS = frozenset(("e", "r", "er", "or", "an", "ian", "ist", "man", "th"))
+# What says whether people are women or men: in a line, what stands for the same.
+_PEOPLE = {
+    word: words.split()[0]
+    for words in (
+        "woman women female lady ladies girl girls",
+        "man men male guy guys boy boys gentleman",
+        "mother mothers mom moms mommy mum mama",
+        "father fathers dad dads daddy papa",
+        "wife wives",
+        "husband husbands hubby",
+        "daughter daughters",
+        "son sons",
+        "sister sisters",
+        "brother brothers",
+        "girlfriend girlfriends",
+        "boyfriend boyfriends",
+        "grandmother grandma granny",
+        "grandfather grandpa",
+        "aunt aunts",
+        "uncle uncles",
+        "widow",
+        "widower",
+    )
+    for word in words.split()
+}
 
 
 def is_said(trait: str, heard: Sequence[str]) -> bool:
@@ -46,13 +71,23 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
 
     As `is_said`, by that share of the stems. Who farms is a farmer: a stem of four
     letters or more stands for the same with an ending. Who does not smoke smokes not:
-    what was denied speaks for no sentence that denies nothing.
+    what was denied speaks for no sentence that denies nothing. Nobody is a woman or a
+    father, or has a wife, who has not said so: whether women or men are told of is not
+    to be guessed, whatever the share.
     """
+    if not _people(sentence) <= frozenset().union(*map(_people, heard)):
+        return False
     stems = content_stems(sentence)
     denies = not _DENIALS.isdisjoint(_WORDS.findall(sentence.lower()))
     known = frozenset().union(*map(_stems if denies else _affirmed, heard))
     found = sum(any(_akin(stem, other) for other in known) for stem in stems)
     return found >= share * len(stems) > 0
+
+
+@functools.lru_cache(maxsize=2**15)
+def _people(text: str) -> frozenset[str]:
+    words = _WORDS.findall(text.lower())
+    return frozenset(_PEOPLE[word] for word in words if word in _PEOPLE)
 
 
 def _akin(a: str, b: str) -> bool:

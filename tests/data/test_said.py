@@ -124,6 +124,22 @@ def test_a_sentence_is_grounded_in_what_was_said_and_not_denied(
     assert not is_grounded(sentence, [], share)
 
 
+@pytest.mark.parametrize(
+    ("sentence", "heard", "grounded"),
+    [
+        ("i am a retired woman.", "i am retired.", False),
+        ("i am a retired woman.", "a retired lady.", True),
+        ("i am a homemaking mom.", "i do homemaking.", False),
+        ("my mother paints boats.", "my mom paints boats.", True),
+        ("i have a wife and dogs.", "i have dogs.", False),
+        ("i have a wife and dogs.", "dogs, and two ex-wives.", True),
+        ("i manage dogs.", "i manage dogs.", True),
+    ],
+)
+def test_whether_women_or_men_are_told_of_is_not_guessed(sentence, heard, grounded):
+    assert is_grounded(sentence, ["hm.", heard]) is grounded
+
+
 def test_stems_are_right_from_several_threads():
     """Without the cache, and with threads that are switched all the time."""
     words = ["teaching", "hospitals", "gardener", "musical", "relational"] * 1000
