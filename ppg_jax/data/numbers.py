@@ -4,9 +4,10 @@ A generator that has heard "sons" writes "i have four sons": how many is its gue
 Values from 2 on, for "one" and "first" say other things as well.
 """
 
+import functools
 import itertools
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Sequence
 
 _WORDS = re.compile(r"\d{1,18}|[a-z]+")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
@@ -20,7 +21,8 @@ _VALUES |= {word: 10 * n for n, word in enumerate(_TENS, 2)}
 _VALUES |= {f"{word[:-1]}ieth": _VALUES[word] for word in _TENS}
 _VALUES |= {f"{word}th": n for n, word in enumerate(_ONES, 2)}
 _VALUES |= {"second": 2, "third": 3, "fifth": 5, "eighth": 8, "ninth": 9, "twelfth": 12}
-_VALUES |= {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 1_000_000}
+_VALUES |= {"dozen": 12, "hundred": 100, "thousand": 1000, "k": 1000}
+_VALUES |= {"million": 1_000_000}
 # By these people tell how many without a number.
 _MEANT = {"couple": 2, "pair": 2, "twin": 2, "twins": 2, "both": 2, "triplets": 3}
 # A plural between such a word and the end of a phrase does without its number.
@@ -29,38 +31,86 @@ _MEASURES = frozenset(
     _WORDS.findall("feet hours inches lbs miles months pounds times years")
 )
 
+# One's age, in a persona and as it is said: "i am 24", "turned 24", "24 , and you ?".
+_IS_AGED = re.compile(
+    r"i am (?:an? |almost |only |about )*([\w -]+?)(?:[ -]years?[ -]old\b(.*)|\W*$)"
+)
+_SOME = r"\b(\w{1,12}(?:[ -]\w{1,12})?)"  # two words at most: "twenty five"
+_AGES = (
+    re.compile(rf"^\W*{_SOME}"),
+    re.compile(
+        rf"(?:\bi am|\bi ?'? ?m|\bwill be|\bturn\w*|\baged?|almost|only)\W+{_SOME}"
+    ),
+    re.compile(rf"{_SOME}[ -]{{0,3}}(?:years?|yrs?)[ -]{{0,3}}(?:old|of age|young)"),
+)
+
 
 def numbers(text: str) -> set[int]:
     """The values from 2 on of a text's words, one by one: 20 and 5 of "twenty five"."""
     return {value for value in map(_value, _words(text)) if value > 1}
 
 
-def said_numbers(heard: Iterable[str]) -> set[int]:
-    """What `numbers` may tell after these texts: 25, 20 and 5 after "twenty five" and
-    after "25", 400 after "four hundred", 2 after "a couple" and the like.
-    """
-    said = set()
-    for text in heard:
-        words = _words(text)
-        values = [max(_value(word), _MEANT.get(word, 0)) for word in words]
-        for value in values:
-            said |= {value, value // 10 * 10, value % 10} if value < 100 else {value}
-        for one, next_ in itertools.pairwise(values):
-            said |= {one + next_, one * next_}
-    return said
+def tells_age_alone(sentence: str) -> bool:
+    """True of "i am 24." and "i am 24 years old.", not of "i am a 24 year old man."."""
+    return _age(sentence)[1]
 
 
-def without_unsaid(sentence: str, said: Collection[int]) -> str:
-    """The sentence if it tells no other numbers; else without these where a plural that
-    they count stays ("i have four sons." -> "i have sons."); "" where none does.
+def without_unsaid(sentence: str, heard: Sequence[str]) -> str:
+    """The sentence if all its numbers were heard; else without these where a plural
+    that they count stays ("i have four sons." -> "i have sons."); "" where none does,
+    and of an age that was not heard as one.
     """
+    if not _age(sentence)[0] <= _all(_ages_in, heard):
+        return ""
+    said = _all(_said_in, heard)
     words, kept = ["", *sentence.split(), ""], []
     for before, word, behind in zip(words, words[1:], words[2:], strict=False):
-        if numbers(word) <= set(said):
+        if numbers(word) <= said:
             kept.append(word)
         elif before not in _BEFORE or not _is_plural(behind):
             return ""
     return " ".join(kept) if len(kept) < len(words) - 2 else sentence
+
+
+def _all(told, heard: Sequence[str]) -> frozenset[int]:
+    return frozenset().union(*map(told, heard))
+
+
+@functools.lru_cache(maxsize=2**12)
+def _said_in(text: str) -> frozenset[int]:
+    """What `numbers` may tell after a text: 25, 20 and 5 after "twenty five" and after
+    "25", 200, 2 and 100 after "two hundred" and "200", 2 after "a couple" and the like.
+    """
+    words = _words(text)
+    values = [max(_value(word), _MEANT.get(word, 0)) for word in words]
+    said = set(values)
+    for one, other in itertools.pairwise(values):
+        said |= {one + other, one * other}
+    for value in list(said):
+        if value < 100:
+            said |= {value // 10 * 10, value % 10}
+        for times in (100, 1000):
+            if value % times == 0:
+                said |= {value // times, times}
+    return frozenset(said)
+
+
+@functools.lru_cache(maxsize=2**12)
+def _ages_in(text: str) -> frozenset[int]:
+    """What may be somebody's age in a text."""
+    found = (match[1] for told in _AGES for match in told.finditer(text.lower()))
+    return _all(_said_in, list(found))
+
+
+def _age(sentence: str) -> tuple[set[int], bool]:
+    """The age that a sentence says its owner is of, as `numbers` has it, and whether
+    that is all that it says.
+    """
+    found = _IS_AGED.match(sentence.lower())
+    words = found[1].replace("-", " ").split() if found else ()
+    if not words or not all(map(numbers, words)):
+        return set(), False
+    return numbers(found[1]), not (found[2] or "").strip(" .!")
 
 
 def _is_plural(word: str) -> bool:

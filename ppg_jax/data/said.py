@@ -26,28 +26,46 @@ _FUNCTION_WORDS = frozenset(
 )
 
 
-_DENIALS = frozenset(("not", "never", "no", "cannot", "t"))  # as "don't" is cut
-_DENIED = 3  # words that a denial reaches over: "not have any kids"
-_PIECES = re.compile(r"\w+|[.,!?;]")
+_DENIALS = frozenset(
+    _WORDS.findall("""
+    not never no t cannot neither nor without hate hates dislike ain aint dont doesnt
+    didnt cant wont isnt arent wasnt havent hasnt
+    """)
+)
+# "t" is what is left of "don't" where marks are cut, and else no denial.
+_CUT = frozenset(
+    _WORDS.findall("""
+    don doesn didn can won isn aren wasn weren haven hasn hadn couldn wouldn shouldn ain
+    """)
+)
+_WISHES = frozenset(_WORDS.findall("want wants wanna wish hope hoping would d plan"))
+_WISHED = frozenset(_WORDS.findall("to i be have a an some"))  # "want a", "hope to"
+_SPEAKER = frozenset(_WORDS.findall("i we my"))
+_NOT_DENIED = frozenset(_WORDS.findall("stop wait resist help only"))  # "cannot wait"
+# Content words that these reach over: "not like to cook", "would love to be a pilot".
+_REACH = 2
+# What its owner is or has, not what it likes or would do.
+_STATES = re.compile(r"\s*(?:i (?:am|have|own|work)|my) ")
+_CLAUSES = re.compile(r"[.,!?;]")
 _ENDINGS = frozenset(("e", "r", "er", "or", "an", "ian", "ist", "man", "th"))
 # What says whether people are women or men: in a line, what stands for the same.
 _PEOPLE = {
     word: words.split()[0]
     for words in (
-        "woman women female lady ladies girl girls",
-        "man men male guy guys boy boys gentleman",
+        "woman women womans female lady ladies girl girls",
+        "man men mans male guy guys boy boys gentleman",
         "mother mothers mom moms mommy mum mama",
         "father fathers dad dads daddy papa",
-        "wife wives",
-        "husband husbands hubby",
+        "wife wives wifes",
+        "husband husbands hubby hubbys",
         "daughter daughters",
         "son sons",
         "sister sisters",
         "brother brothers",
         "girlfriend girlfriends",
         "boyfriend boyfriends",
-        "grandmother grandma granny",
-        "grandfather grandpa",
+        "grandmother grandmothers grandma grandmas granny",
+        "grandfather grandfathers grandpa grandpas",
         "aunt aunts",
         "uncle uncles",
         "widow",
@@ -71,23 +89,25 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
 
     As `is_said`, by that share of the stems. Who farms is a farmer: a stem of four
     letters or more stands for the same with an ending. Who does not smoke smokes not:
-    what was denied speaks for no sentence that denies nothing. Nobody is a woman or a
-    father, or has a wife, who has not said so: whether women or men are told of is not
-    to be guessed, whatever the share.
+    what was denied speaks for no sentence that denies nothing, nor does what was wished
+    for speak for what one is or has. Nobody is a woman or a father, or has a wife, who
+    has not said so, whatever the share: whether women or men are told of is no guess.
     """
-    if not _people(sentence) <= frozenset().union(*map(_people, heard)):
+    words = _words(sentence)
+    stems, negative = content_stems(" ".join(words)), denies(sentence)
+    if negative and not any(stems & _denied(text) for text in heard):
         return False
-    stems = content_stems(sentence)
-    denies = not _DENIALS.isdisjoint(_WORDS.findall(sentence.lower()))
-    known = frozenset().union(*map(_stems if denies else _affirmed, heard))
+    real = bool(_STATES.match(sentence.lower())) and not wishes(sentence)
+    known = frozenset().union(*(_stems_but(not negative, real, t) for t in heard))
+    if not {_stem(word) for word in words if word in _PEOPLE} <= known:
+        return False
     found = sum(any(_akin(stem, other) for other in known) for stem in stems)
     return found >= share * len(stems) > 0
 
 
-@functools.lru_cache(maxsize=2**15)
-def _people(text: str) -> frozenset[str]:
-    words = _WORDS.findall(text.lower())
-    return frozenset(_PEOPLE[word] for word in words if word in _PEOPLE)
+def _words(text: str) -> list[str]:
+    """In lower case, and one word for those that stand for the same people."""
+    return [_PEOPLE.get(word, word) for word in _WORDS.findall(text.lower())]
 
 
 def _akin(a: str, b: str) -> bool:
@@ -160,19 +180,61 @@ def _stems(text: str) -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=2**15)
-def _affirmed(text: str) -> frozenset[str]:
-    """The stems of what is not among the three words behind a denial in its clause."""
-    stems, since = set(), _DENIED
-    for word in _PIECES.findall(text.lower()):
-        if not word[0].isalnum():
-            since = _DENIED
-        elif word in _DENIALS:
-            since = 0
-        else:
-            since += 1
-            if since > _DENIED:
+def _stems_but(no_denials: bool, no_wishes: bool, text: str) -> frozenset[str]:
+    """The stems of a text, without what it denies or wishes for if that is asked.
+
+    What belongs to "my" is there in any case.
+    """
+    stems = set()
+    for clause in _CLAUSES.split(text.lower()):
+        words, left = _words(clause), 0
+        for n, word in enumerate(words):
+            if (no_denials and _denies(words, n)) or (no_wishes and _wishes(words, n)):
+                left = _REACH
+            elif word == "my":
+                left = 0
+                stems.add(word)
+            elif word in ("or", "nor") and words[:n]:
+                left = left and _REACH
+            elif not left:
                 stems.add(_stem(word))
+            elif word not in _FUNCTION_WORDS:
+                left -= 1
     return frozenset(stems)
+
+
+def _denied(text: str) -> frozenset[str]:
+    return _stems_but(False, False, text) - _stems_but(True, False, text)
+
+
+def denies(sentence: str) -> bool:
+    words = _words(sentence)
+    return any(_denies(words, n) for n in range(len(words)))
+
+
+def wishes(sentence: str) -> bool:
+    words = _words(sentence)
+    return any(_wishes(words, n) for n in range(len(words)))
+
+
+def _denies(words: Sequence[str], n: int) -> bool:
+    """Whether a word denies those behind it; not the "no" of "no i love cats"."""
+    if words[n] == "t":
+        return n > 0 and words[n - 1] in _CUT
+    if words[n] == "no":
+        return n > 0 or _SPEAKER.isdisjoint(words[1:2])
+    return words[n] in _DENIALS and _NOT_DENIED.isdisjoint(words[n + 1 : n + 2])
+
+
+def _wishes(words: Sequence[str], n: int) -> bool:
+    """Whether a word wishes for what is behind it: "want a dog", "would love to"."""
+    if words[n] not in _WISHES:
+        return False
+    behind = [word for word in words[n + 1 : n + 4] if word not in ("really", "also")]
+    loves = behind[:1] in (["like"], ["love"])
+    if words[n] in ("would", "d") and not loves:
+        return False
+    return not _WISHED.isdisjoint(behind[loves : loves + 1])
 
 
 # nltk has it, too, and takes more than a second to import.

@@ -4,21 +4,13 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from ppg_jax.data.said import content_stems
+from ppg_jax.data.kin import KIN
+from ppg_jax.data.said import content_stems, denies, wishes
 
 # They tell little beside what is liked, where one lives, and who has a name: "i love to
 # knit" and "i enjoy knitting" are one trait, a dog and a cat named Max are two.
 _LIGHT = content_stems("like love enjoy prefer favorite live name")
-_OF = re.compile(r"my (\w+)")
-_KIN = frozenset(
-    re.findall(
-        r"\w+",
-        "mom mother dad father parents wife husband spouse brother brothers sister "
-        "sisters son sons daughter daughters kid kids child children family friend "
-        "friends boyfriend girlfriend cousin aunt uncle grandmother grandfather "
-        "grandma grandpa grandparents roommate boss",
-    )
-)
+_WORDS = re.compile(r"\w+")
 _BORDER = re.compile(r"(?<=[.!?])\s+|\n")
 _LONG = re.compile(r"(?:\W*\b\w+\b){4}")  # four words or more
 _TWICE = re.compile(r"\b([\w']+(?:\s+[\w']+)+)(?:\s*,\s*\1\b)+")
@@ -66,11 +58,13 @@ def _alike(a: frozenset[str], b: frozenset[str]) -> bool:
 
 def says_again(sentence: str, other: str) -> bool:
     """Whether one of the two tells little beside the other: two thirds of what the
-    shorter is about are in both, and it is told of one person ("my mom ...")."""
+    shorter is about are in both, of one person ("my mom ..."), both as it is, as it is
+    not or as it is wished for.
+    """
     a, b = _core(sentence), _core(other)
-    return (
-        _kin(sentence) == _kin(other) and 3 * len(a & b) >= 2 * min(len(a), len(b)) > 0
-    )
+    if _kin(sentence) != _kin(other) or _mood(sentence) != _mood(other):
+        return False
+    return 3 * len(a & b) >= 2 * min(len(a), len(b)) > 0
 
 
 def says_more(sentence: str, other: str) -> bool:
@@ -80,8 +74,13 @@ def says_more(sentence: str, other: str) -> bool:
 
 def _kin(sentence: str) -> str:
     """Whom of the speaker's people it begins with; "" for the speaker."""
-    found = _OF.match(sentence.lower())
-    return found[1] if found and found[1] in _KIN else ""
+    first, *others = [*_WORDS.findall(sentence.lower())[:3], ""]
+    people = [word for word in others if first == "my" and word in KIN]
+    return people[0] if people else ""
+
+
+def _mood(sentence: str) -> tuple[bool, bool]:
+    return denies(sentence), wishes(sentence)
 
 
 def _core(sentence: str) -> frozenset[str]:

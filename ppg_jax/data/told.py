@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ppg_jax.data.dialogue import Instance, dialogue_of
-from ppg_jax.data.numbers import said_numbers, without_unsaid
+from ppg_jax.data.kin import as_said_of
+from ppg_jax.data.numbers import tells_age_alone, without_unsaid
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.said import is_grounded, is_ones_own
 from ppg_jax.data.sentences import once, says_again, says_more, sentences
@@ -19,6 +20,7 @@ from ppg_jax.files import read_jsonl, write_jsonl
 # Of what a sentence is about, heard before it is remembered: what a later inference,
 # which has heard more, no longer says has to be surer than what it says.
 REMEMBERED = 2 / 3
+AGED = 0.3  # of the words of "i am 24 years old": the number
 MOMENTS = 64  # more than people talk; each is a prompt
 
 
@@ -74,20 +76,19 @@ def grounded_persona(
     told: `told_persona` of each of the `moments`, in their order. What the last one
     says stays if it `is_grounded` in what the partner has said; what earlier ones said,
     the newest first, if two thirds of it were by then; neither with a number that the
-    partner has not said (`without_unsaid`). Of two that say the same
-    (`says_again`) one stays, the first unless the other `says_more`; what is too long
-    for a generated persona goes, the last first. [] where nothing stays: nothing is
-    known of the partner.
+    partner has not said (`without_unsaid`), and each of whom it was said of
+    (`as_said_of`). Of two that say the same (`says_again`) one stays, the first unless
+    the other `says_more`; what is too long for a generated persona goes, the last
+    first. [] where nothing stays: nothing is known of the partner.
     """
     *_, now = along
-    counted = said_numbers(now.context[::-2])
     kept: list[str] = []
     for tokens, then in zip(told[::-1], along[::-1], strict=True):
         heard, share = then.context[::-2], 0.5 if then is now else REMEMBERED
         for sentence in sentences(prompts.text(tokens)):
-            sentence = without_unsaid(sentence, counted)
-            own = is_ones_own(sentence, now, REMEMBERED)
-            if is_grounded(sentence, heard, share) and not own:
+            sentence = without_unsaid(sentence, now.context[::-2])
+            sentence = _as_heard(sentence, heard[::-1], share)
+            if sentence and not is_ones_own(sentence, now, REMEMBERED):
                 _keep(kept, sentence)
     most = prompts.config.max_persona_tokens
     while kept and len(prompts.persona_target(kept)) > most:
@@ -96,6 +97,15 @@ def grounded_persona(
         return []
     whole = tuple(kept) == sentences(prompts.text(told[-1]))
     return list(told[-1]) if whole else prompts.persona_target(kept)
+
+
+def _as_heard(sentence: str, heard: Sequence[str], share: float) -> str:
+    """The sentence, told of whom it was said of, if it was said; else ""."""
+    if tells_age_alone(sentence):  # as it was said, if in other words
+        return as_said_of(sentence, heard, AGED) or sentence
+    if is_grounded(sentence, heard, share):
+        return as_said_of(sentence, heard, share)
+    return ""
 
 
 def _keep(kept: list[str], sentence: str) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from ppg_jax.data.numbers import numbers, said_numbers, without_unsaid
+from ppg_jax.data.numbers import numbers, without_unsaid
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,8 @@ def test_the_numbers_of_a_text(text, values):
         ("i am twenty-five", "i am 25."),
         ("i'm 25", "i am twenty five."),
         ("four hundred hives", "i have 400 hives."),
+        ("200 books", "i have two hundred books."),
+        ("i make 50k", "i make 50,000 a year."),
         ("in 10th grade", "i am in tenth grade."),
         ("a couple of dogs", "i have two dogs."),
         ("my twins", "i am a mother of 2."),
@@ -30,7 +32,7 @@ def test_the_numbers_of_a_text(text, values):
     ],
 )
 def test_a_number_is_said_in_more_than_one_way(heard, told):
-    assert without_unsaid(told, said_numbers(["hi there !", heard])) == told
+    assert without_unsaid(told, ["hi there !", heard]) == told
 
 
 @pytest.mark.parametrize(
@@ -47,4 +49,26 @@ def test_a_number_is_said_in_more_than_one_way(heard, told):
     ],
 )
 def test_a_number_that_nobody_said_goes_alone_or_with_its_sentence(told, stays):
-    assert without_unsaid(told, said_numbers(["i have forty hives and sons"])) == stays
+    assert without_unsaid(told, ["i have forty hives and sons"]) == stays
+
+
+@pytest.mark.parametrize(
+    ("told", "heard", "stays"),
+    [
+        ("i am 24 years old.", "i am 24 .", True),
+        ("i am 24.", "hi ! i'm 24, you?", True),
+        ("i am a twenty-five year old man.", "i turned 25 today", True),
+        ("i am 24 years old.", "24 . and you ?", True),
+        ("i am 24 years old.", "my 24 year old car", True),  # it may be
+        ("i am eleven years old.", "i get up at eleven", False),
+        ("i am an 11 year old girl.", "i was there 11 times", False),
+        ("i am four.", "i have four cats", False),
+        ("i am married with two kids.", "married, two kids", True),
+        ("i am a nurse.", "a nurse", True),
+        ("i am 45 years old.", "i'm already 45.", True),
+        ("i am 30.", "i will be 30 next week", True),
+        ("i am 24.", "x" * 200_000, False),  # in time
+    ],
+)
+def test_an_age_has_to_be_said_as_one(told, heard, stays):
+    assert without_unsaid(told, [heard]) == (told if stays else "")

@@ -111,6 +111,17 @@ def targets(prompts, made) -> list[str]:
         ("i have kids.", "no, kids take all my time.", 0.5, True),
         ("i am married.", "i'm not married and don't smoke", 0.5, False),
         ("i smoke.", "i'm not married and don't smoke", 0.5, False),
+        ("i smoke.", "i aint a smoker", 0.5, False),
+        ("i can swim.", "i cant swim", 0.5, False),
+        ("i love to cook.", "i do not really like to cook.", 0.5, False),
+        ("i have sisters.", "i do not have any brothers or sisters.", 0.5, False),
+        ("i have a car.", "neither my wife nor i have a car", 0.5, False),
+        ("i own a van.", "you better not be laughing at my van", 0.5, True),
+        ("i love cats.", "no i love cats.", 0.5, True),
+        ("i am a manager.", "i work at at and t as a manager", 0.5, True),
+        ("i eat pizza.", "i cannot stop eating pizza", 0.5, True),
+        ("i do not smoke.", "i smoke.", 0.5, False),
+        ("i do not smoke.", "i smoke. i do not drink.", 0.5, False),
         ("i paint boats.", "i paint.", 0.5, True),
         ("i paint boats.", "i paint.", 2 / 3, False),
         ("i paint old boats.", "my boats are old.", 2 / 3, True),
@@ -127,12 +138,33 @@ def test_a_sentence_is_grounded_in_what_was_said_and_not_denied(
 @pytest.mark.parametrize(
     ("sentence", "heard", "grounded"),
     [
+        ("i am a drummer.", "i want to be a drummer.", False),
+        ("i am a drummer.", "i'd love to be a drummer.", False),
+        ("i am a drummer.", "i would. drummer by trade.", True),
+        ("i have boats.", "i wish i had a few boats", False),
+        ("i want to be a drummer.", "i want to be a drummer.", True),
+        ("i am a drummer.", "i would say i am a drummer", True),
+        ("i have boats.", "i wish my boats could sail", True),
+        ("i own boats.", "i hope the boats do well", True),
+        ("i like boats.", "i want boats.", True),
+    ],
+)
+def test_what_is_wished_for_is_not_what_one_is_or_has(sentence, heard, grounded):
+    assert is_grounded(sentence, ["hm.", heard]) is grounded
+
+
+@pytest.mark.parametrize(
+    ("sentence", "heard", "grounded"),
+    [
         ("i am a retired woman.", "i am retired.", False),
         ("i am a retired woman.", "a retired lady.", True),
         ("i am a homemaking mom.", "i do homemaking.", False),
         ("my mother paints boats.", "my mom paints boats.", True),
         ("i have a wife and dogs.", "i have dogs.", False),
         ("i have a wife and dogs.", "dogs, and two ex-wives.", True),
+        ("i have a wife and dogs.", "dogs, but i do not have a wife.", False),
+        ("i am a mother.", "a mom of three.", True),
+        ("my wife paints.", "my wifes hobby is to paint", True),
         ("i manage dogs.", "i manage dogs.", True),
     ],
 )

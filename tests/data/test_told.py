@@ -140,6 +140,20 @@ def test_what_nobody_said_is_not_told_and_what_was_inferred_before_is_remembered
     )
 
 
+def test_ages_and_what_others_do_are_told_of_whom_they_were_said_of():
+    def told(heard, text):
+        instance = dataclasses.replace(AFTER_TALK, context=(heard,), turn=0, id="d:0")
+        return grounded(text, instance=instance)
+
+    assert told("24, and you?", "i am 24 years old.") == "i am 24 years old."
+    assert told("i turned twenty-four.", "i am 24.") == "i am 24."
+    assert told("my son is 24 years old.", "i am 24.") == "my son is 24."
+    assert told("my wife sings.", "i sing.") == "my wife sings."
+    assert told("my wife and i sing.", "i sing.") == "i sing."
+    assert told("my parents sing.", "i sing.") == "i sing."  # so it may be
+    assert told("my parents are singing.", "i sing.") == ""
+
+
 def test_no_number_is_told_that_the_partner_has_not_said():
     assert grounded("", "", "i have three dogs.") == "i have dogs."
     assert grounded("", "i have two dogs.", "i have 3 dogs.") == "i have two dogs."

@@ -1,0 +1,105 @@
+"""Whose a trait is: the partner's, or that of somebody whom the partner tells of.
+
+Told "my dad is a soldier", a generator writes "i am a soldier".
+"""
+
+import re
+from collections.abc import Sequence
+
+from ppg_jax.data.said import is_grounded
+
+_WORDS = re.compile(r"\w+")
+_CLAUSES = re.compile(r"(?<=[.,!?;])")
+_SHE = frozenset(
+    _WORDS.findall(
+        "mom mother wife sister daughter girlfriend aunt grandmother grandma niece"
+    )
+)
+_HE = frozenset(
+    _WORDS.findall(
+        "dad father husband brother son boyfriend uncle grandfather grandpa nephew"
+    )
+)
+_ANY = frozenset(
+    _WORDS.findall(
+        "spouse partner fiance ex kid child friend cousin roommate neighbor coworker "
+        "boss dog cat"
+    )
+)
+_SEVERAL = frozenset(
+    _WORDS.findall(
+        "parents brothers sisters sons daughters kids children family friends "
+        "grandparents neighbors dogs cats"
+    )
+)
+KIN = _SHE | _HE | _ANY | _SEVERAL
+# Behind "my dad": what follows is told of him. Other verbs end in "s" or "ed".
+_TELLS = frozenset(
+    _WORDS.findall("is was has had are were have will can s just also always never who")
+)
+_SPEAKER = frozenset(_WORDS.findall("i we my me our us you your"))
+_BETWEEN = frozenset(_WORDS.findall("and but because so"))
+_THIRD = {"am": "is", "was": "was", "have": "has", "do": "does", "go": "goes"}
+_SAME = frozenset(_WORDS.findall("just also never recently will can had used got grew"))
+
+
+def as_said_of(sentence: str, heard: Sequence[str], share: float) -> str:
+    """A sentence that `is_grounded` in what was heard, told of whom it was said.
+
+    heard: in the order in which it was said. What the partner said of themselves comes
+    first, and the sentence stays; else of one whom they spoke of in the third person
+    ("i am a soldier." -> "my dad is a soldier."), the last one first. "" of several
+    people, and where it takes several together.
+    """
+    words = _WORDS.findall(sentence.lower())
+    if words[:1] != ["i"] or not KIN.isdisjoint(words):
+        return sentence
+    said = _by_person(heard)
+    if is_grounded(sentence, [said.pop("")], share):
+        return sentence
+    found = [who for who, text in said.items() if is_grounded(sentence, [text], share)]
+    return _told_of(found[-1], sentence) if found else ""
+
+
+def _by_person(heard: Sequence[str]) -> dict[str, str]:
+    """What was said of the speaker, under "", and of each of the speaker's people."""
+    said, last = {"": []}, {}
+    for clause in (c for text in heard for c in _CLAUSES.split(text.lower())):
+        words, who = _WORDS.findall(clause), ""
+        for n, word in enumerate(words):
+            before, behind = words[:n], words[n + 1 : n + 2]
+            if word in KIN and ("my" in before[-2:] or behind == ["who"]):
+                last |= {"she": word} if word in _SHE else {}
+                last |= {"he": word} if word in _HE else {}
+                who = word if behind and _tells(behind[0]) else who
+                said[""].append(word)
+                continue
+            if word in _SPEAKER:
+                who = ""
+            elif word in last and (not before or before[-1] in _BETWEEN):
+                who = last[word]
+            said.setdefault(who, []).append(word)
+        for told in said.values():
+            told.append(",")
+    return {who: " ".join(told) for who, told in said.items()}
+
+
+def _tells(word: str) -> bool:
+    return word in _TELLS or (len(word) > 3 and word.endswith(("s", "ed")))
+
+
+def _told_of(who: str, sentence: str) -> str:
+    """ "i love tea." -> "my mom loves tea."; "" of several people."""
+    found = re.match(r"\s*i\s+([a-z]+)(.*)", sentence, re.IGNORECASE)
+    if who in _SEVERAL or not found:
+        return ""
+    verb, rest = found[1], found[2]
+    if verb in _THIRD:
+        verb = _THIRD[verb]
+    elif verb in _SAME or verb.endswith("ed"):
+        pass
+    elif re.search(r"[^aeiou]y$", verb):
+        verb = f"{verb[:-1]}ies"
+    else:
+        verb += "es" if re.search(r"(?:s|sh|ch|x|z|o)$", verb) else "s"
+    return f"my {who} {verb}{rest}"

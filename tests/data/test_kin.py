@@ -1,0 +1,41 @@
+import pytest
+
+from ppg_jax.data.kin import as_said_of
+
+
+@pytest.mark.parametrize(
+    ("sentence", "heard", "told"),
+    [
+        ("i am a soldier.", "my dad is a soldier", "my dad is a soldier."),
+        ("i am a soldier.", "my dad is one. i am a soldier too", "i am a soldier."),
+        ("i love to bake.", "my wife loves to bake", "my wife loves to bake."),
+        ("i bake.", "my wife is fun. she bakes a lot", "my wife bakes."),
+        ("i bake.", "my wife is fun , and he bakes a lot", "i bake."),  # who is he?
+        ("i study law.", "my older sister studies law", "my sister studies law."),
+        (
+            "i go to school.",
+            "i have a son who goes to school",
+            "my son goes to school.",
+        ),
+        ("i played golf.", "my best friend played golf", "my friend played golf."),
+        ("i sing.", "my husband and i sing", "i sing."),
+        ("i sing.", "my son is four , i sing", "i sing."),
+        ("i swim.", "my dog loves me. i swim", "i swim."),
+        ("i farm.", "my parents are farmers", ""),
+        ("i have a farm.", "my uncle has a farm", "my uncle has a farm."),
+        ("my dad farms.", "my mom farms", "my dad farms."),
+        ("we farm.", "my mom farms", "we farm."),
+        ("i", "my mom farms", ""),
+        ("i sing.", "i sing. my mom sings", "i sing."),
+    ],
+)
+def test_a_trait_is_told_of_whom_it_was_said_of(sentence, heard, told):
+    assert as_said_of(sentence, ["hm.", heard], 0.5) == told
+    assert as_said_of(sentence, ["hm.", *heard.split(". ")], 0.5) == told
+
+
+def test_of_several_the_last_one_and_nobody_of_whom_only_a_part_was_said():
+    heard = ["my mom is a nurse.", "my dad is a nurse."]
+    assert as_said_of("i am a nurse.", heard, 0.5) == "my dad is a nurse."
+    heard = ["i sing.", "my dad is a nurse in paris"]
+    assert as_said_of("i am a singing nurse in rome.", heard, 2 / 3) == ""
