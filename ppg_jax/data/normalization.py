@@ -13,8 +13,9 @@ Where there is a choice, forms were counted in the utterances: "it is" 4,655; "t
 "lets" 193, "let us" 50; "moms" 121, "mom s" 2; "part time" 165; "yall" 13, "aint" 12;
 "ma am" 7. The embedded corpus has the same form, without contractions.
 
-In one thing the form is left: numbers, times, sites, addresses and abbreviations stay
-whole, where PersonaChat tears them ("4 . 5" in 27 utterances, "50 , 000" in 63, "u . s"
+In one thing the form is left: numbers, times, web and e-mail addresses (of sites those
+that end in com, org, net, edu or gov) and single letters with full stops stay whole,
+where PersonaChat tears them ("4 . 5" in 27 utterances, "50 , 000" in 63, "u . s"
 in 23), for a pretrained model knows them so, and two words are not a number.
 """
 

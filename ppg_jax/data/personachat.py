@@ -199,7 +199,7 @@ def _require_exchange(path, line_number, episodes):
 
 # Only after these is 's surely "is": "my mom's" is a possessive, and PersonaChat
 # writes it without the apostrophe.
-_IS = "it|that|this|what|who|where|when|how|why|there|here|he|she|everything"
+_IS = "it|that|this|what|who|where|when|how|why|there|here|he|she|everything|name"
 _CONTRACTIONS = tuple(
     (re.compile(pattern, re.IGNORECASE), expansion)
     for pattern, expansion in [
@@ -211,7 +211,9 @@ _CONTRACTIONS = tuple(
         (r"(?<=\w)'re\b", " are"),
         (r"(?<=\w)'ve\b", " have"),
         (r"(?<=\w)'ll\b", " will"),
+        (r"(?<=\w)'d(?= (?:better|been)\b)", " had"),
         (r"(?<=\w)'d\b", " would"),
+        (rf"\b({_IS})'s(?= (?:been|got)\b)", r"\1 has"),
         (rf"\b({_IS})'s\b", r"\1 is"),
         (r"(?<=\w)'s\b", "s"),
     ]

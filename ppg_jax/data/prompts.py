@@ -173,14 +173,17 @@ class Prompts:
         first = self.config.order == "context_first"
         return context + fixed if first else fixed + context
 
-    def unread(self, instance: Instance) -> int:
-        """How many tokens of the newest utterance, at its beginning, a prompt leaves
-        out: what is to be answered has no room beside the longest personas."""
+    def unread(self, instance: Instance, partner: Sequence[int] | None) -> int:
+        """How many tokens of the newest utterance, at its beginning, have no room in
+        `response_prompt`."""
         if not instance.context:
             return 0
         config, fixed = self.config, len(self._self_segment(instance))
-        taken = config.max_persona_tokens + config.max_response_tokens
-        left = config.max_length - taken - fixed - len(self._partner_cue)
+        taken = config.max_response_tokens
+        if partner is not None:
+            taken += max(len(partner), config.max_persona_tokens)
+            taken += len(self._partner_cue)
+        left = config.max_length - taken - fixed
         return max(0, len(self._turn(instance.context[-1])) - left)
 
     def persona_example(self, instance: Instance) -> Example:

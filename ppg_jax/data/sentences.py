@@ -11,9 +11,13 @@ from ppg_jax.data.said import content_stems, denies, wishes
 # knit" and "i enjoy knitting" are one trait, a dog and a cat named Max are two.
 _LIGHT = content_stems("like love enjoy prefer favorite live name")
 _WORDS = re.compile(r"\w+")
-_BORDER = re.compile(r"(?<=[.!?])\s+|\n")
+# Not behind "u." and "ph. d.", "st." and "dr.", but behind "so do i."
+_BORDER = re.compile(
+    r"(?<=[.!?])(?<!\b[a-hj-z]\.)(?<!\b(?:dr|mr|ms|st|ph)\.)(?<!\bmrs\.)\s+|\n",
+    re.IGNORECASE,
+)
 _LONG = re.compile(r"(?:\W*\b\w+\b){4}")  # four words or more
-_TWICE = re.compile(r"\b([\w']+(?:\s+[\w']+)+)(?:\s*,\s*\1\b)+")
+_TWICE = re.compile(r"\b([\w']+(?:\s+[\w']+)+)(?:\s*,\s*\1\b)+(?=\s*(?:[,.!?;]|$))")
 
 
 def sentences(text: str) -> tuple[str, ...]:
@@ -92,15 +96,17 @@ def text_once(text: str, before: Sequence[str] = ()) -> str:
     """A text, each of its sentences once; one that repeats nothing stays as it is.
 
     Only what says the same, word by word, and asks where the other asks: "do you have
-    kids ?" goes on from "i have kids .". Words that are said again behind a comma go,
-    too: "i love tea , i love tea ." before: what the same speaker said earlier; a
+    kids ?" goes on from "i have kids .". A clause that is said again behind a comma
+    goes, too: "i love tea , i love tea ." before: what the same speaker said earlier; a
     sentence of four words or more that is in it goes, if another one stays.
     """
     text = _TWICE.sub(r"\1", text)
     said = sentences(text)
-    earlier = {folded(s) for u in before for s in sentences(u) if _LONG.match(s)}
-    texts = [(folded(s), s.endswith("?")) for s in said]
+    told = [s for u in before for s in sentences(u) if _LONG.match(s)]
+    earlier, texts = (
+        [(folded(s), s.endswith("?")) for s in part] for part in (told, said)
+    )
     kept = [n for n, text_ in enumerate(texts) if text_ not in texts[:n]]
     kept = [n for n in kept if texts[n][0]] or kept
-    kept = [n for n in kept if texts[n][0] not in earlier] or kept
+    kept = [n for n in kept if texts[n] not in earlier] or kept
     return text if len(kept) == len(said) else " ".join(said[n] for n in kept)

@@ -92,6 +92,7 @@ class Reply:
 
     The text has each sentence once, and none that was said in an earlier reply of the
     conversation, if another is there; the tokens are all that was generated.
+    unread: tokens of the newest utterance, at its beginning, that had no room.
     """
 
     text: str
@@ -99,6 +100,7 @@ class Reply:
     tokens: tuple[int, ...]  # without the end token
     ended: bool  # False: cut at `max_response_tokens`
     log_prob: float  # of the sequence, the end token included
+    unread: int = 0
 
     def __str__(self) -> str:
         return self.text
@@ -281,10 +283,12 @@ class Pipeline:
         completions = finite(
             "response", self._response(params, prompts, seed, ids, limit, without)
         )
-        made = zip(completions, partners, read, strict=True)
+        unread = map(self.prompts.unread, read, told)
+        texts = map(self._reply_text, completions, read)
+        made = zip(texts, partners, completions, unread, strict=True)
         return [
-            Reply(self._reply_text(completion, instance), partner, *completion)
-            for completion, partner, instance in made
+            Reply(text, partner, *completion, left)
+            for text, partner, completion, left in made
         ]
 
     def _reply_text(self, completion: Completion, instance: Instance) -> str:
@@ -301,10 +305,6 @@ class Pipeline:
         else:
             tokens = self._given(partner).tokens
         self.prompts.response_prompt(instance, tokens or None)
-
-    def unread(self, request: Request) -> int:
-        """As `Prompts.unread`, of what a request is to answer."""
-        return self.prompts.unread(request.instance(self._form))
 
     def _partners(self, requests, numbers, seed) -> list[PartnerPersona]:
         asked = [i for i, r in enumerate(requests) if r.partner_persona is None]

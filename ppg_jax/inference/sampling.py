@@ -33,7 +33,12 @@ class Decoding:
     def __post_init__(self):
         for name, ok, want in [
             ("max_new_tokens", self.max_new_tokens >= 1, ">= 1"),
-            ("temperature", self.temperature >= 0, ">= 0; 0 is greedy"),
+            # What is smaller makes numbers that float32 does not have.
+            (
+                "temperature",
+                self.temperature == 0 or self.temperature >= 1e-4,
+                "0, which is greedy, or 0.0001 and more",
+            ),
             ("top_k", self.top_k >= 0, ">= 0; 0 is off"),
             ("top_p", 0 < self.top_p <= 1, "in (0, 1]; 1 is off"),
             ("contrast", 0 <= self.contrast < math.inf, ">= 0; 0 is off"),

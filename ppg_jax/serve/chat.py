@@ -74,18 +74,21 @@ class Chat:
         return f"(the model is: {' '.join(self._persona) or 'anyone'})"
 
     def _reply(self, utterance: str) -> list[str]:
-        self._context.append(utterance)
-        request = Request(self._persona, self._context, self._told)
-        unread = self._pipeline.unread(request)
-        (reply,) = self._pipeline.replies([request], [self._turns])
+        request = Request(self._persona, [*self._context, utterance], self._told)
+        try:
+            (reply,) = self._pipeline.replies([request], [self._turns])
+        except KeyboardInterrupt:
+            return ["(not answered, and forgotten; Ctrl-C at the prompt leaves)"]
+        except UserError as error:
+            return [f"({error})"]
         self._turns += 1
-        self._context.append(reply.text)
+        self._context += [utterance, reply.text]
         shown = [f"{ANSWER}{reply.text}"]
         if self._told is None and reply.partner_persona.text != self._partner:
             self._partner = reply.partner_persona.text
             shown.insert(0, f"     {self._describe_partner()}")
-        if unread:
-            told = f"the first {unread} tokens of what you said were not read"
+        if reply.unread:
+            told = f"the first {reply.unread} tokens of what you said were not read"
             shown.insert(0, f"     (too long: {told})")
         return shown
 
@@ -148,6 +151,8 @@ class Chat:
 
 def run(config: Config, workdir="") -> None:
     """Talks until the end of stdin."""
+    if sys.stdin is None:
+        raise UserError("stdin is closed; chat in a terminal, or pipe lines into it.")
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(errors="replace")  # one odd byte is no reason to leave
     options = dataclasses.asdict(config.pipeline)

@@ -7,10 +7,11 @@ comes back as
     {"id": 7, "partner_persona": ["i am a nurse.", "i love tea."], "response": "yes !",
      "partner_persona_log_prob": -8.1253, "response_log_prob": -3.0672}
 
-Every input line has one output line. A `partner_persona` that is given is taken as it
-is, and has no log-probability (null); an `id` that is missing is the line's number;
-fields of other names come back as they are. A
-bad line becomes {"id": ..., "line": 17, "error": ...}, and the rest goes on.
+Every input line has one output line. A `partner_persona` that is given is taken instead
+of a guess, in the form of the data that the models have learned from, and has no
+log-probability (null); an `id` that is missing is the line's number; fields of other
+names come back as they are. A bad line becomes {"id": ..., "line": 17, "error": ...},
+and the rest goes on.
 
 Answers are written chunk by chunk to OUTPUT.part, which becomes OUTPUT at the end;
 OUTPUT.settings.json says what they were made from, OUTPUT.sums has the SHA-256 of each
@@ -95,7 +96,9 @@ def answer_file(config: Config, pipeline: Pipeline) -> Counts:
     part, sums_of = (answers.beside(output, end) for end in (".part", ".sums"))
     if _is_stream(config.input):
         total = None
-        answers.refuse_to_replace(output, answers.beside(output, answers.SETTINGS))
+        answers.refuse_to_replace(
+            output, part, answers.beside(output, answers.SETTINGS)
+        )
     else:
         total = answers.claim(config, pipeline, output)
         if output.exists():
@@ -151,7 +154,12 @@ def answer_lines(
     records = []
     for question in asked:
         if question.request:
-            records.append(_answer(question.id, next(replies)) | question.others)
+            reply = next(replies)
+            records.append(_answer(question.id, reply) | question.others)
+            if reply.unread:
+                told = f"the first {reply.unread} tokens of the newest utterance"
+                where = f"{source}:{question.number}"
+                print(f"{where}: too long: {told} were not read", file=sys.stderr)
         else:
             told = f"{source}:{question.number}: {question.error}"
             print(told, file=sys.stderr)
@@ -255,6 +263,10 @@ def _is_stream(name: str) -> bool:
 
 
 def _open(name: str, mode: str, standard) -> BinaryIO:
+    if name == "-" and standard is None:
+        raise UserError(
+            f"{'stdin' if 'r' in mode else 'stdout'} is closed; give files."
+        )
     # A copy of stdin or stdout: closing it leaves the process its own.
     return open(os.dup(standard.fileno()) if name == "-" else name, mode)
 

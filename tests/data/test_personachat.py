@@ -221,6 +221,9 @@ def test_a_mutated_file_is_read_or_its_line_is_named(tmp_path):
     [
         ("i'm sure you don't", "i am sure you do not"),
         ("I’m here , it's late", "I am here , it is late"),
+        ("it's been long , he's got a cat", "it has been long , he has got a cat"),
+        ("i'd better go , i'd love to", "i had better go , i would love to"),
+        ("my name's bo , my mom's bo", "my name is bo , my moms bo"),
         ("can't , won't , shan't , isn't", "cannot , will not , shall not , is not"),
         ("they've gone , we'll see", "they have gone , we will see"),
         ("you're what i'd like", "you are what i would like"),

@@ -263,6 +263,8 @@ def test_a_reply_says_each_sentence_once_and_is_else_untouched():
         "you like tea . you like tea ?",
         "yes . yes , i do .",
         "i like it . you like it .",
+        "i love my dog , my dog is the best .",
+        "if you can , you can make extra money",
     ):
         assert text_once(asked) == asked
     assert text_once("oh , i love tea , i love tea .") == "oh , i love tea ."
@@ -279,3 +281,16 @@ def test_a_reply_does_not_say_what_an_earlier_one_said():
     assert text_once("i have a dog. i sing .", ["i have a dog."]) == "i sing ."
     assert text_once("i sing . so do i .", ["so do i ."]) == "i sing . so do i ."
     assert text_once("i sing .  i run .", before) == "i sing .  i run ."
+    asks = "oh . you work in a library ?"
+    assert text_once(asks, ["you work in a library ."]) == asks
+
+
+def test_an_abbreviation_ends_no_sentence():
+    for text in (
+        "i live in the u. s. now.",
+        "my ph. d. is in math.",
+        "Dr. Who, mrs. X",
+    ):
+        assert sentences(text) == (text,)
+    assert sentences("so do i. you sing.") == ("so do i.", "you sing.")
+    assert sentences("i live in st. louis. i run.")[1:] == ("i run.",)

@@ -30,16 +30,27 @@ class Scripted:
         ):
             raise UserError("too long; shorten it.")
 
-    def unread(self, request):
-        return max(0, len(request.context[-1]) - 90)
-
     def replies(self, requests, numbers):
         self.asked += [(tuple(r.self_persona), tuple(r.context)) for r in requests]
         self.numbers += numbers
-        persona, response = next(self.script)
-        return [
-            Reply(response, PartnerPersona(persona, (persona,), ()), (), True, -1.0)
-        ]
+        scripted = next(self.script)
+        if not isinstance(scripted, tuple):
+            raise scripted
+        persona, response = scripted
+        partner = PartnerPersona(persona, (persona,), ())
+        unread = max(0, len(requests[0].context[-1]) - 90)
+        return [Reply(response, partner, (), True, -1.0, unread)]
+
+
+def test_a_reply_that_is_interrupted_or_refused_leaves_the_conversation_as_it_was():
+    pipeline = Scripted(("", "a"), KeyboardInterrupt(), UserError("no."), ("", "b"))
+    talk = Chat(pipeline, Config("i sing."))
+    assert talk.hear("hi") == ["it:  a"]
+    (told,) = talk.hear("what ?")
+    assert "forgotten" in told
+    assert talk.hear("who ?") == ["(no.)"]
+    assert talk.hear("again") == ["it:  b"]
+    assert pipeline.asked[-1] == (("i sing.",), ("hi", "a", "again"))
 
 
 def test_the_partner_persona_is_shown_when_it_changes():
@@ -131,17 +142,20 @@ def test_what_is_too_long_to_be_read_is_told():
 
 def test_what_a_prompt_leaves_out_of_a_long_utterance_is_counted():
     pipeline = runs.pipeline()
-    prompts, read = pipeline.prompts, []
-    # The longest partner persona leaves the prompt of a response the least room.
-    longest = (5,) * prompts.config.max_persona_tokens
+    prompts = pipeline.prompts
     nothing = Request(["i sing."], []).instance()
-    for text in [" ".join(["tea and dogs"] * n) for n in (1, 5, 20, 40)]:
-        request = Request(["i sing."], [text])
-        turn = len(prompts.tokenizer.encode(text)) + 1
-        read.append(turn - pipeline.unread(request))
-        given = prompts.response_prompt(request.instance(), longest)
-        assert read[-1] == len(given) - len(prompts.response_prompt(nothing, longest))
-    assert read[0] < read[-1] == read[-2]
+    most = prompts.config.max_persona_tokens
+    # No partner persona leaves the prompt of a response the most room.
+    for partner in (None, (5,) * 3, (5,) * most, (5,) * (most + 2)):
+        read = []
+        for text in [" ".join(["tea and dogs"] * n) for n in (1, 5, 20, 40)]:
+            instance = Request(["i sing."], [text]).instance()
+            turn = len(prompts.tokenizer.encode(text)) + 1
+            read.append(turn - prompts.unread(instance, partner))
+            given = prompts.response_prompt(instance, partner)
+            empty = prompts.response_prompt(nothing, partner)
+            assert read[-1] == len(given) - len(empty)
+        assert read[0] < read[-1] == read[-2]
 
 
 class Typing:

@@ -330,7 +330,9 @@ def test_pipes_are_answered_chunk_by_chunk_and_may_close(whole):
         process.stdin.write(line + b"\n")
         process.stdin.flush()
         told = process.stderr.read()
-        assert process.wait() == 141 and told == b""
+        # A tiny model has no room for a whole utterance; nothing else is told.
+        assert all(b"were not read" in line for line in told.splitlines())
+        assert process.wait() == 141
 
 
 def test_a_wrong_flag_is_one_line_and_exit_code_2():
