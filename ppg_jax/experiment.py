@@ -103,8 +103,8 @@ def train(
 ) -> dict:
     """Trains one stage, or goes on, or says it is done; returns its result.json.
 
-    may_lack_weights: where pretrained ones cannot be brought, that and what needs this
-    stage is told, and the result is {}; else `MissingWeights` is raised.
+    may_lack_weights: where pretrained ones are needed and cannot be brought, that and
+    what needs this stage is told, and the result is {}; else MissingWeights is raised.
     """
     config = experiment.stage(name)
     lacking = [need for need in config.needs if not run_dir.finished(workdir, need)]
@@ -115,6 +115,9 @@ def train(
         with written(experiment, workdir):
             return RUNS[type(config)](config, workdir)
     except MissingWeights as error:
+        others = run_dir.as_made(workdir, name, config)[1]
+        if run_dir.finished(workdir, name) and not others:  # they were here once
+            return run_dir.report_done(name, run_dir.result_of(workdir / name))
         if not may_lack_weights:
             raise
         print(f"{name}: left out: {error}", flush=True)
@@ -122,8 +125,7 @@ def train(
 
 
 def seeded(experiment: Experiment, seed: int) -> Experiment:
-    """The same with that seed in every stage; what evaluation draws stays as it is, so
-    that runs of several seeds are asked the same."""
+    """The same with that seed in every stage; evaluation asks every seed the same."""
     stages = [dataclasses.replace(stage, seed=seed) for stage in experiment.stages]
     return dataclasses.replace(experiment, stages=tuple(stages))
 
@@ -170,8 +172,7 @@ def config_dict(experiment: Experiment) -> Section:
     """What `get_config()` returns: each stage under its name beside the others."""
     others = {name: getattr(experiment, name) for name in _OTHERS}
     stages = {stage.name: stage for stage in experiment.stages}
-    shared = (experiment.data, experiment.prompts)
-    return to_config_dict(others | stages, shared)
+    return to_config_dict(others | stages, (experiment.data, experiment.prompts))
 
 
 def from_config_dict(values: Section) -> Experiment:
@@ -217,8 +218,7 @@ def exposures(
     stage: supervised.Config, persona: str, contrast: float = 0.0
 ) -> tuple[supervised.Config, ...]:
     """Stages like this one, which learn from gold personas, from those that the stage
-    `persona` infers, with that contrast, and from either in one instance of two; beyond
-    the paper."""
+    `persona` infers, with that contrast, and from either in one instance of two."""
     made = functools.partial(supervised.Exposure, persona, contrast=contrast)
     named = {"gold": supervised.Exposure(), "mixed": made(0.5), "generated": made()}
     return tuple(

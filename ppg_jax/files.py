@@ -14,13 +14,28 @@ import numpy as np
 from ppg_jax.errors import UserError
 
 
+@contextmanager
+def naming(path: Path):
+    """Around what writes into an open file: an OSError of that names no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def write_text(path: Path, text: str | Iterable[str]) -> None:
     """Atomic: the file is there whole, or not at all.  Parents are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines([text] if isinstance(text, str) else text)
-    os.replace(temporary, path)
+    try:
+        with naming(path), temporary.open("w", encoding="utf-8") as file:
+            file.writelines([text] if isinstance(text, str) else text)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -47,7 +62,8 @@ def dumped(value: Any, path: Path | str, **options) -> str:
         told = ", ".join(sorted(_not_finite(value))) or "a number"
         raise UserError(
             f"{path} is not written: {told} is not finite; the model that gave it is "
-            "broken, train it again with a lower learning rate, in another --workdir."
+            "broken; delete the folder of its stage and train that again with a lower "
+            "learning rate."
         ) from None
 
 

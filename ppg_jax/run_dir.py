@@ -41,9 +41,6 @@ NOT_COMPARED = ("log_every", "checkpoint_every", "source", "text", "swapped_dial
 CHANGES = "changes.jsonl"  # of a stage: what was changed in it (`config.changes`)
 
 
-# --- Whose a folder is, and a stage ---
-
-
 def claim(
     folder: Path, config, inputs: dict[str, str], later: Collection[str] = ()
 ) -> None:
@@ -128,11 +125,10 @@ def _fingerprint(config, inputs: dict[str, str]) -> dict:
 
 def settings_of(folder: Path) -> dict:
     """The settings and inputs of a stage, as {"optimizer.learning_rate": ..., ...}."""
-    path = folder / FINGERPRINT
     return read_json(
-        path,
-        f"so what {path.parent} was made from is not known. Delete that folder to "
-        "start the stage again, or give another --workdir.",
+        folder / FINGERPRINT,
+        f"so what {folder} was made from is not known. Delete that folder to start the "
+        "stage again, or give another --workdir.",
     )
 
 
@@ -191,8 +187,10 @@ def require_fresh(workdir: Path, name: str) -> None:
         recorded = settings.get(_sum_of(read))
         if not source or recorded is None or not finished(workdir, source):
             continue
-        now = result_of(workdir / source).get("params_sha256")
-        if now not in (None, recorded):
+        result = result_of(workdir / source)
+        # Of TransferTransfo's weights the decoder alone is read.
+        now = weights_of(result).get(MODEL, result["params_sha256"])
+        if now != recorded:
             raise UserError(
                 f"{workdir / name} was made from another {source} than the one beside "
                 f"it ({recorded[:12]}, now {now[:12]}); delete {workdir / name} and "
@@ -219,9 +217,11 @@ def _require_model(folder: Path, name: str) -> None:
 
 def _again(folder: Path) -> str:
     """How a finished stage comes by its model a second time."""
+    kept = any(path.name.isdecimal() for path in (folder / "checkpoints").glob("*"))
+    then = "goes on from its last checkpoint" if kept else "starts again"
     return (
         f"remove {folder / RESULT} and run python -m launch.train --stage={folder.name}"
-        " with the same --config and --workdir: it goes on from its last checkpoint."
+        f" with the same --config and --workdir: it {then}."
     )
 
 
@@ -250,9 +250,6 @@ def report_done(name: str, result: dict, models: Sequence[str] = ()) -> dict:
     whole = {"break_long_words": False, "break_on_hyphens": False}  # of a path
     print(textwrap.fill(told, 79, subsequent_indent="  ", **whole), flush=True)
     return result
-
-
-# --- Models ---
 
 
 def model_folder(source: str) -> str:

@@ -377,3 +377,16 @@ def test_what_has_finished_is_told_as_it_was_made(tmp_path):
     made, others = run_dir.as_made(tmp_path, "persona", Config(size=4))
     assert (made["size"], others) == (3, ["size"])
     assert run_dir.as_made(tmp_path, "persona", Config())[1] == []
+
+
+def test_what_was_read_of_a_stage_with_heads_is_its_decoder(tmp_path):
+    """TransferTransfo's own sum is of its heads, too."""
+    double, later = tmp_path / "double", tmp_path / "later"
+    result = {"params_sha256": "b" * 64, "weights": {"model": "a" * 64}}
+    files.write_json(double / "result.json", result)
+    made = {"init_stage": "double", "sha256 of the initial weights": "a" * 64}
+    files.write_json(later / "fingerprint.json", made)
+    run_dir.require_fresh(tmp_path, "later")
+    files.write_json(double / "result.json", result | {"weights": {"model": "c" * 64}})
+    with pytest.raises(UserError, match=r"made from another double .*aaa, now ccc"):
+        run_dir.require_fresh(tmp_path, "later")

@@ -31,7 +31,7 @@ PAD, UNKNOWN, START, END = range(4)
 SPECIALS = ("<pad>", "<unknown>", "<start>", "<end>")
 FILE = "vocabulary.json"
 _WORDS = re.compile(r"\w+|[^\w\s]+")
-_HINT = "train this stage again, in another --workdir."
+_HINT = "delete the folder of this stage and train it again."
 
 
 def split_words(text: str) -> list[str]:

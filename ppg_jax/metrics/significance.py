@@ -4,7 +4,8 @@ Everything is resampled in groups: the instances of one dialogue share their per
 and most of their context, and the dialogues of one base persona (`clusters`) a gold
 persona, so they are no independent evidence. Runs of one system, which differ in their
 seeds and answer the same instances, are a level of their own: an estimate is the mean
-over them, and drawn are runs and, in all of them alike, groups. A statistic is a
+over them, groups are drawn in all of them alike, and what runs differ by is added with
+Student's quantile, for two or three of them show little of it. A statistic is a
 function of sums of per-instance columns (a mean, a perplexity, a corpus BLEU), which
 makes a resample one row of a matrix product.
 
@@ -23,6 +24,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 
 class Interval(NamedTuple):
@@ -51,18 +53,18 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Percentile bootstrap interval (Efron, 1979) of the mean of a statistic over runs.
+    """Percentile bootstrap interval (Efron, 1979) of the mean of a statistic over runs,
+    `with_runs`.
 
     runs: of each run, one or more, scores [N], whose mean is meant, or columns [N, K]
     that `statistic` takes summed. groups: [N] names of the groups that are drawn whole;
     none: each instance alone.
     """
     sums = [group_sums(run, groups) for run in runs]
-    weights = _weights(len(runs), resamples, seed)
     draws = draws_of(len(sums[0]), resamples, seed)
-    drawn = np.stack([statistic(draws @ each) for each in sums], axis=1)
-    value = np.mean([statistic(each.sum(axis=0)) for each in sums])
-    return percentiles(value, (weights * drawn).sum(axis=1), level)
+    drawn = np.mean([statistic(draws @ each) for each in sums], axis=0)
+    single = [float(statistic(each.sum(axis=0))) for each in sums]
+    return with_runs(percentiles(np.mean(single), drawn, level), single, level)
 
 
 def paired_bootstrap(
@@ -76,17 +78,31 @@ def paired_bootstrap(
     level: float = 0.95,
 ) -> Interval:
     """Interval of the mean of statistic(a) - statistic(b), both on the same draws
-    (Koehn, 2004).
+    (Koehn, 2004), `with_runs`.
 
-    Runs of the two with one number are of one seed, and drawn together; all scores are
-    of the same instances in the same order. The other arguments are `bootstrap`'s.
+    Runs of the two with one number are of one seed; all scores are of the same
+    instances in the same order. The other arguments are `bootstrap`'s.
     """
     a, b = _paired(runs_a, runs_b, groups)
-    weights = _weights(len(a), resamples, seed)
     draws = draws_of(a.shape[1], resamples, seed)
     drawn = statistic(draws @ a) - statistic(draws @ b)  # [S, R]
-    value = np.mean(statistic(a.sum(axis=1)) - statistic(b.sum(axis=1)))
-    return percentiles(value, (weights.T * drawn).sum(axis=0), level)
+    single = statistic(a.sum(axis=1)) - statistic(b.sum(axis=1))
+    interval = percentiles(np.mean(single), drawn.mean(axis=0), level)
+    return with_runs(interval, single, level)
+
+
+def with_runs(interval: Interval, single, level: float = 0.95) -> Interval:
+    """The interval of a mean over runs that was found with these runs as they are, so
+    wide that it holds for others: either side is the root of the sum of its square and
+    that of Student's interval of the runs' values [S]. One run: as it is.
+    """
+    if len(single) < 2:
+        return interval
+    error = float(np.std(single, ddof=1)) / math.sqrt(len(single))
+    margin = float(stdtrit(len(single) - 1, (1 + level) / 2)) * error
+    value, low, high = interval
+    low, high = (math.hypot(value - end, margin) for end in (low, high))
+    return Interval(value, value - low, value + high)
 
 
 def paired_permutation(
@@ -165,10 +181,10 @@ def share(right, groups=None, level: float = 0.95) -> Interval:
     """
     sums = group_sums(right, groups)
     total = sums.sum(axis=0)
-    mean, n = ratio(total), len(right)
+    mean = ratio(total)
     error = jackknife_error(ratio(total - sums))
-    if error > 1e-9:
-        n = mean * (1 - mean) / error**2
+    # Where all are alike, groups are all that is known to be independent.
+    n = mean * (1 - mean) / error**2 if error > 1e-9 else len(sums)
     return wilson(mean * n, n, level)
 
 
@@ -213,7 +229,8 @@ def draws_of(groups: int, resamples: int, seed: int) -> np.ndarray:
 
 def percentiles(value, values, level: float) -> Interval:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(value), float(low), float(high))
+    # Where all values are one number, it may be rounded otherwise.
+    return Interval(float(value), float(min(low, value)), float(max(high, value)))
 
 
 def jackknife_error(leave_one_out) -> float:
@@ -250,17 +267,3 @@ def _paired(runs_a, runs_b, groups) -> tuple[np.ndarray, np.ndarray]:
             "of each, with scores of the same instances in the same order."
         )
     return a, b
-
-
-@functools.lru_cache(maxsize=4)
-def _weights(runs: int, resamples: int, seed: int) -> np.ndarray:
-    """What each resample gives each run, float64 [R, S], together 1.
-
-    One run less than there are is drawn: drawing S of S would show (S - 1) / S of the
-    variance of their mean, a third too little of three (Rao and Wu, 1988).
-    """
-    if runs == 1:
-        return np.ones((resamples, 1))
-    rng = np.random.default_rng([seed, runs])
-    drawn = rng.multinomial(runs - 1, np.full(runs, 1 / runs), size=resamples)
-    return drawn / (runs - 1)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppg_jax.metrics.significance import Interval, binomial_p, percentiles
+from ppg_jax.metrics.significance import Interval, binomial_p, percentiles, wilson
 
 
 class Votes(NamedTuple):
@@ -47,7 +47,12 @@ def share(
     votes: Votes, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """The share of votes that it won, and the interval over items and raters, each
-    drawn with replacement, independently (Owen, 2007, the pigeonhole bootstrap)."""
+    drawn with replacement, independently (Owen, 2007, the pigeonhole bootstrap). Where
+    all votes are alike no draw differs, and it is Wilson's of the items.
+    """
+    if len({*votes.won}) == 1:
+        items = len({*votes.items})
+        return wilson(items * float(votes.won[0]), items, level)
     rng, won = np.random.default_rng(seed), np.asarray(votes.won, np.float64)
     weights = np.ones((resamples, len(won)))
     for names in (votes.items, votes.raters):
@@ -92,6 +97,7 @@ def power(items: int, share: float, level: float = 0.05) -> float:
 
 
 def detectable(items: int, power_: float = 0.8, level: float = 0.05) -> float | None:
-    """The smallest share of wins, in hundredths, that is found with that power."""
+    """The smallest share of wins, in hundredths, that is found with that power; None:
+    none is."""
     shares = (round(0.5 + hundredth / 100, 2) for hundredth in range(1, 50))
     return next((s for s in shares if power(items, s, level) >= power_), None)

@@ -25,7 +25,7 @@ from ppg_jax.models.tensor_files import read_file, write_folder
 from ppg_jax.training.train_state import params_sha256
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
-_HINT = "train this stage again, in another --workdir."
+_HINT = "delete the folder of this stage and train it again."
 
 
 def save(

@@ -90,6 +90,9 @@ def _table(folder: Path, name: str, voted: Path, key: Mapping) -> list[Path]:
     criteria = list(paper.VOTES[name])
     votes = {criterion: _votes(voted, criterion, key["wins"]) for criterion in criteria}
     tests = {c: counted.sign_test(v) for c, v in votes.items() if v.items}
+    if not tests:
+        print(f"{voted}: holds no vote yet.")
+        return []
     corrected = significance.holm([test.p for test in tests.values()])
     lines = [
         [c, *_numbers(votes[c], tests[c]), p, paper.VOTES[name][c], _papers_p(name, c)]
@@ -97,15 +100,16 @@ def _table(folder: Path, name: str, voted: Path, key: Mapping) -> list[Path]:
     ]
     head = ["criterion", "votes", "raters", "won", "low", "high", "items won", "lost"]
     head += ["tied", "kappa", "p (Holm)", "paper: won", "paper: p of its votes"]
-    items = min((len({*v.items}) for v in votes.values() if v.items), default=0)
+    items = min(len({*votes[c].items}) for c in tests)
+    found = counted.detectable(items, level=0.05 / len(tests))
     told = (
         f"Share of votes for {paper.SHOWN[name][1]} against {paper.SHOWN[name][0]}, "
         "in percent, its 95 % interval over items and raters, the exact sign test of "
         "the items by their majority, Holm's correction, and Fleiss' kappa. With "
-        f"{items} items voted on, a true share of "
-        f"{_percent(counted.detectable(items))} is found in four of five studies. The "
-        f"paper's: {paper.VOTES_EACH} votes a criterion, taken here as if independent, "
-        "which three votes on one item are not."
+        f"{items} items voted on, {_percent(found)} found in four of five studies at "
+        f"that correction's strictest level, 0.05 / {len(tests)}. The paper's: "
+        f"{paper.VOTES_EACH} votes a criterion, taken here as if independent, which "
+        "three votes on one item are not."
     )
     shown = [[tell(v) for tell, v in zip(_TOLD, line, strict=True)] for line in lines]
     markdown, numbers = (folder / f"{name}.{ending}" for ending in ("md", "csv"))
@@ -139,7 +143,7 @@ _TOLD = (str, str, str, *["{:.1f}".format] * 3, str, str, str, _kappa, _p, str, 
 
 
 def _percent(share: float | None) -> str:
-    return "any size" if share is None else f"{share:.0%}"
+    return "no share is" if share is None else f"a true share of {share:.0%} is"
 
 
 def _votes(path: Path, criterion: str, ours: Mapping[str, str]) -> Votes:
@@ -176,7 +180,9 @@ def _table_lines(path: Path) -> Iterator[tuple[int, dict]]:
     read = csv.DictReader(io.StringIO(text, newline=""))
     try:
         if not {*_VOTED} <= {*(read.fieldnames or ())}:
-            raise UserError(f"{path}: expected the columns {', '.join(_VOTED)}.")
+            raise UserError(
+                f"{path}: expected the columns {', '.join(_VOTED)}, set off by commas."
+            )
         for line in read:
             yield read.line_num, line
     except csv.Error as error:

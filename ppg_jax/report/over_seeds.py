@@ -1,12 +1,12 @@
 """The numbers of several runs of one config, with different seeds, as one table's.
 
-Runs are a level of their own: a value is the mean over them, an interval draws them as
-well as base personas (`significance`), and beside it stands their standard deviation.
+Runs are a level of their own: a value is the mean over them, an interval that of base
+personas and of runs together (`significance.with_runs`), and beside it stands their
+standard deviation.
 """
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,7 +73,9 @@ class TypesOverSeeds:
 
     def interval(self, groups: np.ndarray) -> Interval:
         without = np.mean([count.without(groups) for count in self.counts], axis=0)
-        return _wider(self.value, without, [count.value for count in self.counts])
+        interval = significance.jackknife(self.value, without, scores.LEVEL)
+        single = [count.value for count in self.counts]
+        return significance.with_runs(interval, single, scores.LEVEL)
 
     def minus(
         self, other: "TypesOverSeeds", groups: np.ndarray
@@ -84,16 +86,8 @@ class TypesOverSeeds:
         without = np.mean([a.without(groups) - b.without(groups) for a, b in pairs], 0)
         value = self.value - other.value
         p = significance.jackknife_p(value, without)
-        return _wider(value, without, differences), p
-
-
-def _wider(value: float, without: np.ndarray, single: Sequence[float]) -> Interval:
-    """The jackknife's interval, with what single runs add to its variance."""
-    plain = significance.jackknife(value, without, scores.LEVEL)
-    error = (significance.spread(single) or 0.0) / math.sqrt(len(single))
-    margin = significance.normal_quantile(scores.LEVEL) * error
-    margin = math.hypot(plain.high - value, margin)
-    return Interval(value, value - margin, value + margin)
+        interval = significance.jackknife(value, without, scores.LEVEL)
+        return significance.with_runs(interval, differences, scores.LEVEL), p
 
 
 def compute(folders: Sequence[Path], with_paper: bool) -> dict:

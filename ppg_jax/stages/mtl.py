@@ -100,7 +100,7 @@ class Config:
         require_positive(self, "evaluate_every", "log_every")
         require_count(self, "adapter_rank", "branches", "seed")
         require_count(self, "validation_dialogues", "checkpoint_every")
-        sound = {alpha for alpha in self.alphas if 0 <= alpha < 1}
+        sound = {a for a in self.alphas if type(a) in (int, float) and 0 <= a < 1}
         if not sound or len(sound) < len(self.alphas):
             raise ValueError(
                 f"alphas={self.alphas} must be one or more different numbers from 0 to "

@@ -26,8 +26,13 @@ class Checkpoints:
     """The last two states of one stage, each with the SHA-256 of its arrays."""
 
     def __init__(self, folder: Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
+        # What a kill cut short goes; the folder is this process's (`run_dir.claim`).
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, create=True, cleanup_tmp_directories=True
+        )
         self._path = (folder / "checkpoints").resolve()
+        for tried in self._path.glob(".try-*"):
+            tried.rmdir()
         self._stage = folder.name
         with self._written():
             self._manager = ocp.CheckpointManager(self._path, options=options)

@@ -29,7 +29,8 @@ Metrics = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How long a stage runs and what happens when.  Counted in updates; 0 is never.
+    """How long a stage runs and what happens when.  Counted in updates; 0 is never,
+    but for a checkpoint at the end.
 
     epoch: updates that read all of the data, a part of one too; 0 if nobody knows.
     learning_rate: of an update, by its number from 0.
@@ -88,42 +89,43 @@ def train(
             log.write(0, metrics)
         for step in range(start, schedule.steps):
             if evaluate and finished(state):
-                if schedule.checkpoint_every:
-                    _check_finite(name, step, state)
-                    checkpoints.save(step, state)
+                _check_finite(folder, step, state)
+                checkpoints.save(step, state)
                 break
             state, metrics = take_step(state, step)
             done = step + 1
             log.stepped(done)
             if done % schedule.log_every == 0 or done == schedule.steps:
                 metrics = jax.device_get(metrics)
-                _check_loss(name, done, metrics)
+                _check_loss(folder, done, metrics)
                 stands = schedule.at(done)
                 log.write(done, {**metrics, **stands})
                 log.progress(done, {**stands, **metrics})
             if evaluate and _due(done, schedule.evaluate_every, schedule.steps):
                 state, metrics = evaluate(state)
                 log.write(done, metrics)
-            if _due(done, schedule.checkpoint_every, schedule.steps) or received:
-                _check_finite(name, done, state)  # or none that is sound would be left
+            # The last one is always kept: more epochs go on from it.
+            every = schedule.checkpoint_every or schedule.steps
+            if _due(done, every, schedule.steps) or received:
+                _check_finite(folder, done, state)  # or no sound one would be left
                 checkpoints.save(done, state)
             if received:
                 break
     if received:
         _leave(name, received[0], int(state.step))
-    _check_finite(name, int(state.step), state)
+    _check_finite(folder, int(state.step), state)
     if evaluate and finished(state):
         print(f"{name}: stopped early: {finished(state)}", file=sys.stderr)
     return state
 
 
-def _check_loss(name: str, step: int, metrics: Metrics) -> None:
+def _check_loss(folder: Path, step: int, metrics: Metrics) -> None:
     for key, value in metrics.items():
         if "loss" in key and not np.isfinite(value):
-            raise _broken(name, f"{key} is {float(value)}", step)
+            raise _broken(folder, f"{key} is {float(value)}", step)
 
 
-def _check_finite(name: str, step: int, state: State) -> None:
+def _check_finite(folder: Path, step: int, state: State) -> None:
     """Raises UserError for a state that no training can go on from.
 
     Scalars are left alone: a best loss is infinite until there is one.
@@ -131,13 +133,13 @@ def _check_finite(name: str, step: int, state: State) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         if leaf.ndim and not files.all_finite(np.asarray(leaf)):
             where = jax.tree_util.keystr(path)
-            raise _broken(name, f"a number in {where} is not finite", step)
+            raise _broken(folder, f"a number in {where} is not finite", step)
 
 
-def _broken(name: str, what: str, step: int) -> UserError:
+def _broken(folder: Path, what: str, step: int) -> UserError:
     return UserError(
-        f"{name}: {what} at step {step}; start it again with a lower learning rate or "
-        "with clip_norm=1.0, in another --workdir."
+        f"{folder.name}: {what} at step {step}; delete {folder} and start the stage "
+        "again with a lower learning rate or with clip_norm=1.0."
     )
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
-from ppg_jax.files import read_metrics, write_jsonl
+from ppg_jax.files import naming, read_metrics, write_jsonl
 
 _WIDTH = 79  # a terminal has 80, and some break the line after the last
 _NAMES = {"learning_rate": "lr"}
@@ -26,10 +28,10 @@ class RunLog:
         self._name, self._start, self._total = name, start, total
         self._first = (start, time.monotonic())  # what rates are counted from
         self._shown = 0.0
-        path = folder / "metrics.jsonl"
-        _drop_after(path, start)
-        self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        self._path = folder / "metrics.jsonl"
+        _drop_after(self._path, start)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board = _Board(folder / "tensorboard", start + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Appends one line {"step": ..., metrics...}; values are Python floats.
@@ -37,10 +39,10 @@ class RunLog:
         One that is not finite is left out: JSON has no word for it.
         """
         values = {k: float(v) for k, v in metrics.items() if np.isfinite(v)}
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for key, value in values.items():
-            self._board.add_scalar(key, value, step)
+        with naming(self._path):
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+        self._board.write(step, values)
 
     def stepped(self, step: int) -> None:
         """After each step: the first one, which is compiled, counts in no rate."""
@@ -71,6 +73,35 @@ class RunLog:
     def close(self) -> None:
         self._file.close()
         self._board.close()
+
+
+class _Board:
+    """TensorBoard's events, written by the thread that has them: tensorboardX's own
+    thread ends where a disk is full, and who has more events waits for it for ever.
+
+    A run that goes on hides what an earlier process wrote from `first` on.
+    """
+
+    def __init__(self, folder: Path, first: int):
+        self._path = folder
+        with naming(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._events = EventsWriter(str(folder / "events"))
+            begins = SessionLog(status=SessionLog.START)
+            self._events.write_event(Event(step=first, file_version="brain.Event:2"))
+            self._events.write_event(Event(step=first, session_log=begins))
+            self._events.flush()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        told = [Summary.Value(tag=k, simple_value=v) for k, v in values.items()]
+        event = Event(step=step, wall_time=time.time(), summary=Summary(value=told))
+        with naming(self._path):
+            self._events.write_event(event)
+            self._events.flush()
+
+    def close(self) -> None:
+        with naming(self._path):
+            self._events.close()
 
 
 def _words(left: int, rate: float, metrics: Mapping[str, float]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Parameters, optimizer state and step; optimizers; a name for a set of weights."""
 
 import dataclasses
+import functools
 import hashlib
 
 import flax.struct
@@ -89,8 +90,10 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
     return optax.join_schedules([warmup, after], [config.warmup_steps])
 
 
+@functools.cache
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The transformation for a run of `steps` updates.
+    """The transformation for a run of `steps` updates; one for all runs of that form,
+    which then share what is compiled.
 
     Weight decay leaves biases, norms and embeddings of one axis alone.
     """

@@ -33,33 +33,55 @@ def test_a_run_that_is_there_three_times_has_its_own_interval_and_test():
     ) == pytest.approx(significance.paired_permutation([a], [b], **options))
 
 
-def test_what_runs_add_to_the_variance_is_that_of_their_mean():
-    """Where instances all agree, the interval is of the runs alone: the standard error
-    of a mean of three, not what drawing three of three shows of it."""
+def test_what_runs_add_is_students_interval_of_their_mean():
+    """Where instances all agree, the interval is of the runs alone."""
     values = [1.0, 2.0, 6.0]
     made = [np.full(len(GROUPS), v) for v in values]
-    found = significance.bootstrap(made, groups=GROUPS, resamples=20_000)
-    assert found.value == pytest.approx(3)
-    assert (found.low, found.high) == (1, 6)  # no run was beyond
-    weights = significance._weights(3, 20_000, 0)
+    found = significance.bootstrap(made, groups=GROUPS, resamples=100)
     error = np.std(values, ddof=1) / np.sqrt(3)
-    assert (weights @ values).std() == pytest.approx(error, rel=0.03)
-    assert weights.min() >= 0 and np.allclose(weights.sum(axis=1), 1)
+    assert found == pytest.approx((3, 3 - 4.302653 * error, 3 + 4.302653 * error))
+    # Beside what the groups add, each side for itself.
+    interval = significance.Interval(3.0, 2.0, 6.0)
+    low, high = np.hypot([1, 3], 4.302653 * error)
+    wide = significance.with_runs(interval, values)
+    assert wide == pytest.approx((3, 3 - low, 3 + high))
+    assert significance.with_runs(interval, values[:1]) == interval
 
 
-def test_an_interval_covers_the_mean_over_runs_that_were_not_made():
-    """Of 200 experiments of four runs, which differ by 0.5; one run's own does not."""
+@pytest.mark.parametrize("runs", [2, 3, 4])
+@pytest.mark.parametrize("differ", [0.1, 0.5])
+def test_an_interval_covers_the_mean_over_runs_that_were_not_made(runs, differ):
+    """Of 300 experiments of few runs; one run's own does not where they differ."""
     rng, groups, covered = np.random.default_rng(0), np.repeat(np.arange(60), 2), []
-    for _ in range(200):
+    for _ in range(300):
         shared = rng.normal(size=60)[groups]
-        made = [rng.normal(0, 0.5) + shared + rng.normal(size=120) for _ in range(4)]
+        made = [
+            rng.normal(0, differ) + shared + rng.normal(size=120) for _ in range(runs)
+        ]
         found = [
-            significance.bootstrap(m, groups=groups, resamples=400)
+            significance.bootstrap(m, groups=groups, resamples=300)
             for m in (made, made[:1])
         ]
         covered.append([each.low <= 0 <= each.high for each in found])
     several, one = np.mean(covered, axis=0)
-    assert 0.86 <= several <= 0.99 and one < 0.75
+    assert several >= 0.93
+    assert one < 0.75 or differ < 0.5
+
+
+@pytest.mark.parametrize("runs", [2, 3])
+def test_seeds_alone_make_no_two_systems_differ(runs):
+    """Equal systems, whose runs differ as much as instances do: where the interval
+    leaves out 0 and the permutation finds them different, five times in a hundred."""
+    rng, groups, wrong = np.random.default_rng(2), np.repeat(np.arange(30), 3), 0
+    for _ in range(200):
+        a, b = (
+            [0.3 * rng.normal() + rng.normal(size=90) for _ in range(runs)]
+            for _ in range(2)
+        )
+        found = significance.paired_bootstrap(a, b, groups=groups, resamples=200)
+        p = significance.paired_permutation(a, b, groups=groups, resamples=200)
+        wrong += p < 0.05 and not found.low <= 0 <= found.high
+    assert wrong / 200 <= 0.08
 
 
 def test_a_difference_of_pairs_is_free_of_what_both_runs_share():

@@ -242,6 +242,7 @@ def test_the_row_is_a_generator_that_is_told_none(finished):
         {"alphas": (0.5, 0.5)},
         {"alphas": (0.5, 1.0)},
         {"alphas": (-0.1,)},
+        {"alphas": ("a",)},
         {"batch_size": 0},
         {"persona_order": "by_name"},
         {"tokenizer": ""},

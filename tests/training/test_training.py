@@ -4,6 +4,7 @@ The model is a regression with four weights: what is tested is the loop around i
 """
 
 import dataclasses
+import errno
 import functools
 import gc
 import json
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_jsonl, read_metrics
+from ppg_jax.files import read_jsonl, read_metrics, write_text
 from ppg_jax.run_dir import agree, claim, finished_stage, once
 from ppg_jax.training.checkpoint import Checkpoints
 from ppg_jax.training.loop import Schedule, train
@@ -616,3 +617,54 @@ def test_a_schedule_tells_epoch_and_learning_rate_and_the_curves_have_them(tmp_p
     curves = read_metrics(tmp_path / "metrics.jsonl")
     assert [r["learning_rate"] for r in curves] == pytest.approx(rates)
     assert [r["epoch"] for r in curves] == [1 / 8, 2 / 8, 3 / 8, 4 / 8]
+
+
+def test_a_full_disk_is_told_by_the_file_and_nothing_waits_for_it(
+    tmp_path, monkeypatch
+):
+    log = RunLog(tmp_path, "test", 0, 2)
+    log.write(1, {"loss": 1.0})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(log._board._events, "write_event", full)
+    with pytest.raises(OSError, match=str(tmp_path / "tensorboard")):
+        log.write(2, {"loss": 1.0})
+    monkeypatch.undo()
+    log.close()
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"loss" in events.read_bytes()
+
+
+def test_a_text_that_could_not_be_written_leaves_nothing(tmp_path):
+    def lines():
+        yield "a\n"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"a\.txt"):
+        write_text(tmp_path / "a.txt", lines())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_left_of_a_checkpoint_goes(tmp_path):
+    with pytest.raises(SystemExit):
+        regress(tmp_path, raises_at(signal.SIGTERM, 4))
+    folder = tmp_path / "checkpoints"
+    for name in ("7.orbax-checkpoint-tmp", ".try-abc"):
+        (folder / name).mkdir()
+    regress(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == ["12", "14"]
+
+
+def test_the_last_state_is_kept_where_no_other_is(tmp_path):
+    schedule = dataclasses.replace(SCHEDULE, checkpoint_every=0)
+    regress(tmp_path, schedule=schedule)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["14"]
+
+
+def test_runs_of_one_form_share_an_optimizer():
+    same, other = OptimizerConfig(clip_norm=1.0), OptimizerConfig(clip_norm=2.0)
+    first = make_optimizer(same, 20)
+    assert first is make_optimizer(OptimizerConfig(clip_norm=1.0), 20)
+    assert first is not make_optimizer(other, 20)
