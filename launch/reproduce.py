@@ -22,7 +22,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only tell what is missing.")
 
 def program() -> None:
     config, workdir = experiment.from_flags()
-    targets = _targets()
+    targets = [t for t in _targets() if _is_known(t, config)]
     wanted = dict.fromkeys(row for target in targets for row in paper.SHOWN[target])
     stages = experiment.stages_for(config, wanted)
     folders = {seed: workdir / f"seed_{seed}" for seed in _seeds()}
@@ -33,7 +33,7 @@ def program() -> None:
         }
         known = {name: row.kind for name, row in config.systems.items()}
         rows = [(known[name], name) for name in wanted if name in known]
-        print(reproduced.plan(folders, asked, rows))
+        print(reproduced.plan(folders, asked, config.evaluate, rows))
         return
     for seed, folder in folders.items():
         seeded = experiment.seeded(config, seed)
@@ -46,8 +46,17 @@ def program() -> None:
         print(report.write_report(folder, f"{asked.title}, seed {seed}", asked.paper))
     made = reproduced.write(targets, folders, workdir / "paper")
     for target, files in made.items():
-        print(f"{target}: {', '.join(files) or 'its rows are not in this config'}")
+        print(f"{target}: {', '.join(files) or 'nothing to show'}")
     print(workdir / "paper")
+
+
+def _is_known(target: str, config: experiment.Experiment) -> bool:
+    """Whether the config has a row of a table; if not, that is told."""
+    rows = paper.SHOWN[target]
+    known = target not in reproduced.TABLES or not {*rows}.isdisjoint(config.systems)
+    if not known:
+        print(f"{target}: none of its rows is in this config: {', '.join(rows)}")
+    return known
 
 
 def _targets() -> list[str]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ppg_jax.config import YOUNGER, changes, flatten
+from ppg_jax.config import OF_ANSWERS, YOUNGER, changes, flatten
 from ppg_jax.data.corpus import fingerprint
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.errors import UserError
@@ -291,11 +291,12 @@ def require_sound(folder: Path, sha256: Callable[[], str]) -> None:
 
 def as_made(workdir: Path, name: str, config) -> tuple[dict, list[str]]:
     """The settings of a stage as it was or will be made; and the fields in which what
-    has finished is another than the config."""
+    has finished is another than the config; not what may be changed of answers."""
     asked = json.loads(json.dumps(flatten(config)))
     known = finished(workdir, name) and (workdir / name / FINGERPRINT).exists()
     made = settings_of(workdir / name) if known else {}
-    others = [k for k, v in asked.items() if made.get(k, v) != v]
+    free = OF_ANSWERS if name == "evaluate" else ()
+    others = [k for k, v in asked.items() if made.get(k, v) != v and k not in free]
     return asked | {k: made[k] for k in others}, others
 
 

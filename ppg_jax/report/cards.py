@@ -40,6 +40,9 @@ def card(
     rows = {row["name"]: row for row in experiment["systems"]}
     models = rows[system]["models"]
     numbers = read_json(path) if path.exists() else None
+    if numbers and (other := _tested_otherwise(numbers, Path(workdir), rows[system])):
+        print(f"{path} is of an earlier {other}, so the card leaves it out; evaluate.")
+        numbers = None
     config = experiment.get("config", {})  # an older run may not say
     title = (numbers or config.get("evaluate", {})).get("title", workdir)
     parts = [
@@ -65,6 +68,17 @@ def _tested(numbers: dict, rows: dict, system: str) -> list[str]:
         _metrics(numbers, "personas", _persona_row(rows, system)),
         f"Intervals: {100 * numbers['level']:g} %, over {_units(numbers)}.",
     ]
+
+
+def _tested_otherwise(numbers: dict, workdir: Path, row: dict) -> str:
+    """A stage of the row that was trained anew since its test; "" if none was."""
+    sums = numbers.get("made_of", {}).get("sums", {})
+    for model in filter(None, row["models"].values()):
+        stage = model.partition("/")[0]
+        then = sums.get(f"sha256 of the {stage} model")
+        if then and result_of(workdir / stage)["params_sha256"] != then:
+            return stage
+    return ""
 
 
 def _validated(workdir: Path, models: dict) -> list[str]:

@@ -22,8 +22,8 @@ def _perplexity(definition: str, answers: Answers) -> Score | None:
     if answers.nll is None or answers.tokens is None:
         return None
     words = [len(text.split()) for text in answers.gold]
-    if definition == "word" and not any(words):  # personas of nobody
-        return None
+    if definition == "word" and not all(words):  # personas of nobody: a resample of
+        return None  # such alone has no words
     columns = ppl.columns(answers.nll, answers.tokens, words)
     return Score(columns[definition], ppl.perplexity)
 

@@ -50,9 +50,12 @@ def figure1(folder: Path, predictions: Predictions, seed: int) -> list[Path]:
         "generated response": [answer["response"]],
         "gold response": [instance["response"]],
     }
+    among = ""
+    if _fits(instance):
+        among = f" among those with {_FEWEST} to {_MOST} utterances of context"
     told = (
-        f"Instance {instance['id']}, drawn by seed {seed} among those with {_FEWEST} "
-        f"to {_MOST} utterances of context; {predictions.rows['responses'][row].label}."
+        f"Instance {instance['id']}, drawn by seed {seed}{among}; "
+        f"{predictions.rows['responses'][row].label}."
     )
     lines = [[part, line] for part, texts in parts.items() for line in texts]
     return _written(folder, "figure1", _flow(parts), told, ["part", "text"], lines)
@@ -60,13 +63,13 @@ def figure1(folder: Path, predictions: Predictions, seed: int) -> list[Path]:
 
 def _drawn(predictions: Predictions, seed: int) -> int:
     order = np.random.default_rng(seed).permutation(len(predictions.instances))
-    fits = [
-        row
-        for row in map(int, order)
-        if predictions.instances[row]["partner_persona"]
-        and _FEWEST <= len(predictions.instances[row]["context"]) <= _MOST
-    ]
+    fits = [row for row in map(int, order) if _fits(predictions.instances[row])]
     return fits[0] if fits else int(order[0])
+
+
+def _fits(instance: Mapping) -> bool:
+    heard = len(instance["context"])
+    return bool(instance["partner_persona"]) and _FEWEST <= heard <= _MOST
 
 
 def _flow(parts: Mapping[str, Sequence[str]]) -> Figure:

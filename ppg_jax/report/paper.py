@@ -128,6 +128,7 @@ SCALED = {
     for factor in (10, 100)
 }
 # What REINFORCE begins with, and the rows that it made of it.
+OF_NO_CRITIC = ("ours_traits",)  # of these, whose reward is none
 REINFORCED = tuple(dict.fromkeys((*SHOWN["table7"], *SHOWN["rewards"])))
 
 

@@ -69,9 +69,12 @@ TABLES = {
 
 
 def write(folder: Path, name: str, numbers: Mapping) -> list[Path]:
-    """NAME.md, NAME.tex and NAME.csv of a table, from `over_seeds.compute`."""
+    """NAME.md, NAME.tex and NAME.csv of a table, from `over_seeds.compute`; none
+    without any of its rows."""
     shown, known = TABLES[name], numbers[TABLES[name].kind]
     theirs = [n for n in paper.SHOWN[name] if n in known]
+    if not theirs:
+        return []
     controls = [n for n, row in known.items() if row["control"] and shown.controls]
     rows = {n: known[n] for n in theirs + controls}
     missing = [n for n in paper.SHOWN[name] if n not in known]

@@ -25,6 +25,7 @@ class Row(NamedTuple):
     against: tuple[str, ...] = ()  # rows that it is compared with
     own: bool = False  # of the user: a file that no config knows
     models: tuple[str, ...] = ()  # folders in the run directory, "STAGE/FOLDER"
+    chosen: bool = False  # its personas: decoded by contrast, or grounded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +143,8 @@ def _row(told: Mapping) -> Row:
     """A row as evaluation describes it."""
     models = tuple(m for m in told.get("models", {}).values() if m)
     against = tuple(told["against"])
-    return Row(told["label"], told["control"], against, models=models)
+    chosen = bool(told.get("contrast") or told.get("grounded"))
+    return Row(told["label"], told["control"], against, False, models, chosen)
 
 
 def _own_row(folder: Path, name: str, models: Mapping[str, Row]) -> Row:

@@ -14,19 +14,21 @@ def readings(rows: Mapping) -> list[str]:
 
     rows: of `over_seeds.compute`. A scaled reward is said to do nothing, or something,
     as perplexity shows it; rows that early stopping left as they were are named, and so
-    is a row that pleases the critic that pays and not the one that was held out. And
-    where rows decode in a way that the paper has not, the one that does not is named.
+    is a row that pleases the critic that pays and not the one that was held out. And it
+    is told where rows decode in a way that the paper has not.
     """
     return [*_decoded(rows), *_scaled(rows), *_kept(rows), *_hacked(rows)]
 
 
 def _decoded(rows: Mapping) -> Iterator[str]:
-    plain = [name for name in paper.AS_GENERATED if name in rows]
-    if plain:
+    if any(row.get("chosen") for row in rows.values()):
+        plain = [name for name in paper.AS_GENERATED if name in rows]
+        without = f"; without that: {_labels(rows, plain)}" if plain else ""
         yield (
-            "Personas of all other rows of ours are decoded by contrast, or grounded "
-            "in what the partner said, as the config sets it, which the paper does not "
-            f"have; as the generator alone writes them: {_labels(rows, plain)}."
+            "Personas of rows of ours are decoded by contrast, or grounded in what the "
+            "partner said, as the config sets it, which the paper does not have"
+            f"{without}. In all of them a sentence stands once, and none tells of the "
+            "speaker."
         )
 
 
@@ -66,7 +68,8 @@ def _kept(rows: Mapping) -> Iterator[str]:
 def _hacked(rows: Mapping) -> Iterator[str]:
     before, *after = paper.REINFORCED
     named = [n for n in after if _rises(rows, n, before, "critic")]
-    named = [n for n in named if not _rises(rows, n, before, "held_out_critic")]
+    paid = [n for n in named if n not in paper.OF_NO_CRITIC]
+    named = [n for n in paid if not _rises(rows, n, before, "held_out_critic")]
     if named and _value(rows, before, "held_out_critic") is not None:
         yield (
             f"{_labels(rows, named)}: the critic that pays scores them higher, beyond "

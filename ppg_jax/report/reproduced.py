@@ -20,7 +20,8 @@ from ppg_jax.report.tables import table
 
 MANIFEST = "MANIFEST.json"
 FIGURES = ("figure1", "figure2", "figure3", "figure4")
-TARGETS = tuple(sorted([*paper_tables.TABLES, *cases.CASES, *human.NAMES, *FIGURES]))
+TABLES = tuple(paper_tables.TABLES)
+TARGETS = tuple(sorted([*TABLES, *cases.CASES, *human.NAMES, *FIGURES]))
 
 
 def write(
@@ -107,13 +108,15 @@ def hours(folder: Path, stage: str) -> float | None:
 def plan(
     folders: Mapping[int, Path],
     stages: Mapping[int, Sequence],
+    evaluation,
     rows: Sequence[tuple[str, str]],
 ) -> str:
     """What is done and what is missing, with the hours that it took or that it took
     with another seed.
 
-    stages: for each seed their configs; what has finished with other settings is told,
-    for it would be refused. rows: (kind, name) of what is to be evaluated.
+    stages: for each seed their configs, evaluation: that of the evaluation; what has
+    finished with other settings is told, for it would be refused. rows: (kind, name) of
+    what is to be evaluated.
     """
     names = [stage.name for stage in next(iter(stages.values()))]
     lines, left, unknown = [], 0.0, 0
@@ -127,15 +130,17 @@ def plan(
                 state = _state(folder, stages[seed][number])
             else:
                 files = [folder / name / kind / f"{row}.jsonl" for kind, row in rows]
-                whole = each is not None and all(file.exists() for file in files)
-                state = "done" if whole else "missing"
+                state = _state(folder, evaluation)
+                if state == "done" and not all(file.exists() for file in files):
+                    state = "missing"
             if state == "missing":
                 left, unknown = left + (usual or 0.0), unknown + (usual is None)
             told = each if each is not None else usual
             lines.append([str(seed), name, state, _number(told)])
     head = ["seed", "stage", "", "hours"]
-    more = f", and {unknown} that nobody has timed" if unknown else ""
-    return f"{table(head, lines, texts=3)}\n\nleft: {_number(left)} hours{more}"
+    timed = [f"{_number(left)} hours"] if left or not unknown else []
+    timed += [f"{unknown} that nobody has timed"] if unknown else []
+    return f"{table(head, lines, texts=3)}\n\nleft: {', and '.join(timed)}"
 
 
 def _state(folder: Path, config) -> str:

@@ -11,20 +11,15 @@ A model of one's own becomes one more row by writing its answers, in the same fo
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
-import ppg_jax
 from ppg_jax import run_dir
 from ppg_jax.config import (
     DTYPES,
@@ -45,14 +40,15 @@ from ppg_jax.inference.embedding import Encoder
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.systems import answering, swapped
 from ppg_jax.systems.controls import CONTROLS, GOLD, TOKENIZER, Gold, NGram
+from ppg_jax.systems.provenance import commit, provenance
 from ppg_jax.systems.system import KINDS, Asking, System
 from ppg_jax.training.run_log import duration
 
 JUDGED = ("critic_score", "held_out_score")  # fields of a record, one a critic
 WORDS = ("label", "against")  # of a row: what the report alone reads
+ROWS = "rows.json"
 MADE_BY = "made_by.json"  # the commit by which each row was answered
 _SECONDS = "seconds_of_last_process"  # here: of all that ended by themselves
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "transformers", "tokenizers", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +121,8 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
     critics = critics_of(config, asking)
     rows = {kind: [] for kind in KINDS}
     made_by = read_json(folder / MADE_BY) if (folder / MADE_BY).exists() else {}
+    known = read_json(folder / ROWS) if (folder / ROWS).exists() else {}
+    answered = {kind: [row["name"] for row in known.get(kind, ())] for kind in KINDS}
     for kind, name, row in rows_of(workdir, systems):
         path, unfinished = (
             folder / part / kind / f"{name}.jsonl" for part in ("", "unfinished")
@@ -133,14 +131,19 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
             start = time.monotonic()
             _write_row(unfinished, row, asking, asked, critics)
             path.parent.mkdir(exist_ok=True)
-            unfinished.rename(path)
             made_by[f"{kind}/{name}"] = commit()
             write_json(folder / MADE_BY, made_by)
+            unfinished.rename(path)
             _tell(f"{kind} of {name}", start)
+        elif f"{kind}/{name}" not in made_by and name not in answered[kind]:
+            raise UserError(
+                f"{path} is a row of your own with the name of one of the config's; "
+                "rename it."
+            )
         rows[kind].append({"name": name, **row.description})
     write_traits(folder, asked)
     write_swapped(config, folder, asking, asked, systems)
-    write_json(folder / "rows.json", rows)
+    write_json(folder / ROWS, rows)
     made = {"rows": made_by, "split_dialogues": len(splits[config.split])}
     write_json(folder / "provenance.json", provenance(config, workdir) | made)
     done = folder / run_dir.RESULT
@@ -184,40 +187,6 @@ def _rows_asked(workdir: Path, systems) -> dict[str, str]:
 
 def _sha256(values: dict) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def provenance(config: Config, workdir: Path) -> dict:
-    """What the numbers were made with: code, packages, data, weights, settings."""
-    made = run_dir.settings_of(workdir / config.name)
-    sums = {k: v for k, v in made.items() if k.startswith("sha256")}
-    read = {k: v for k, v in sums.items() if not k.startswith("sha256 of the row ")}
-    return {
-        "version": ppg_jax.__version__,
-        "commit": commit(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "matmul_precision": jax.config.jax_default_matmul_precision,
-        "seed": config.seed,
-        "sums": read,
-        "settings": {k: v for k, v in made.items() if k not in sums},
-        "config": run_dir.read_experiment(workdir)["config"],
-    }
-
-
-def commit() -> str | None:
-    """Of the checkout that this code is of; None where it was installed."""
-    root = Path(ppg_jax.__file__).parents[1]
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
-    if not (root / ".git").exists() or not shutil.which("git"):
-        return None
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout.strip() or None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def critics_of(config: Config, asking: Asking) -> dict[str, Critic]:
@@ -302,6 +271,7 @@ def write_traits(folder: Path, asked: Sequence[Instance]) -> None:
     try:
         encoder = Encoder.load()
     except UserError as error:
+        _uncounted(folder)
         print(f"traits are not measured: {error}", file=sys.stderr, flush=True)
     else:
         count_traits(folder, asked, encoder)
@@ -311,16 +281,25 @@ def write_traits(folder: Path, asked: Sequence[Instance]) -> None:
 def count_traits(folder: Path, asked: Sequence[Instance], encoder: Encoder) -> None:
     """`traits/NAME.jsonl` for each `personas/NAME.jsonl`, known for its by its time.
     What is no row of personas the report refuses by its line."""
-    for source in sorted((folder / "personas").glob("*.jsonl")):
-        path, made = folder / "traits" / source.name, source.stat().st_mtime_ns
-        if path.exists() and path.stat().st_mtime_ns == made:
-            continue
+    for source, path in _uncounted(folder):
         personas = [record.get("persona") for _, record in read_jsonl(source)]
         if len(personas) == len(asked) and all(isinstance(p, str) for p in personas):
             counts = traits.score(asked, personas, encoder)
             pairs = zip(asked, counts, strict=True)
             write_jsonl(path, ({"id": i.id, **each} for i, each in pairs))
+            made = source.stat().st_mtime_ns
             os.utime(path, ns=(made, made))
+
+
+def _uncounted(folder: Path) -> list[tuple[Path, Path]]:
+    """Rows of personas and where their counts go; those of other answers are gone."""
+    found = []
+    for source in sorted((folder / "personas").glob("*.jsonl")):
+        path, made = folder / "traits" / source.name, source.stat().st_mtime_ns
+        if not path.exists() or path.stat().st_mtime_ns != made:
+            path.unlink(missing_ok=True)
+            found.append((source, path))
+    return found
 
 
 def write_swapped(config: Config, folder: Path, asking: Asking, asked, systems) -> None:

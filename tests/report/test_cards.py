@@ -137,3 +137,18 @@ def test_a_card_says_where_reinforce_has_changed_nothing(tmp_path):
         write_json(tmp_path / "reinforce" / "result.json", made)
         text = cards.card(tmp_path, "ours")
         assert ("`reinforce` has kept update 0" in text) != changed
+
+
+def test_a_card_has_no_numbers_of_other_weights(tmp_path, capsys):
+    write_run(tmp_path)
+    tested = read_json(tmp_path / "report.json")
+    sums = {f"sha256 of the {stage} model": "a" * 64 for stage in MODELS}
+    write_json(tmp_path / "report.json", tested | {"made_of": {"sums": sums}})
+    for now, kept in (("a", True), ("b", False)):
+        for stage in MODELS:
+            result = runs.FINISHED | {"params_sha256": now * 64, "valid_ppl": 9.5}
+            write_json(tmp_path / stage / "result.json", result)
+        text = cards.card(tmp_path, "ours")
+        assert ("31 instances" in text) is kept
+        assert ("perplexity 9.50" in text) is not kept
+    assert "report.json is of an earlier " in capsys.readouterr().out

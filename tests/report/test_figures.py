@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ppg_jax.metrics import ppl, significance
 from ppg_jax.report import drawing, figures
 from ppg_jax.report.results import TURNS
 from ppg_jax.report.traits import CURVES, HEARD
@@ -226,3 +227,13 @@ def test_no_label_is_cut_off(tmp_path, monkeypatch):
             box = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
             assert inside.x0 <= box.x0 and box.x1 <= inside.x1
             assert inside.y0 <= box.y0 and box.y1 <= inside.y1
+
+
+def test_a_row_that_is_as_good_everywhere_is_drawn():
+    """Its resamples are one number, rounded in another way."""
+    tokens = np.arange(1, 91)
+    for size in (50257, 32000, 1000):
+        columns = ppl.columns(tokens * np.log(size), tokens, tokens)["token"]
+        groups = np.arange(90) // 3
+        found = significance.bootstrap([columns], ppl.perplexity, groups)
+        assert found.low <= found.value <= found.high

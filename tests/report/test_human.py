@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ppg_jax.errors import UserError
-from ppg_jax.metrics.significance import binomial_p
+from ppg_jax.metrics.significance import binomial_p, wilson
 from ppg_jax.report import human, paper
 from ppg_jax.report.predictions import read
 from tests.report.test_report import make_run, write_jsonl
@@ -157,3 +157,22 @@ def test_questions_that_people_may_have_stay_as_they_are(asked, tmp_path, capsys
 def test_rows_that_are_not_there_are_not_asked_about(predictions, tmp_path):
     assert human.write(tmp_path, "table5", predictions, seed=0) == []
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_without_any_vote_is_no_table_yet(asked, predictions, capsys):
+    vote(asked[0], [])
+    assert len(human.write(asked[0], "table6", predictions, seed=0)) == 2
+    assert "table6_votes.csv: holds no vote yet" in capsys.readouterr().out
+
+
+def test_a_few_votes_are_no_certainty_and_find_nothing(asked, predictions):
+    folder, _, key = asked
+    won = [(n, "coherence", "x", key["wins"][f"{n} coherence"]) for n in range(1, 6)]
+    vote(folder, won)
+    markdown, numbers = human.write(folder, "table6", predictions, seed=0)[2:]
+    told = markdown.read_text(encoding="utf-8")
+    assert "With 5 items voted on, no share is found in four of five studies" in told
+    with numbers.open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["won"]) == 100
+    assert float(row["low"]) == pytest.approx(100 * wilson(5, 5).low)

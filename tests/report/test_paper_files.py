@@ -17,7 +17,8 @@ from ppg_jax.report import (
     tables,
 )
 from ppg_jax.report.predictions import read
-from ppg_jax.stages import paml
+from ppg_jax.report.readings import readings
+from ppg_jax.stages import evaluate, paml
 from tests.report.test_report import make_run, write_jsonl
 from tests.report.test_report import read as records
 
@@ -101,13 +102,21 @@ def test_a_plan_tells_of_rows_that_are_missing_and_of_other_settings(tmp_path):
     def plan(tasks, *rows):
         asked = [dataclasses.replace(stage, tasks=tasks)]
         rows = [("responses", row) for row in rows]
-        return reproduced.plan({0: tmp_path}, {0: asked}, rows)
+        return reproduced.plan({0: tmp_path}, {0: asked}, asked_of_rows, rows)
 
+    asked_of_rows = evaluate.Config(title="another")
+    made = {"max_dialogues": 0, "title": "one", "batch_size": 2}
+    write_json(tmp_path / "evaluate/fingerprint.json", made)
     done = plan(8, "paml")
     assert "| 0 | paml | done | 2.00 |" in done and "left: 0.00 hours" in done
     assert "| 0 | evaluate | done | 1.00 |" in done
     assert "| 0 | paml | has another tasks |" in plan(16, "paml")
     assert "| 0 | evaluate | missing |" in plan(8, "paml", "ours")
+    asked_of_rows = evaluate.Config(max_dialogues=50)
+    assert "| 0 | evaluate | has another max_dialogues |" in plan(8, "paml")
+    (tmp_path / "paml/result.json").unlink()
+    (tmp_path / "evaluate/result.json").unlink()
+    assert plan(8, "paml").endswith("left: 2 that nobody has timed")
 
 
 def test_latex_takes_no_character_of_a_label_for_its_own(numbers, tmp_path):
@@ -206,3 +215,32 @@ def test_what_tells_most_of_the_context_is_shown():
 def test_a_small_difference_is_not_shown_as_none(value, shown):
     measured = {"value": value, "low": value, "high": value}
     assert tables.signed_interval(measured, 2) == f"{shown} ({shown} to {shown})"
+
+
+def test_a_table_without_any_of_its_rows_is_not_written(numbers, tmp_path):
+    none = {**numbers, "responses": {}}
+    assert paper_tables.write(tmp_path, "exposure", none) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_that_are_decoded_in_a_way_of_our_own_say_so():
+    plain = {"label": "Plain", "chosen": False, "metrics": {}}
+    ours = {"label": "Ours", "chosen": True, "metrics": {}}
+    assert readings({"ours_plain": plain}) == []
+    (told,) = readings({"ours_supervised": ours})
+    assert "which the paper does not have. In all" in told
+    (told,) = readings({"ours_supervised": ours, "ours_plain": plain})
+    assert "without that: Plain" in told
+
+
+def test_a_reward_of_no_critic_cannot_please_the_critic_that_pays():
+    def row(critic):
+        held = {"value": 0.5, "low": 0.49, "high": 0.51}
+        paid = {"value": critic, "low": critic - 0.01, "high": critic + 0.01}
+        metrics = {"critic": paid, "held_out_critic": held}
+        return {"label": f"row {critic}", "metrics": metrics}
+
+    before, after = row(0.5), row(0.6)
+    (told,) = readings({"ours_supervised": before, "ours_last": after})
+    assert told.startswith("row 0.6: the critic that pays")
+    assert readings({"ours_supervised": before, "ours_traits": after}) == []

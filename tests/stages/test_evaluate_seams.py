@@ -4,6 +4,7 @@ and scored again with nothing but a model and its prompts.
 
 import dataclasses
 import json
+import os
 import shutil
 import zlib
 from pathlib import Path
@@ -16,12 +17,12 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances, profile_text
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import paper_rows
-from ppg_jax.files import read_json
+from ppg_jax.files import read_json, write_jsonl
 from ppg_jax.inference import traits
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.embedding import Encoder
 from ppg_jax.stages import evaluate
-from ppg_jax.systems import answering, swapped
+from ppg_jax.systems import answering, provenance, swapped
 from ppg_jax.systems.generators import Generators
 from ppg_jax.systems.system import Asking
 from tests import run_for_tests as runs
@@ -219,7 +220,11 @@ def test_a_row_of_a_stage_whose_source_was_trained_anew_is_refused(tmp_path):
 def test_a_row_that_is_another_one_now_is_refused_and_new_words_are_not(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(evaluate, "commit", lambda: "first")
+    def at(commit):
+        for module in (evaluate, provenance):
+            monkeypatch.setattr(module, "commit", lambda: commit)
+
+    at("first")
     data = runs.write_stages(tmp_path)
     config = evaluate.Config(data=data, prompts=runs.PROMPTS)
     row = Generators("Mine", "response", told="gold")
@@ -230,7 +235,7 @@ def test_a_row_that_is_another_one_now_is_refused_and_new_words_are_not(
     with pytest.raises(UserError, match="sha256 of the row mine was "):
         evaluate.run(config, tmp_path, {"mine": other})
     named = dataclasses.replace(row, label="Ours", against=("more",))
-    monkeypatch.setattr(evaluate, "commit", lambda: "second")
+    at("second")
     took = evaluate.run(config, tmp_path, {"mine": named, "more": other})
     made_of = read_json(tmp_path / "evaluate" / "provenance.json")
     assert made_of["commit"] == made_of["rows"]["responses/more"] == "second"
@@ -360,3 +365,30 @@ def test_a_held_out_critic_that_comes_later_is_refused(tmp_path):
     shutil.copytree(tmp_path / "critic", tmp_path / "other")
     with pytest.raises(UserError, match="sha256 of the other model was None"):
         evaluate._claim(config, tmp_path, {}, splits)
+
+
+def test_counts_of_traits_of_answers_that_are_gone_are_gone(tmp_path, monkeypatch):
+    source = tmp_path / "personas" / "mine.jsonl"
+    write_jsonl(source, [{"id": i.id, "persona": "i sing."} for i in ASKED])
+    evaluate.count_traits(tmp_path, ASKED, bag)
+    counted = tmp_path / "traits" / "mine.jsonl"
+    assert len(read(counted)) == len(ASKED)
+    write_jsonl(source, [{"id": i.id, "nll": 1.0, "tokens": 2} for i in ASKED])
+    os.utime(source, ns=(1, 1))
+    evaluate.count_traits(tmp_path, ASKED, bag)
+    assert not counted.exists()
+
+
+def test_a_row_of_ones_own_is_not_taken_for_one_of_the_config(tmp_path):
+    data = runs.write_stages(tmp_path)
+    config = evaluate.Config(data=data, prompts=runs.PROMPTS, swapped_dialogues=0)
+    path = tmp_path / "evaluate" / "responses" / "mine.jsonl"
+    write_jsonl(path, [{"id": "x"}])
+    before = path.read_bytes()
+    row = {"mine": Generators("Mine", "response", told="gold")}
+    with pytest.raises(UserError, match=r"mine\.jsonl is a row of your own .* rename"):
+        evaluate.run(config, tmp_path, row)
+    assert path.read_bytes() == before
+    path.unlink()
+    evaluate.run(config, tmp_path, row)
+    evaluate.run(config, tmp_path, row)  # it is known as its own
