@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All stages on real PersonaChat, small and from scratch, on CPU; goes on when stopped.
 # bash launch/personachat_scratch.sh [DATA_FOLDER [RUN_DIRECTORY]]
+# Paths are from the repository's root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/environment.sh

@@ -1,7 +1,8 @@
 """`ppg-jax COMMAND --flag=value ...`: the programs of launch/, wherever they lie.
 
-A command is the program `python -m launch.COMMAND` with the same flags. `configs` alone
-has no program: it tells what there is to configure.
+A command is the program `python -m launch.COMMAND` with the same flags (of prepare-data
+`launch.prepare_data`). `configs` alone has no program: it tells what there is to
+configure.
 """
 
 import ast
