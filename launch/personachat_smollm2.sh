@@ -4,8 +4,7 @@
 # quick: 600 updates of a generator, 100 of what goes on from one (MTL: 67 of each
 # alpha), 40 of REINFORCE; the critics, PerCVAE and PAML as in full.
 # DATA and RUNS are folders of the data and for the run directories, from the
-# repository's root. Stopped and started
-# again, it goes on where it was.
+# repository's root. Stopped and started again, it goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/environment.sh
