@@ -27,8 +27,8 @@ def _decoded(rows: Mapping) -> Iterator[str]:
         yield (
             "Personas of rows of ours are decoded by contrast, or grounded in what the "
             "partner said, as the config sets it, which the paper does not have"
-            f"{without}. In all rows of ours a sentence stands once, and none tells of the "
-            "speaker."
+            f"{without}. In all rows of ours a sentence stands once, and none tells of "
+            "the speaker."
         )
 
 
