@@ -40,6 +40,7 @@ _TELLS = frozenset(
 _SPEAKER = frozenset(_WORDS.findall("i we my me our us you your"))
 _BETWEEN = frozenset(_WORDS.findall("and but because so"))
 _THIRD = {"am": "is", "was": "was", "have": "has", "do": "does", "go": "goes"}
+_ARE = {"am": "are", "was": "were"}
 _SAME = frozenset(_WORDS.findall("just also never recently will can had used got grew"))
 
 
@@ -48,8 +49,8 @@ def as_said_of(sentence: str, heard: Sequence[str], share: float) -> str:
 
     heard: in the order in which it was said. What the partner said of themselves comes
     first, and the sentence stays; else of one whom they spoke of in the third person
-    ("i am a soldier." -> "my dad is a soldier."), the last one first. "" of several
-    people, and where it takes several together.
+    ("i am a soldier." -> "my dad is a soldier."), the last one first. "" where it takes
+    several together.
     """
     words = _WORDS.findall(sentence.lower())
     if words[:1] != ["i"] or not KIN.isdisjoint(words):
@@ -71,7 +72,7 @@ def _by_person(heard: Sequence[str]) -> dict[str, str]:
             if word in KIN and ("my" in before[-2:] or behind == ["who"]):
                 last |= {"she": word} if word in _SHE else {}
                 last |= {"he": word} if word in _HE else {}
-                who = word if behind and _tells(behind[0]) else who
+                who = word if _tells(word, behind) else who
                 said[""].append(word)
                 continue
             if word in _SPEAKER:
@@ -84,22 +85,35 @@ def _by_person(heard: Sequence[str]) -> dict[str, str]:
     return {who: " ".join(told) for who, told in said.items()}
 
 
-def _tells(word: str) -> bool:
-    return word in _TELLS or (len(word) > 3 and word.endswith(("s", "ed")))
+def _tells(who: str, behind: Sequence[str]) -> bool:
+    """Whether what is behind "my dad" tells of him, not of "my dad and i"."""
+    if not behind or behind[0] in _SPEAKER or behind[0] in _BETWEEN:
+        return False
+    (word,) = behind
+    verb = word in _TELLS or (len(word) > 3 and word.endswith(("s", "ed")))
+    return verb or who in _SEVERAL  # of several people verbs have no ending
 
 
 def _told_of(who: str, sentence: str) -> str:
-    """ "i love tea." -> "my mom loves tea."; "" of several people."""
+    """ "i love tea." -> "my mom loves tea."; "" of what has no verb, and of several
+    people who would be "a farmer"."""
     found = re.match(r"\s*i\s+([a-z]+)(.*)", sentence, re.IGNORECASE)
-    if who in _SEVERAL or not found:
+    if not found:
         return ""
     verb, rest = found[1], found[2]
+    if who not in _SEVERAL:
+        return f"my {who} {_third(verb)}{rest}"
+    if verb in _ARE and re.match(r"\s+an?\b", rest):
+        return ""
+    return f"my {who} {_ARE.get(verb, verb)}{rest}"
+
+
+def _third(verb: str) -> str:
+    """Its third person: "loves" of "love"; of a past or an adverb the same."""
     if verb in _THIRD:
-        verb = _THIRD[verb]
-    elif verb in _SAME or verb.endswith("ed"):
-        pass
-    elif re.search(r"[^aeiou]y$", verb):
-        verb = f"{verb[:-1]}ies"
-    else:
-        verb += "es" if re.search(r"(?:s|sh|ch|x|z|o)$", verb) else "s"
-    return f"my {who} {verb}{rest}"
+        return _THIRD[verb]
+    if verb in _SAME or verb.endswith("ed"):
+        return verb
+    if re.search(r"[^aeiou]y$", verb):
+        return f"{verb[:-1]}ies"
+    return verb + ("es" if re.search(r"(?:s|sh|ch|x|z|o)$", verb) else "s")

@@ -44,8 +44,8 @@ _SPEAKER = frozenset(_WORDS.findall("i we my"))
 _NOT_DENIED = frozenset(_WORDS.findall("stop wait resist help only"))  # "cannot wait"
 # Content words that these reach over: "not like to cook", "would love to be a pilot".
 _REACH = 2
-# What its owner is or has, not what it likes or would do.
-_STATES = re.compile(r"\s*(?:i (?:am|have|own|work)|my) ")
+# What its owner likes; others tell what it is, has or does.
+_LIKES = re.compile(r"\s*(?:i (?:like|love|enjoy|prefer)|my favou?rite) ")
 _CLAUSES = re.compile(r"[.,!?;]")
 _ENDINGS = frozenset(("e", "r", "er", "or", "an", "ian", "ist", "man", "th"))
 # What says whether people are women or men: in a line, what stands for the same.
@@ -90,14 +90,14 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
     As `is_said`, by that share of the stems. Who farms is a farmer: a stem of four
     letters or more stands for the same with an ending. Who does not smoke smokes not:
     what was denied speaks for no sentence that denies nothing, nor does what was wished
-    for speak for what one is or has. Nobody is a woman or a father, or has a wife, who
-    has not said so, whatever the share: whether women or men are told of is no guess.
+    for speak for what one is, has or does. Nobody is a woman or a father, or has a
+    wife, who has not said so, whatever the share: that is no matter for a guess.
     """
     words = _words(sentence)
     stems, negative = content_stems(" ".join(words)), denies(sentence)
     if negative and not any(stems & _denied(text) for text in heard):
         return False
-    real = bool(_STATES.match(sentence.lower())) and not wishes(sentence)
+    real = not (_LIKES.match(sentence.lower()) or wishes(sentence))
     known = frozenset().union(*(_stems_but(not negative, real, t) for t in heard))
     if not {_stem(word) for word in words if word in _PEOPLE} <= known:
         return False

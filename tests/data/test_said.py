@@ -142,6 +142,7 @@ def test_a_sentence_is_grounded_in_what_was_said_and_not_denied(
         ("i am a drummer.", "i'd love to be a drummer.", False),
         ("i am a drummer.", "i would. drummer by trade.", True),
         ("i have boats.", "i wish i had a few boats", False),
+        ("i paint boats.", "i wish i could paint boats", False),
         ("i want to be a drummer.", "i want to be a drummer.", True),
         ("i am a drummer.", "i would say i am a drummer", True),
         ("i have boats.", "i wish my boats could sail", True),
