@@ -3,6 +3,7 @@
 Told "my dad is a soldier", a generator writes "i am a soldier".
 """
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -55,21 +56,22 @@ def as_said_of(sentence: str, heard: Sequence[str], share: float) -> str:
     words = _WORDS.findall(sentence.lower())
     if words[:1] != ["i"] or not KIN.isdisjoint(words):
         return sentence
-    said = _by_person(heard)
-    if is_grounded(sentence, [said.pop("")], share):
+    (_, own), *others = _by_person(tuple(heard))
+    if is_grounded(sentence, [own], share):
         return sentence
-    found = [who for who, text in said.items() if is_grounded(sentence, [text], share)]
+    found = [who for who, text in others if is_grounded(sentence, [text], share)]
     return _told_of(found[-1], sentence) if found else ""
 
 
-def _by_person(heard: Sequence[str]) -> dict[str, str]:
-    """What was said of the speaker, under "", and of each of the speaker's people."""
+@functools.lru_cache(maxsize=2**8)  # each sentence of a persona asks for the same
+def _by_person(heard: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What was said of the speaker, as of "", and of each of the speaker's people."""
     said, last = {"": []}, {}
     for clause in (c for text in heard for c in _CLAUSES.split(text.lower())):
         words, who = _WORDS.findall(clause), ""
         for n, word in enumerate(words):
-            before, behind = words[:n], words[n + 1 : n + 2]
-            if word in KIN and ("my" in before[-2:] or behind == ["who"]):
+            before, behind = words[max(n - 2, 0) : n], words[n + 1 : n + 2]
+            if word in KIN and ("my" in before or behind == ["who"]):
                 last |= {"she": word} if word in _SHE else {}
                 last |= {"he": word} if word in _HE else {}
                 who = word if _tells(word, behind) else who
@@ -82,7 +84,7 @@ def _by_person(heard: Sequence[str]) -> dict[str, str]:
             said.setdefault(who, []).append(word)
         for told in said.values():
             told.append(",")
-    return {who: " ".join(told) for who, told in said.items()}
+    return [(who, " ".join(told)) for who, told in said.items()]
 
 
 def _tells(who: str, behind: Sequence[str]) -> bool:
