@@ -23,6 +23,8 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only tell what is missing.")
 def program() -> None:
     config, workdir = experiment.from_flags()
     targets = [t for t in _targets() if _is_known(t, config)]
+    if not targets:
+        fail("--target: nothing that this config has rows for; give another --config.")
     wanted = dict.fromkeys(row for target in targets for row in paper.SHOWN[target])
     stages = experiment.stages_for(config, wanted)
     folders = {seed: workdir / f"seed_{seed}" for seed in _seeds()}

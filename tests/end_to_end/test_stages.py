@@ -132,6 +132,7 @@ def test_a_stage_whose_weights_are_not_there_is_left_out_and_told(run, tmp_path)
         ("--seeds=²", "'²' is no whole number"),
         ("--seeds=", "--seeds is empty; give for example --seeds=0,1"),
         ("--target=", "--target is empty; give all, or some of"),
+        ("--target=exposure", "--target: nothing that this config has rows for"),
     ],
 )
 def test_what_cannot_be_reproduced_is_one_line(flag, told, tmp_path):
