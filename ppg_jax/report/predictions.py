@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,23 +74,26 @@ def read(workdir: Path) -> Predictions:
             name: _records(folder / kind / f"{name}.jsonl", TEXTS[kind], ids)
             for name in rows[kind]
         }
-    trained = run_dir.read_experiment(workdir)["stages"]
+    experiment = run_dir.read_experiment(workdir)
+    asked = experiment.get("config", {}).get("evaluate", {})
+    # Once asked for and not any more: the files stay, for whoever asks again.
+    swapped = rows if asked.get("swapped_dialogues", 1) else dict.fromkeys(TEXTS, ())
     return Predictions(
         instances,
         rows,
         records,
         read_json(folder / "training_sentences.json")["sentences"],
         run_dir.settings_of(folder),
-        [stage for stage in trained if run_dir.finished(workdir, stage["name"])],
+        [s for s in experiment["stages"] if run_dir.finished(workdir, s["name"])],
         _beside(folder / "traits", rows["personas"], lambda found: found == ids),
         {
-            k: _beside(folder / "swapped" / k, rows[k], set(ids).issuperset)
+            k: _beside(folder / "swapped" / k, swapped[k], set(ids).issuperset)
             for k in TEXTS
         },
     )
 
 
-def _beside(folder: Path, rows: Mapping, fit: Callable) -> dict[str, list[dict]]:
+def _beside(folder: Path, rows: Iterable[str], fit: Callable) -> dict[str, list[dict]]:
     """What was measured of rows beside their answers, as far as it was.
 
     fit: whether the ids of a file are of these instances; UserError if they are not.

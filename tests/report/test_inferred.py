@@ -108,6 +108,17 @@ def test_perplexities_and_their_difference_are_those_of_the_records(run_dir, num
     assert points["all"]["p_holm"] >= points["all"]["p"]
 
 
+def test_what_is_not_asked_any_more_is_in_no_report(tmp_path):
+    run_dir = make_run(tmp_path)
+    path = run_dir / "experiment.json"
+    experiment = json.loads(path.read_text(encoding="utf-8"))
+    for dialogues, shown in ((200, True), (0, False)):
+        experiment["config"] = {"evaluate": {"swapped_dialogues": dialogues}}
+        path.write_text(json.dumps(experiment), encoding="utf-8")
+        assert any(results.compute(run_dir, False)["swapped"].values()) is shown
+    assert (run_dir / "evaluate/swapped/responses/ours.jsonl").exists()
+
+
 def test_rows_with_the_same_numbers_stand_in_one_line(tmp_path):
     run_dir = make_run(tmp_path)
     folder = run_dir / "evaluate/swapped/responses"
