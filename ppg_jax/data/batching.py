@@ -5,6 +5,7 @@ Axes: B rows, T tokens, M targets.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 
 import flax.struct
@@ -272,8 +273,13 @@ class InstanceBatches:
         self._order = functools.lru_cache(maxsize=2)(order)
 
     @property
+    def epoch(self) -> float:
+        """Updates that read every instance once: a batch may reach into the next."""
+        return self._number / self._size
+
+    @property
     def steps_per_epoch(self) -> int:
-        return -(-self._number // self._size)
+        return math.ceil(self.epoch)
 
     def __call__(self, step: int) -> list[Instance]:
         """The batch of update `step`, counted from 0 over all epochs."""

@@ -295,7 +295,7 @@ def _train(config: Config, folder: Path, inputs: Inputs) -> ReinforceState:
         folder,
         initial_state(policies, tx),  # named nowhere: a checkpoint's takes its place
         _make_step(config, inputs.critic, policies, prompts, batches, tx, updates),
-        loop.Schedule.of(config, updates, batches.steps_per_epoch),
+        loop.Schedule.of(config, updates, batches.epoch),
         Validator(config.name, prompts, subset, policies, config.criterion),
         finished(config.patience),
     )

@@ -367,6 +367,13 @@ def test_every_instance_comes_once_an_epoch_in_a_seeded_order(batching):
     assert any(first != seen(seed) for seed in range(4, 8))
 
 
+def test_an_epoch_is_as_many_updates_as_read_each_instance_once():
+    number = sum(len(list(d.instances())) for d in small.DIALOGUES)
+    batches = InstanceBatches(small.DIALOGUES, number - 1, 0, "instance")
+    assert batches.epoch == pytest.approx(number / (number - 1))
+    assert batches.steps_per_epoch == 2
+
+
 def test_turns_of_a_dialogue_follow_each_other():
     batches = InstanceBatches(small.DIALOGUES, 5, 0, "dialogue")
     talks = [[i.id for i in d.instances()] for d in small.DIALOGUES]
