@@ -54,7 +54,8 @@ def as_said_of(sentence: str, heard: Sequence[str], share: float) -> str:
     several together.
     """
     words = _WORDS.findall(sentence.lower())
-    if words[:1] != ["i"] or not KIN.isdisjoint(words):
+    # Who is married to a doctor has a husband who is one.
+    if words[:1] != ["i"] or not {*KIN, "married"}.isdisjoint(words):
         return sentence
     (_, own), *others = _by_person(tuple(heard))
     if is_grounded(sentence, [own], share):

@@ -95,10 +95,10 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
     """
     words = _words(sentence)
     stems, negative = content_stems(" ".join(words)), denies(sentence)
-    if negative and not any(stems & _denied(text) for text in heard):
+    if negative and not any(stems & _parted(True, False, text)[1] for text in heard):
         return False
     real = not (_LIKES.match(sentence.lower()) or wishes(sentence))
-    known = frozenset().union(*(_stems_but(not negative, real, t) for t in heard))
+    known = frozenset().union(*(_parted(not negative, real, t)[0] for t in heard))
     if not {_stem(word) for word in words if word in _PEOPLE} <= known:
         return False
     found = sum(any(_akin(stem, other) for other in known) for stem in stems)
@@ -179,32 +179,30 @@ def _stems(text: str) -> frozenset[str]:
     return frozenset(map(_stem, _WORDS.findall(text.lower())))
 
 
-@functools.lru_cache(maxsize=2**15)
-def _stems_but(no_denials: bool, no_wishes: bool, text: str) -> frozenset[str]:
-    """The stems of a text, without what it denies or wishes for if that is asked.
+@functools.lru_cache(maxsize=2**12)
+def _parted(denials: bool, wishes: bool, text: str) -> tuple[frozenset, frozenset]:
+    """The stems of a text without what it denies, or wishes for, if these are to be
+    parted from the others; and of what it does.
 
     What belongs to "my" is there in any case.
     """
-    stems = set()
+    stems, parted = set(), set()
     for clause in _CLAUSES.split(text.lower()):
         words, left = _words(clause), 0
         for n, word in enumerate(words):
-            if (no_denials and _denies(words, n)) or (no_wishes and _wishes(words, n)):
+            if (denials and _denies(words, n)) or (wishes and _wishes(words, n)):
                 left = _REACH
-            elif word == "my":
+            elif word in ("my", "but"):
                 left = 0
                 stems.add(word)
-            elif word in ("or", "nor") and words[:n]:
+            elif word in ("or", "nor") and n:
                 left = left and _REACH
             elif not left:
                 stems.add(_stem(word))
             elif word not in _FUNCTION_WORDS:
+                parted.add(_stem(word))
                 left -= 1
-    return frozenset(stems)
-
-
-def _denied(text: str) -> frozenset[str]:
-    return _stems_but(False, False, text) - _stems_but(True, False, text)
+    return frozenset(stems), frozenset(parted)
 
 
 def denies(sentence: str) -> bool:

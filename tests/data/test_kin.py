@@ -31,6 +31,12 @@ from ppg_jax.data.kin import as_said_of
         ("we farm.", "my mom farms", "we farm."),
         ("i", "my mom farms", ""),
         ("i sing.", "i sing. my mom sings", "i sing."),
+        ("i hate school.", "i do not like school. my school", "i hate school."),
+        (
+            "i am married to a doctor.",
+            "my husband is a doctor",
+            "i am married to a doctor.",
+        ),
     ],
 )
 def test_a_trait_is_told_of_whom_it_was_said_of(sentence, heard, told):

@@ -144,6 +144,7 @@ def test_a_sentence_is_grounded_in_what_was_said_and_not_denied(
         ("i have boats.", "i wish i had a few boats", False),
         ("i paint boats.", "i wish i could paint boats", False),
         ("i want to be a drummer.", "i want to be a drummer.", True),
+        ("i am a drummer.", "i want to but i am a drummer", True),
         ("i am a drummer.", "i would say i am a drummer", True),
         ("i have boats.", "i wish my boats could sail", True),
         ("i own boats.", "i hope the boats do well", True),
