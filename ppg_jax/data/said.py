@@ -52,8 +52,8 @@ _ENDINGS = frozenset(("e", "r", "er", "or", "an", "ian", "ist", "man", "th"))
 _PEOPLE = {
     word: words.split()[0]
     for words in (
-        "woman women womans female lady ladies girl girls",
-        "man men mans male guy guys boy boys gentleman",
+        "woman womans female lady girl",
+        "man mans male guy boy gentleman",
         "mother mothers mom moms mommy mum mama",
         "father fathers dad dads daddy papa",
         "wife wives wifes",
@@ -73,6 +73,8 @@ _PEOPLE = {
     )
     for word in words.split()
 }
+# Those that one may be, and not only have: "my dad" makes nobody a father.
+_SELVES = frozenset(_WORDS.findall("woman man mother father grandmother grandfather"))
 
 
 def is_said(trait: str, heard: Sequence[str]) -> bool:
@@ -101,6 +103,9 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
     known = frozenset().union(*(_parted(not negative, real, t)[0] for t in heard))
     if not {_stem(word) for word in words if word in _PEOPLE} <= known:
         return False
+    selves = _SELVES.intersection(words) if words[:2] == ["i", "am"] else frozenset()
+    if not selves <= frozenset().union(*map(_not_mine, heard)):
+        return False
     found = sum(any(_akin(stem, other) for other in known) for stem in stems)
     return found >= share * len(stems) > 0
 
@@ -108,6 +113,12 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
 def _words(text: str) -> list[str]:
     """In lower case, and one word for those that stand for the same people."""
     return [_PEOPLE.get(word, word) for word in _WORDS.findall(text.lower())]
+
+
+def _not_mine(text: str) -> set[str]:
+    """The words of a text but those behind "my", as "my dad" and "my late dad"."""
+    words = _words(text)
+    return {w for n, w in enumerate(words) if "my" not in words[max(n - 2, 0) : n]}
 
 
 def _akin(a: str, b: str) -> bool:
