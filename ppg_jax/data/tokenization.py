@@ -116,7 +116,8 @@ def save(tokenizer, folder: Path, longest: int = 0) -> None:
     # None of our models has token types, but GPT-2 of transformers would add them up.
     values["model_input_names"] = ["input_ids", "attention_mask"]
     values["tokenizer_class"] = "PreTrainedTokenizerFast"
-    if longest and values.get("model_max_length", _ANY_LENGTH) >= _ANY_LENGTH:
+    told = values.get("model_max_length")
+    if longest and not (type(told) in (int, float) and told < _ANY_LENGTH):
         values["model_max_length"] = longest
     # Rows of a batch have to be padded with something, which masks hide.
     if "eos_token" in values:

@@ -19,6 +19,7 @@ from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.normalization import normalized_persona
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.sentences import sentences, text_once
+from ppg_jax.data.tokenization import sha256
 from ppg_jax.data.told import unheard
 from ppg_jax.errors import UserError
 from ppg_jax.inference.draws import Draws
@@ -200,7 +201,8 @@ class Pipeline:
         shared = {"bases": {}, "prepare": lambda base: ready(base, config.weights)}
         persona, tokenizer = _load(found.persona, found.prompts, shared)
         response, same = _load(found.response, found.prompts, shared)
-        if tokenizer.get_vocab() != same.get_vocab():
+        one, other = ((t.eos_token_id, sha256(t)) for t in (tokenizer, same))
+        if one != other:
             raise UserError(
                 f"{found.persona} and {found.response} have different tokenizers, but "
                 "one reads what the other writes; train both in one --workdir."

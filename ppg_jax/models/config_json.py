@@ -97,7 +97,7 @@ def read(values: dict, path: Path):
     if (layers := getattr(config, family.layers)) > MOST_LAYERS:
         told = f"{family.layers!r} is {layers}, expected {MOST_LAYERS} at most"
         raise UserError(f"{path}: {told}; each is compiled.")
-    if values.get("head_dim") is not None:
+    if kind == "llama" and values.get("head_dim") is not None:
         _expect(path, "head_dim", values["head_dim"], config.head_size)
     return kind, config
 
@@ -125,7 +125,8 @@ def _plain_rope(values: dict, path: Path) -> dict:
     scaling = values.get("rope_scaling")
     # The plain positions may be spelled out, and their base with them.
     if isinstance(scaling, dict) and _rope_type(scaling) == "default":
-        theta = scaling.get("rope_theta", theta)
+        # It stands for all of the other, where both are there.
+        theta = scaling.get("rope_theta", values.get("rope_theta", 1e4))
         values = values | {"rope_scaling": None}
     return values | {"rope_theta": theta}
 

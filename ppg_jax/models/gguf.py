@@ -41,6 +41,7 @@ _SIZES = {
 # What a file may say of things that we do not have: nothing, or that it lacks them too.
 _ABSENT = {
     "llama.rope.scaling.type": "none",
+    "llama.rope.scaling.factor": 1.0,  # without a type it is linear
     "llama.rope.scale_linear": 1.0,
     "llama.expert_count": 0,
 }
@@ -74,6 +75,7 @@ def tokenizer(file: File):
     Raises:
       UserError: a tokenizer of a kind that we do not have.
     """
+    _require_whole(file)
     file.expect("tokenizer.ggml.model", "gpt2")
     splitter = file.expect("tokenizer.ggml.pre", *_DIGITS)
     tokens, merges = (
@@ -100,7 +102,15 @@ def tokenizer(file: File):
         raise file.error(f"no tokenizer can be made of it ({error})") from None
 
 
+def _require_whole(file: File) -> None:
+    parts = file.get("split.count")
+    if type(parts) is int and parts > 1:
+        fault = f"is one of {parts} parts of a model"
+        raise file.error(fault, "join them with llama-gguf-split --merge")
+
+
 def _config(file: File) -> dict[str, Any]:
+    _require_whole(file)
     file.expect("general.architecture", "llama")
     for key, value in _ABSENT.items():
         file.expect(key, value, None)

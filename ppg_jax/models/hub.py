@@ -82,16 +82,25 @@ def revision_of(name: str) -> str:
 def no_weights(folder: Path) -> UserError:
     """Why there is nothing to read in a folder, and the command that mends it."""
     pickles = sorted(folder.glob("pytorch_model*.bin"))
-    if not pickles:
-        return UserError(f"{folder} has no model.safetensors; put the weights there.")
+    file = folder / "model.safetensors"
+    if pickles:
+        return is_pickle(file, pickles)
+    if any(folder.glob("model-*-of-*.safetensors")):
+        told = "is missing, which says what is in model-*.safetensors; put it there."
+        return UserError(f"{file}.index.json {told}")
+    return UserError(f"{folder} has no {file.name}; put the weights there.")
+
+
+def is_pickle(wanted: Path, pickles: list[Path]) -> UserError:
+    """What is there instead of a file of tensors, and the command that makes it."""
     return UserError(
         f"{pickles[0]} is a pickle, which can run code, and is not opened; if you "
-        f"trust it, type: {_conversion_command(folder, pickles)}"
+        f"trust it, type: {_conversion_command(wanted, pickles)}"
     )
 
 
-def _conversion_command(folder: Path, pickles: list[Path]) -> str:
-    files = [str(folder / "model.safetensors"), *map(str, pickles)]
+def _conversion_command(wanted: Path, pickles: list[Path]) -> str:
+    files = map(str, (wanted, *pickles))
     return shlex.join(["python", "-c", _TO_SAFETENSORS, *files])
 
 
@@ -114,7 +123,9 @@ def _download(hub_id: str) -> Path:
     revision = manifest.revision
     folder = _cached(hub_id, revision, files) or _fetch(hub_id, manifest, files)
     if not (folder / "model.safetensors").is_file():
-        command = _conversion_command(Path(name), [Path(name, "pytorch_model.bin")])
+        command = _conversion_command(
+            Path(name, "model.safetensors"), [Path(name, "pytorch_model.bin")]
+        )
         raise MissingWeights(
             f"{hub_id} has no model.safetensors at {revision}; type: hf download "
             f"{hub_id} --revision {revision} --local-dir {name} && {command} "

@@ -49,14 +49,30 @@ _PLAIN = {
     "use_qalora": False,
     "target_parameters": None,
     "alora_invocation_tokens": None,
+    "arrow_config": None,
+    "kasa_config": None,
+    "monteclora_config": None,
+    "velora_config": None,
+    "use_bdlora": None,
 }
 # Beginnings that change the base, too: the folder's adapters do not fit it as it was.
 _OF_ANOTHER_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds adapters and no whole model."""
-    return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
+    """Whether a folder holds adapters; UserError where a whole model lies beside them.
+
+    transformers would put them into that model, whatever base they name.
+    """
+    if not (folder / CONFIG).is_file():
+        return False
+    for name in ("model.safetensors", "model.safetensors.index.json"):
+        if (folder / name).is_file():
+            raise UserError(
+                f"{folder} holds {name} and {CONFIG}; move the adapters, {CONFIG} and "
+                f"{WEIGHTS}, into a folder of their own, or delete them."
+            )
+    return True
 
 
 def base_of(folder: Path) -> str:
@@ -132,6 +148,9 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
 def _require_no_table(file: Path) -> None:
     """UserError where the adapters are not there, or bring their own token table."""
     if not file.is_file():
+        pickled = file.with_suffix(".bin")
+        if pickled.is_file():
+            raise hub.is_pickle(file, [pickled])
         raise UserError(f"{file} is missing; put the adapters' weights there.")
     for name in names_of(file):
         if _TABLE.search(name):

@@ -170,6 +170,7 @@ FAMILIES = {
             "scale_attn_weights": True,
             "scale_attn_by_inverse_layer_idx": False,
             "add_cross_attention": False,
+            "is_causal": True,
         },
         tied=("lm_head.weight", "lm_head.decoder.weight"),
         other_names={
@@ -190,6 +191,7 @@ FAMILIES = {
             "attention_bias": False,
             "mlp_bias": False,
             "rope_scaling": None,
+            "is_causal": True,
         },
         head=(Module("lm_head", "lm_head", "matrix"),),
         tied=("lm_head.weight",),
@@ -201,7 +203,7 @@ FAMILIES = {
         layers="n_layers",
         prefix="distilbert.",
         skipped=r"embeddings\.position_ids|vocab_(transform|layer_norm|projector)\..*",
-        fixed={"activation": "gelu"},
+        fixed={"activation": "gelu", "is_causal": False},
         head=_HEAD,
         other_names={
             "hidden_size": "dim",
@@ -220,6 +222,7 @@ FAMILIES = {
             "layer_norm_eps": 1e-12,
             "position_embedding_type": "absolute",
             "is_decoder": False,
+            "is_causal": False,
         },
         fields={
             "dim": "hidden_size",

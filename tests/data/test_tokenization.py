@@ -249,6 +249,16 @@ def test_a_saved_tokenizer_names_nothing_that_transformers_5_alone_knows(tmp_pat
     assert load_tokenizer(tmp_path).all_special_tokens == [END_OF_TEXT, *SPECIAL]
 
 
+@pytest.mark.parametrize("told", ["512", None, [1]])
+def test_a_length_that_is_none_is_that_of_the_model(told, tmp_path):
+    save(train(tmp_path), tmp_path, 64)
+    file = tmp_path / "tokenizer_config.json"
+    values = json.loads(file.read_text()) | {"model_max_length": told}
+    file.write_text(json.dumps(values))
+    save(load_tokenizer(tmp_path), tmp_path, 64)
+    assert json.loads(file.read_text())["model_max_length"] == 64
+
+
 def test_a_tokenizer_that_cannot_be_read_is_told_in_one_line(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     (tmp_path / "tokenizer_config.json").write_text("{}")

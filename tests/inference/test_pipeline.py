@@ -310,6 +310,14 @@ def test_generators_that_do_not_fit_together_are_refused(run_dir):
         Pipeline.load(run_dir)
 
 
+def test_tokenizers_that_end_otherwise_do_not_fit_together(run_dir):
+    path = run_dir / "response" / "model" / "tokenizer_config.json"
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | {"eos_token": "a"}))
+    with pytest.raises(UserError, match="have different tokenizers"):
+        Pipeline.load(run_dir)
+
+
 def test_an_exported_folder_stands_alone(run_dir, tmp_path):
     runs.export_generator(run_dir / "critic" / "model", seed=7)
     write_json(run_dir / "critic" / "result.json", runs.FINISHED)

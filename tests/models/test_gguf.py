@@ -410,6 +410,7 @@ def test_a_complete_alphabet_is_left_alone_and_a_poor_one_has_a_question_mark(sm
         ({"llama.attention.layer_norm_rms_epsilon": None}, "rms_epsilon is None"),
         ({"llama.rope.freq_base": -1.0}, "llama.rope.freq_base is -1.0"),
         ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type is 'yarn'"),
+        ({"llama.rope.scaling.factor": 2.0}, "llama.rope.scaling.factor is 2.0"),
         ({"llama.rope.dimension_count": 8}, "llama.rope.dimension_count is 8"),
         ({"llama.attention.key_length": 32}, "llama.attention.key_length is 32"),
         ({"llama.expert_count": 8}, "llama.expert_count is 8"),
@@ -438,6 +439,13 @@ def test_a_model_that_we_do_not_have_is_named(small, changed, told):
 )
 def test_a_tokenizer_that_we_do_not_have_is_named(small, changed, told):
     assert told in refusal(tokenizer_of, small(changed))
+
+
+def test_a_part_of_a_model_is_told_as_that(small):
+    part = small({"split.count": 2})
+    for read in (model_of, tokenizer_of):
+        assert "is one of 2 parts of a model; join them with" in refusal(read, part)
+    assert model_of(small({"split.count": 1}))
 
 
 def test_a_token_that_stands_twice_is_told(small):

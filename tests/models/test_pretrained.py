@@ -480,6 +480,7 @@ def test_config_that_is_no_json_object_is_refused(gpt2_folder, content):
         ({"hidden_size": 9}, "they name one size, keep one of them"),
         ({"activation_function": "relu"}, "'activation_function' is 'relu'"),
         ({"add_cross_attention": True}, "'add_cross_attention' is True"),
+        ({"is_causal": False}, "'is_causal' is False"),
     ],
 )
 def test_config_of_another_model_is_refused(gpt2_folder, settings, words):
@@ -510,6 +511,8 @@ def test_rope_theta_is_read_where_either_transformers_has_it(llama_folder):
         ({"rope_parameters": None, "rope_theta": 95.0, "rope_scaling": None}, 95.0),
         ({"rope_scaling": {"rope_type": "default", "rope_theta": 60.0}}, 60.0),
         ({"rope_scaling": {}, "rope_theta": 65.0}, 65.0),
+        # Where both are there, transformers takes none of the first.
+        ({"rope_parameters": {"rope_theta": 7}, "rope_scaling": {}}, 1e4),
         ({}, 1e4),
     ]:
         without(llama_folder, *both)
@@ -539,6 +542,7 @@ def test_what_a_llamas_config_leaves_out_is_what_transformers_takes(tmp_path):
         ({"rope_parameters": {"rope_theta": 0}}, "'rope_theta' is 0, expected a numb"),
         ({"rope_parameters": {"rope_theta": "9"}}, "'rope_theta' is '9'"),
         ({"attention_bias": True}, "'attention_bias' is True"),
+        ({"is_causal": False}, "'is_causal' is False"),
         ({"mlp_bias": True}, "'mlp_bias' is True"),
         ({"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
         ({"head_dim": 8}, "'head_dim' is 8, this architecture has 4 only"),
@@ -569,6 +573,29 @@ def test_a_tied_llama_with_its_head_a_second_time_is_read(llama_folder):
 
     rewrite(llama_folder, doubled)
     assert_same(pretrained.load(llama_folder)[1], random_params(LLAMA_TINY))
+
+
+def test_an_encoder_that_looks_back_alone_is_refused(distilbert_folder):
+    reconfigure(distilbert_folder, is_causal=True)
+    assert "'is_causal' is True" in complaint(distilbert_folder)
+
+
+def test_adapters_beside_a_whole_model_are_not_left_out_in_silence(gpt2_folder):
+    (gpt2_folder / "adapter_config.json").write_text("{}")
+    told = complaint(gpt2_folder)
+    assert "holds model.safetensors and adapter_config.json; move the adapt" in told
+
+
+def test_shards_without_their_index_are_told(gpt2_folder):
+    shard(gpt2_folder)
+    (gpt2_folder / "model.safetensors.index.json").unlink()
+    assert "model.safetensors.index.json is missing" in complaint(gpt2_folder)
+
+
+def test_what_a_gpt2s_config_says_of_heads_is_not_looked_at(gpt2_folder):
+    expected, *_ = pretrained.load(gpt2_folder)
+    reconfigure(gpt2_folder, head_dim=4)
+    assert pretrained.load(gpt2_folder)[0] == expected
 
 
 def test_size_left_out_of_the_config_is_named(kind, folder):

@@ -150,3 +150,18 @@ def test_what_is_no_plain_lora_of_peft_is_refused_by_name(
     with pytest.raises(UserError, match=f"'{told}' is") as error:
         pretrained.load(tmp_path / "theirs")
     assert "\n" not in str(error.value)
+
+
+def test_adapters_beside_the_config_of_their_base_say_the_same(base, tmp_path):
+    model = written(base, tmp_path / "theirs")
+    config = (base[1] / "config.json").read_text()
+    (tmp_path / "theirs" / "config.json").write_text(config)
+    agree(our_logits(tmp_path / "theirs"), torch_logits(model), our_logits(base[1]))
+
+
+def test_adapters_in_a_pickle_are_not_opened(base, tmp_path):
+    written(base, tmp_path / "theirs")
+    weights = tmp_path / "theirs" / peft.WEIGHTS
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(UserError, match=r"adapter_model\.bin is a pickle, .* type: "):
+        pretrained.load(tmp_path / "theirs")
