@@ -142,15 +142,8 @@ def one_line_errors():
         yield
     except UserError as error:
         fail(str(error))
-    except (
-        OSError,
-        flags.Error,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:
-        told = str(error)
+    except Exception as error:  # of any kind: a config file is the user's
+        told = str(error) or type(error).__name__
         if "Traceback" in told:  # of a config file; its last line is the reason
             told = f"{told.splitlines()[0]} {told.strip().splitlines()[-1]}"
         fail(" ".join(told.split()))

@@ -34,6 +34,17 @@ def test_what_ends_a_program_is_one_line_and_an_exit_code(error, code, told, cap
     assert told in said and said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "error", [SyntaxError("'(' was never closed"), NameError("x"), IndexError()]
+)
+def test_a_fault_in_ones_own_config_file_is_one_line(error, capsys):
+    with pytest.raises(SystemExit) as end, launching.one_line_errors():
+        raise error
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and told.count("\n") == 1
+    assert str(error) in told and len(told.split()) > 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_program_with_a_line_and_its_code(number):
     code = (

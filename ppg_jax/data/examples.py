@@ -55,12 +55,19 @@ def tell_cut(prompts: Prompts, known: int) -> None:
         )
 
 
-def checked(made: list[Example], split: str, source: str) -> list[Example]:
+def checked(
+    made: list[Example], split: str, source: str, task: str = "response"
+) -> list[Example]:
     """The examples of a split, never none."""
     if not made:
+        needed = "give dialogues whose partners have personas"
+        if task == "response":
+            needed = (
+                "give dialogues of two turns or more, or a prompts.max_length that has "
+                "room for one"
+            )
         raise UserError(
-            f"the {split} split of {source} has no response to learn; give dialogues "
-            "of two turns or more, or a prompts.max_length that has room for one."
+            f"the {split} split of {source} has no {task} to learn; {needed}."
         )
     return made
 

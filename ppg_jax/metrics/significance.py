@@ -128,8 +128,8 @@ def paired_permutation(
     total_a, total_b = a.sum(axis=1)[:, None], b.sum(axis=1)[:, None]
     seen = abs(np.mean(statistic(total_a) - statistic(total_b)))
     swapped = statistic(total_a + moved) - statistic(total_b - moved)
-    # Rounding must not tell a difference of zero from another difference of zero.
-    at_least = abs(swapped.mean(axis=0)) >= seen - 1e-12 * max(1.0, seen)
+    # Neither rounding nor what smoothing adds to a BLEU of nothing breaks a tie.
+    at_least = abs(swapped.mean(axis=0)) >= seen - max(1e-12, 1e-6 * seen)
     return float((1 + at_least.sum()) * smallest_p(resamples))
 
 

@@ -95,7 +95,8 @@ def corrected(tests: list[dict]) -> list[dict]:
     scores.corrected(tests)
     for test in tests:
         # The p over seeds is of these runs alone; the interval draws runs, too.
-        sure = test["difference"]["low"] > 0 or test["difference"]["high"] < 0
+        value, low, high = (test["difference"][k] for k in ("value", "low", "high"))
+        sure = max(low, -high) > scores.NOTHING * abs(value)
         test["significant"] = test["p_holm"] < scores.ALPHA and sure
         test["significant"] &= not test["equal"]
         test["better"] = _better(test)

@@ -24,9 +24,11 @@ def _cell(text: str) -> str:
 
 
 def comma_separated(lines: Iterable[Sequence]) -> str:
-    """The text of a CSV file; None is an empty cell."""
+    """The text of a CSV file; None is an empty cell. A carriage return, which Python
+    3.11 does not quote, is a space."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(lines)
+    plain = ((c.replace("\r", " ") if type(c) is str else c for c in x) for x in lines)
+    csv.writer(out, lineterminator="\n").writerows(plain)
     return out.getvalue()
 
 

@@ -114,6 +114,9 @@ def swapped(predictions: Predictions, kind: str, units: Units) -> dict[str, dict
     row_of = {i["id"]: n for n, i in enumerate(predictions.instances)}
     exchanges, found = heard(predictions), {}
     for names, records in _alike(predictions.swapped.get(kind, {})):
+        # What was cut on one side alone cannot be compared.
+        pairs = ((r, r.get("tokens_other", r["tokens"])) for r in records)
+        records = [r for r, other in pairs if r["tokens"] == other]
         rows = np.array([row_of[record["id"]] for record in records], np.int64)
         part = _part(units, rows)
         points = {

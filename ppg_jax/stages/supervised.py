@@ -237,7 +237,7 @@ def checked_examples(config: Config, prompts: Prompts, splits, split, workdir: P
     heard = inferred(config.exposure, workdir, prompts, instances(dialogues), *given)
     told = config.batching, config.partner_persona, config.persona_order, heard
     made = examples(prompts, dialogues, config.task, *told)
-    return checked(made, split, config.data.source)
+    return checked(made, split, config.data.source, config.task)
 
 
 def make_train_step(model, tx, micro_batches: int, seed: int, dropout: bool):

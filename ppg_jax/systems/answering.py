@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from ppg_jax.data.dialogue import Instance, dialogue_of
+from ppg_jax.data.dialogue import Instance, dialogue_of, profile_text
 from ppg_jax.inference.critic import Critic
 from ppg_jax.systems.system import Answer, Asking, System
 
@@ -63,7 +63,7 @@ def critic_scores(
 
     None for all where any was told nothing.
     """
-    gold = [" ".join(instance.partner_persona) for instance in asked]
+    gold = [profile_text(instance.partner_persona) for instance in asked]
     told = gold if row.control else [record["partner_persona"] for record in answered]
     if critic is None or None in told:
         return [None] * len(answered)

@@ -155,6 +155,14 @@ def test_equal_systems_are_told_apart_with_p_one():
     assert paired_bootstrap([scores], [scores]) == (0, 0, 0)
 
 
+def test_what_smoothing_adds_to_nothing_breaks_no_tie():
+    # One group of ten differs: whichever way it is swapped, the difference is as large.
+    a = np.full(10, 1e-9)
+    b = np.linspace(2e-9, 9e-9, 10)
+    b[0] = 36.0
+    assert paired_permutation([a], [b], resamples=99) == 1
+
+
 def test_the_jackknife_of_a_mean_is_its_standard_error():
     scores = np.random.default_rng(11).normal(1, 2, size=50)
     leave_one_out = (scores.sum() - scores) / 49

@@ -1,6 +1,7 @@
 """The report says what the metrics say, finds what is there and nothing else."""
 
 import ast
+import csv
 import dataclasses
 import io
 import json
@@ -26,9 +27,10 @@ from ppg_jax.report import (
     report,
     results,
     scores,
+    traits,
     words,
 )
-from ppg_jax.report.tables import p_value, table
+from ppg_jax.report.tables import comma_separated, p_value, table
 from tests.metrics.test_ppl import perplexities as perplexities_of
 from tests.run_for_tests import FINISHED
 
@@ -755,6 +757,31 @@ def test_a_difference_whose_interval_holds_none_does_not_count():
     told = results.corrected(tests)
     assert [t["significant"] for t in told] == [True, False, True, False]
     assert [t["better"] for t in told] == ["x", None, "y", None]
+
+
+def test_an_interval_that_ends_at_what_smoothing_adds_leaves_nothing_out():
+    difference = {"value": -3.601, "low": -10.802, "high": -9.7e-7}
+    test = {"a": "a", "b": "b", "metric": "bleu", "p": 1e-3, "at_floor": False}
+    (told,) = results.corrected([test | {"difference": difference, "equal": False}])
+    assert not told["significant"]
+
+
+def test_a_carriage_return_tears_no_csv():
+    text = comma_separated([["a\rb", "c"], ["d", None]])
+    assert list(csv.reader(io.StringIO(text, newline=""))) == [["a b", "c"], ["d", ""]]
+
+
+def test_what_was_cut_on_one_side_is_not_compared(run_dir):
+    found = predictions.read(run_dir)
+    kind, rows = next((k, rows) for k, rows in found.swapped.items() if rows)
+    units = results.units_of(found, kind)
+    whole = traits.swapped(found, kind, units)
+    for records in rows.values():
+        records[0]["tokens_other"] = records[0]["tokens"] + 1
+    cut = traits.swapped(found, kind, units)
+    for name, row in whole.items():
+        (turns, fewer) = (each["by_turn"]["all"] for each in (row, cut[name]))
+        assert fewer["instances"] == turns["instances"] - 1
 
 
 def test_a_p_of_the_level_itself_does_not_count():
