@@ -58,18 +58,17 @@ def tell_cut(prompts: Prompts, known: int) -> None:
 def checked(
     made: list[Example], split: str, source: str, task: str = "response"
 ) -> list[Example]:
-    """The examples of a split, never none."""
-    if not made:
-        needed = "give dialogues whose partners have personas"
-        if task == "response":
-            needed = (
-                "give dialogues of two turns or more, or a prompts.max_length that has "
-                "room for one"
-            )
-        raise UserError(
-            f"the {split} split of {source} has no {task} to learn; {needed}."
-        )
-    return made
+    """The examples of a split; UserError where there is none for the task."""
+    if made:
+        return made
+    lacking = f"the {split} split of {source} has no"
+    if task == "persona":
+        needed = "give dialogues of two turns or more whose partners have personas"
+        raise UserError(f"{lacking} partner persona to learn; {needed}.")
+    raise UserError(
+        f"{lacking} response to learn; give dialogues of two turns or more, or a "
+        "prompts.max_length that has room for one."
+    )
 
 
 def _examples(

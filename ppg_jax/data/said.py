@@ -40,6 +40,7 @@ _CUT = frozenset(
 )
 _WISHES = frozenset(_WORDS.findall("want wants wanna wish hope hoping would d plan"))
 _WISHED = frozenset(_WORDS.findall("to i be have a an some"))  # "want a", "hope to"
+_CUSTOM = frozenset(_WORDS.findall("am m is are re was were be get got"))
 _SPEAKER = frozenset(_WORDS.findall("i we my"))
 _NOT_DENIED = frozenset(_WORDS.findall("stop wait resist help only"))  # "cannot wait"
 # Content words that these reach over: "not like to cook", "would love to be a pilot".
@@ -236,7 +237,13 @@ def _denies(words: Sequence[str], n: int) -> bool:
 
 
 def _wishes(words: Sequence[str], n: int) -> bool:
-    """Whether a word wishes for what is behind it: "want a dog", "would love to"."""
+    """Whether a word wishes for what is behind it: "want a dog", "would love to".
+
+    Or tells that it is over: "used to be a nurse", but not "am used to the cold".
+    """
+    if words[n] == "used":
+        custom = n > 0 and words[n - 1] in _CUSTOM
+        return words[n + 1 : n + 2] == ["to"] and not custom
     if words[n] not in _WISHES:
         return False
     behind = [word for word in words[n + 1 : n + 4] if word not in ("really", "also")]

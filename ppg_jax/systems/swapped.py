@@ -77,7 +77,7 @@ def records(
             "nll": own.nll,
             "nll_other": swapped.nll,
             "tokens": own.tokens,
-            "tokens_other": swapped.tokens,  # fewer where a response had to be cut
+            "tokens_other": swapped.tokens,  # another number where one was cut
         }
         for instance, other, own, swapped in triples
     ]

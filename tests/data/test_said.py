@@ -149,9 +149,15 @@ def test_a_sentence_is_grounded_in_what_was_said_and_not_denied(
         ("i have boats.", "i wish my boats could sail", True),
         ("i own boats.", "i hope the boats do well", True),
         ("i like boats.", "i want boats.", True),
+        ("i am a locksmith.", "i used to be a locksmith", False),
+        ("i used to be a locksmith.", "i used to be a locksmith", True),
+        ("i paint boats.", "i am used to painting boats", True),
+        ("i paint boats.", "i used paint for my boats", True),
     ],
 )
-def test_what_is_wished_for_is_not_what_one_is_or_has(sentence, heard, grounded):
+def test_what_is_wished_for_or_over_is_not_what_one_is_or_has(
+    sentence, heard, grounded
+):
     assert is_grounded(sentence, ["hm.", heard]) is grounded
 
 

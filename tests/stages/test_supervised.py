@@ -12,7 +12,7 @@ from ppg_jax import run_dir
 from ppg_jax.data.batching import Batches, collate
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances, write_jsonl
-from ppg_jax.data.examples import examples, partner_tokens
+from ppg_jax.data.examples import checked, examples, partner_tokens
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_metrics
@@ -367,3 +367,16 @@ def test_a_wrong_config_is_refused_by_name(wrong, source):
 def test_settings_that_cannot_go_together_are_refused(source, changes, told):
     with pytest.raises(ValueError, match=told):
         config(source, **changes)
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        ("persona", "no partner persona to learn; give .* partners have personas"),
+        ("response", "no response to learn; give dialogues of two turns"),
+        ("dialogue", "no response to learn; give dialogues of two turns"),
+    ],
+)
+def test_a_split_without_anything_to_learn_is_told_by_the_task(task, told):
+    with pytest.raises(UserError, match=f"the train split of x has {told}"):
+        checked([], "train", "x", task)
