@@ -782,6 +782,9 @@ def test_what_was_cut_on_one_side_is_not_compared(run_dir):
     for name, row in whole.items():
         (turns, fewer) = (each["by_turn"]["all"] for each in (row, cut[name]))
         assert fewer["instances"] == turns["instances"] - 1
+    for record in (record for records in rows.values() for record in records):
+        record["tokens_other"] = record["tokens"] + 1
+    assert traits.swapped(found, kind, units) == {}
 
 
 def test_a_p_of_the_level_itself_does_not_count():
