@@ -4,7 +4,7 @@ evaluation and reinforcement.
 Axes: B rows, T tokens, Q of them read, M targets, D width, V vocabulary.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -68,6 +68,15 @@ class Score(NamedTuple):
 
     nll: float  # nats, summed over the tokens, the end token included
     tokens: int
+    cut: int = 0  # tokens of it, the end token included, that had no room
+
+
+def with_cut(scores: Mapping[str, Score], whole: Mapping[str, int]) -> dict[str, Score]:
+    """The scores by instance id; whole: all tokens of targets, if any was cut."""
+    return {
+        name: score._replace(cut=max(0, whole.get(name, 0) - score.tokens))
+        for name, score in scores.items()
+    }
 
 
 def sorted_batches(

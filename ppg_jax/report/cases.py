@@ -88,7 +88,7 @@ def _beside_gold(predictions: Predictions, drawn: Sequence[int]):
     lines = [
         [
             _marked(predictions, row, _sentences(found[row]["persona"])),
-            " ".join(predictions.instances[row]["partner_persona"]),
+            predictions.gold_personas[row],
         ]
         for row in drawn
     ]

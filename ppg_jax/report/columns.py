@@ -21,10 +21,10 @@ from ppg_jax.report.trait_columns import TRAIT_METRICS
 def _perplexity(definition: str, answers: Answers) -> Score | None:
     if answers.nll is None or answers.tokens is None:
         return None
-    words = [len(text.split()) for text in answers.gold]
-    if definition == "word" and not all(words):  # personas of nobody: a resample of
-        return None  # such alone has no words
-    columns = ppl.columns(answers.nll, answers.tokens, words)
+    tokens = np.array(answers.tokens, np.float64)
+    cut = 0 if answers.cut is None else np.array(answers.cut, np.float64)
+    words = np.array([max(1, len(text.split())) for text in answers.gold], np.float64)
+    columns = ppl.columns(answers.nll, tokens, words * tokens / (tokens + cut))
     return Score(columns[definition], ppl.perplexity)
 
 
@@ -93,7 +93,8 @@ METRICS = {
         "PPL, per word",
         1,
         -1,
-        "exp(sum of NLL / sum of whitespace words), comparable across vocabularies",
+        "exp(sum of NLL / sum of whitespace words), comparable across vocabularies; an "
+        "empty text counts as a word, of one that was cut its part",
         functools.partial(_perplexity, "word"),
         responses=MORE,
         personas=MORE,

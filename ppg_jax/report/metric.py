@@ -18,6 +18,7 @@ class Answers:
     texts: Sequence[str] | None = None
     nll: Sequence[float] | None = None
     tokens: Sequence[int] | None = None
+    cut: Sequence[int] | None = None  # further ones, that `nll` does not count
     critic: Sequence[float] | None = None
     held_out: Sequence[float] | None = None  # of the other critic
     ended: Sequence[bool] | None = None

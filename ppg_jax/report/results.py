@@ -40,7 +40,7 @@ def row_scores(predictions: Predictions, kind: str, name: str) -> Scores:
     """Every metric that the records of a row allow; gold is not compared with gold."""
     gold = [i["response"] for i in predictions.instances]
     if kind == "personas":
-        gold = [" ".join(i["partner_persona"]) for i in predictions.instances]
+        gold = predictions.gold_personas
     records = predictions.records[kind][name]
     texts = column(records, TEXTS[kind])
     answers = Answers(
@@ -49,6 +49,7 @@ def row_scores(predictions: Predictions, kind: str, name: str) -> Scores:
         texts=texts,
         nll=column(records, "nll"),
         tokens=column(records, "tokens"),
+        cut=_cut(records),
         critic=column(records, "critic_score"),
         held_out=column(records, "held_out_score"),
         ended=column(records, "ended"),
@@ -83,11 +84,18 @@ def compare(
 
 
 def _differ(records: Mapping[str, Sequence[dict]], a: str, b: str | None) -> bool:
-    """Whether two rows cut the gold texts into other tokens; a few may be shortened."""
-    tokens = [column(records.get(name, ()), "tokens") for name in (a, b)]
+    """Whether two rows have other tokens for the gold texts, but for a few."""
+    both = [records.get(name, ()) for name in (a, b)]
+    tokens = [column(known, "tokens") for known in both]
     if not all(tokens):
         return False
-    return float(np.mean(np.array(tokens[0]) != np.array(tokens[1]))) > 0.05
+    mine, theirs = (np.add(t, _cut(k)) for t, k in zip(tokens, both, strict=True))
+    return float(np.mean(mine != theirs)) > 0.05
+
+
+def _cut(records: Sequence[dict]) -> list[int]:
+    """The tokens of each gold text for which a row had no room [N]."""
+    return [record.get("cut") or 0 for record in records]
 
 
 def corrected(tests: list[dict]) -> list[dict]:

@@ -250,7 +250,7 @@ def _conversation(predictions: Predictions, number: int, row: int) -> str:
     instance = predictions.instances[row]
     personas = {
         "self persona": " ".join(instance["self_persona"]),
-        "partner persona, gold": " ".join(instance["partner_persona"]),
+        "partner persona, gold": predictions.gold_personas[row],
     }
     for name, records in predictions.records["personas"].items():
         inferred = predictions.rows["personas"][name]

@@ -12,7 +12,6 @@ A model of one's own becomes one more row by writing its answers, in the same fo
 import dataclasses
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,12 +32,10 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Dialogue, Instance, dialogue_of, instances
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_json, read_jsonl, write_json, write_jsonl
-from ppg_jax.inference import traits
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.embedding import Encoder
 from ppg_jax.inference.sampling import Decoding
-from ppg_jax.systems import answering, swapped
+from ppg_jax.systems import answered, answering, swapped
 from ppg_jax.systems.controls import CONTROLS, GOLD, TOKENIZER, Gold, NGram
 from ppg_jax.systems.provenance import commit, provenance
 from ppg_jax.systems.system import KINDS, Asking, System
@@ -46,8 +43,6 @@ from ppg_jax.training.run_log import duration
 
 JUDGED = ("critic_score", "held_out_score")  # fields of a record, one a critic
 WORDS = ("label", "against")  # of a row: what the report alone reads
-ROWS = "rows.json"
-MADE_BY = "made_by.json"  # the commit by which each row was answered
 _SECONDS = "seconds_of_last_process"  # here: of all that ended by themselves
 
 
@@ -106,7 +101,7 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
     asked = chosen(config, splits[config.split])
     _claim(config, workdir, systems, splits)
     began = time.monotonic()
-    write_references(folder, asked, splits["train"])
+    answered.write_references(folder, asked, splits["train"])
     asking = Asking(
         workdir,
         splits["train"],
@@ -120,9 +115,9 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
     )
     critics = critics_of(config, asking)
     rows = {kind: [] for kind in KINDS}
-    made_by = read_json(folder / MADE_BY) if (folder / MADE_BY).exists() else {}
-    known = read_json(folder / ROWS) if (folder / ROWS).exists() else {}
-    answered = {kind: [row["name"] for row in known.get(kind, ())] for kind in KINDS}
+    made_by = answered.values(folder / answered.MADE_BY)
+    known = answered.values(folder / answered.ROWS)
+    ours = {kind: [row["name"] for row in known.get(kind, ())] for kind in KINDS}
     for kind, name, row in rows_of(workdir, systems):
         path, unfinished = (
             folder / part / kind / f"{name}.jsonl" for part in ("", "unfinished")
@@ -132,10 +127,10 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
             _write_row(unfinished, row, asking, asked, critics)
             path.parent.mkdir(exist_ok=True)
             made_by[f"{kind}/{name}"] = commit()
-            write_json(folder / MADE_BY, made_by)
+            answered.write_values(folder / answered.MADE_BY, made_by)
             unfinished.rename(path)
             _tell(f"{kind} of {name}", start)
-        elif f"{kind}/{name}" not in made_by and name not in answered[kind]:
+        elif f"{kind}/{name}" not in made_by and name not in ours[kind]:
             raise UserError(
                 f"{path} is a row of your own with the name of one of the config's; "
                 "rename it."
@@ -143,18 +138,22 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
         rows[kind].append({"name": name, **row.description})
     write_traits(folder, asked)
     write_swapped(config, folder, asking, asked, systems)
-    write_json(folder / ROWS, rows)
+    answered.write_values(folder / answered.ROWS, rows)
     made = {"rows": made_by, "split_dialogues": len(splits[config.split])}
-    write_json(folder / "provenance.json", provenance(config, workdir) | made)
+    made = provenance(config, workdir) | made
+    answered.write_values(folder / "provenance.json", made)
     done = folder / run_dir.RESULT
-    before = read_json(done).get(_SECONDS, 0.0) if done.exists() else 0.0
+    before = answered.values(done).get(_SECONDS, 0.0)
     result = {"instances": len(asked), _SECONDS: before + time.monotonic() - began}
-    write_json(folder / run_dir.RESULT, result)
+    answered.write_values(done, result)
     return run_dir.report_done(config.name, result)
 
 
 def _claim(config: Config, workdir: Path, systems, splits) -> None:
-    """Refuses stages of other data or prompts, and a folder of another evaluation."""
+    """Refuses stages of other data or prompts, and a folder of another evaluation.
+
+    What rows answered that are other ones now is set aside."""
+    folder = workdir / config.name
     needed = {need for row in systems.values() for need in row.needs}
     needed |= {*config.critics.values()}
     stages = [name for name in sorted(needed) if run_dir.finished(workdir, name)]
@@ -168,11 +167,16 @@ def _claim(config: Config, workdir: Path, systems, splits) -> None:
     }
     test = {"test data": corpus.fingerprint(splits[config.split])}
     rows = _rows_asked(workdir, systems)
+    known = answered.rows_of(folder)
+    before = {f"row {name}": sum for name, sum in known.items()}
     # A row whose stage finished since is one more row; but every response has a score
     # by a critic, or none has.
     judges = {f"{name} model" for name in config.critics.values()}
     later = weights.keys() - judges | rows.keys()
-    run_dir.claim(workdir / config.name, config, weights | test | train | rows, later)
+    run_dir.claim(folder, config, weights | test | train | rows | before, later)
+    others = [name for name, sum in known.items() if rows.get(f"row {name}") != sum]
+    answered.set_aside(folder, others)
+    run_dir.claim(folder, config, weights | test | train | rows, later)
 
 
 def _rows_asked(workdir: Path, systems) -> dict[str, str]:
@@ -228,27 +232,15 @@ def chosen(config: Config, dialogues: Sequence[Dialogue]) -> tuple[Instance, ...
     return asked
 
 
-def write_references(folder: Path, asked, train: Sequence[Dialogue]) -> None:
-    """What was asked, with the gold answers, and the personas of training."""
-    records = []
-    for instance in asked:
-        record = dataclasses.asdict(instance)
-        record["dialogue"] = dialogue_of(instance.id)
-        records.append(record)
-    write_jsonl(folder / "instances.jsonl", records)
-    known = {s for d in train for s in d.self_persona + d.partner_persona}
-    write_json(folder / "training_sentences.json", {"sentences": sorted(known)})
-
-
 def _write_row(
     path: Path, row: System, asking: Asking, asked, critics: Mapping[str, Critic]
 ) -> None:
     """The records of a row, part by part, from where `path` ends."""
-    known = [record for _, record in read_jsonl(path)] if path.exists() else []
+    known = answered.records(path)
     before, began = len(known), time.monotonic()
     for part in answering.records(row, asking, asked, before):
         known += part
-        write_jsonl(path, known)
+        answered.write_records(path, known)
         took = time.monotonic() - began
         if took < 1:  # texts that are there
             continue
@@ -262,7 +254,7 @@ def _write_row(
             scores = answering.critic_scores(row, asked, known, judge)
             for record, score in zip(known, scores, strict=True):
                 record[field] = score
-        write_jsonl(path, known)
+        answered.write_records(path, known)
 
 
 def write_traits(folder: Path, asked: Sequence[Instance]) -> None:
@@ -271,35 +263,11 @@ def write_traits(folder: Path, asked: Sequence[Instance]) -> None:
     try:
         encoder = Encoder.load()
     except UserError as error:
-        _uncounted(folder)
+        answered.uncounted(folder)
         print(f"traits are not measured: {error}", file=sys.stderr, flush=True)
     else:
-        count_traits(folder, asked, encoder)
+        answered.count_traits(folder, asked, encoder)
         _tell("traits", start)
-
-
-def count_traits(folder: Path, asked: Sequence[Instance], encoder: Encoder) -> None:
-    """`traits/NAME.jsonl` for each `personas/NAME.jsonl`, known for its by its time.
-    What is no row of personas the report refuses by its line."""
-    for source, path in _uncounted(folder):
-        personas = [record.get("persona") for _, record in read_jsonl(source)]
-        if len(personas) == len(asked) and all(isinstance(p, str) for p in personas):
-            counts = traits.score(asked, personas, encoder)
-            pairs = zip(asked, counts, strict=True)
-            write_jsonl(path, ({"id": i.id, **each} for i, each in pairs))
-            made = source.stat().st_mtime_ns
-            os.utime(path, ns=(made, made))
-
-
-def _uncounted(folder: Path) -> list[tuple[Path, Path]]:
-    """Rows of personas and where their counts go; those of other answers are gone."""
-    found = []
-    for source in sorted((folder / "personas").glob("*.jsonl")):
-        path, made = folder / "traits" / source.name, source.stat().st_mtime_ns
-        if not path.exists() or path.stat().st_mtime_ns != made:
-            path.unlink(missing_ok=True)
-            found.append((source, path))
-    return found
 
 
 def write_swapped(config: Config, folder: Path, asking: Asking, asked, systems) -> None:
@@ -312,18 +280,14 @@ def write_swapped(config: Config, folder: Path, asking: Asking, asked, systems) 
     mine, others = map(list, zip(*pairs, strict=True))
     for kind, name, row in rows_of(asking.workdir, systems):
         path = folder / "swapped" / kind / f"{name}.jsonl"
-        if name in systems and not _holds(path, [i.id for i in mine]):
+        if name in systems and not answered.holds(path, [i.id for i in mine]):
             start = time.monotonic()
             made = swapped.records(row, asking, mine, others)
             if made is not None:
-                write_jsonl(path, made)
+                answered.write_records(path, made)
                 _tell(f"{kind} of {name}, swapped", start)
 
 
 def _tell(what: str, start: float) -> None:
     seconds = f"{time.monotonic() - start:.0f} s"
     print(f"evaluate: {what}: {seconds}", file=sys.stderr, flush=True)
-
-
-def _holds(path: Path, ids: Sequence[str]) -> bool:
-    return path.exists() and [r["id"] for _, r in read_jsonl(path)] == ids

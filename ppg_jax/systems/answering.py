@@ -44,7 +44,9 @@ def _records(row, answers, asked: Sequence[Instance]) -> list[dict]:
 
 
 def _record(row: System, instance: Instance, said: Answer, score) -> dict:
-    likelihood = {"nll": None, "tokens": None} if score is None else score._asdict()
+    likelihood = {"nll": None, "tokens": None}
+    if score is not None:
+        likelihood = {k: v for k, v in score._asdict().items() if k != "cut" or v}
     if row.kind == "personas":
         own = {"persona": said.text, "ended": said.ended}
     else:

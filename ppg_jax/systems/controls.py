@@ -60,7 +60,7 @@ class Gold:
         return {"kind": self.kind, "label": self.label, "control": False, "against": []}
 
     def load(self, asking: Asking) -> "_Texts":
-        return _Texts(lambda asked: [" ".join(i.partner_persona) for i in asked])
+        return _Texts(lambda asked: [profile_text(i.partner_persona) for i in asked])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ppg_jax.inference.found import learned_as
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.prefixes import joined
 from ppg_jax.inference.sampling import Decoding
-from ppg_jax.inference.scoring import Score, Scorer
+from ppg_jax.inference.scoring import Score, Scorer, with_cut
 from ppg_jax.models import adapters, pretrained
 from ppg_jax.systems.system import Answer, Asking, described
 
@@ -185,7 +185,7 @@ def _scores(asking: Asking, loaded: _Loaded, examples) -> dict[str, Score]:
     # A pass that several instances share is longer, and has the targets of all.
     rows = max(1, asking.batch_size // 4)
     scorer = asking.once(("scorer", loaded.model), lambda: Scorer(loaded.model, rows))
-    return scorer(loaded.params, joined(examples))
+    return with_cut(scorer(loaded.params, joined(examples)), loaded.prompts.cut)
 
 
 def _infer(

@@ -18,7 +18,7 @@ from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.speakers import Spoken
 from ppg_jax.inference.generator import Generator
 from ppg_jax.inference.sampling import Decoding
-from ppg_jax.inference.scoring import Score, Scorer
+from ppg_jax.inference.scoring import Score, Scorer, with_cut
 from ppg_jax.models import double_heads
 from ppg_jax.systems.system import Answer, Asking, described
 
@@ -78,6 +78,7 @@ class _Answers:
         make = lambda: Scorer(self.model, self.asking.batch_size)  # noqa: E731
         scorer = self.asking.once(("scorer", self.model), make)
         scores = scorer(self.params, [self.spoken.example(i) for i in asked])
+        scores = with_cut(scores, self.spoken.prompts.cut)
         return [scores[instance.id] for instance in asked]
 
     def respond(self, asked: Sequence[Instance]) -> list[Answer]:

@@ -7,7 +7,7 @@ import pytest
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.inference import traits
-from ppg_jax.stages import evaluate
+from ppg_jax.systems import answered
 from tests import trait_threshold
 from tests.encoder_for_tests import bag
 
@@ -93,7 +93,7 @@ def write_personas(folder, name, *personas):
 def test_rows_are_measured_once_and_again_when_they_change(tmp_path):
     path = write_personas(tmp_path, "mine", "i am a nurse.", "i fly.")
     write_personas(tmp_path, "short", "i am a nurse.")
-    evaluate.count_traits(tmp_path, ASKED, bag)
+    answered.count_traits(tmp_path, ASKED, bag)
     made = tmp_path / "traits" / "mine.jsonl"
     records = [json.loads(line) for line in made.read_text("utf-8").splitlines()]
     scored = counts("i am a nurse.", "i fly.")
@@ -102,16 +102,16 @@ def test_rows_are_measured_once_and_again_when_they_change(tmp_path):
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
     made.write_text("kept", encoding="utf-8")
     os.utime(made, ns=times)
-    evaluate.count_traits(tmp_path, ASKED, bag)
+    answered.count_traits(tmp_path, ASKED, bag)
     assert made.read_text(encoding="utf-8") == "kept"
     os.utime(path, (1, 1))  # an older file was put in its place
-    evaluate.count_traits(tmp_path, ASKED, bag)
+    answered.count_traits(tmp_path, ASKED, bag)
     assert made.read_text(encoding="utf-8") != "kept"
 
 
 def test_what_is_no_row_of_personas_is_left_to_the_report(tmp_path):
     write_personas(tmp_path, "mine", ["i am a nurse."], "i fly.")
-    evaluate.count_traits(tmp_path, ASKED, bag)
+    answered.count_traits(tmp_path, ASKED, bag)
     assert not (tmp_path / "traits").exists()
 
 

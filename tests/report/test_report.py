@@ -447,15 +447,59 @@ def test_a_label_is_drawn_as_it_is_written():
     assert len(legend.get_texts()) == 1
 
 
-def test_personas_of_nobody_have_no_perplexity_per_word(tmp_path, few_resamples):
-    run_dir = make_run(tmp_path)
-    known = read(run_dir, "instances.jsonl")
-    for instance in known:
-        instance["partner_persona"] = []
-    write_jsonl(run_dir / "evaluate/instances.jsonl", known)
-    shutil.rmtree(run_dir / "evaluate/traits")
-    metrics = results.compute(run_dir, False)["personas"]["supervised"]["metrics"]
-    assert "ppl_token" in metrics and "ppl_word" not in metrics
+def test_perplexity_per_word_is_of_the_words_that_were_scored(run_dir):
+    """A text without words counts as one, a part of a text as a part of its words."""
+    found = predictions.read(run_dir)
+    records = [dict(record) for record in found.records["responses"]["ours"]]
+    instances = [dict(instance) for instance in found.instances]
+    instances[0]["response"] = " "  # of 10 tokens
+    instances[1]["response"] = "one two three four five six"
+    records[1]["cut"] = 20
+    changed = dataclasses.replace(
+        found,
+        instances=instances,
+        records={**found.records, "responses": {"ours": records}},
+    )
+    score = results.row_scores(changed, "responses", "ours")["ppl_word"]
+    words = [len(instance["response"].split()) for instance in instances]
+    assert score.columns[:, 1].tolist() == [1, 2, *words[2:]]
+    nll = sum(record["nll"] for record in records)
+    assert score.value == pytest.approx(np.exp(nll / (3 + sum(words[2:]))))
+    token = results.row_scores(changed, "responses", "ours")["ppl_token"]
+    assert token.value == pytest.approx(np.exp(nll / (10 * len(records))))
+
+
+def test_what_a_row_had_no_room_for_makes_no_other_vocabulary():
+    records = {"a": [{"tokens": 10}] * 4, "b": [{"tokens": 7, "cut": 3}] * 4}
+    assert not results._differ(records, "a", "b")
+    records["b"] = [{"tokens": 7}] * 4
+    assert results._differ(records, "a", "b")
+
+
+def test_a_gold_persona_is_compared_as_models_are_told_it(run_dir):
+    """Its sentences have their full stops, whether the data had them or not."""
+    found = predictions.read(run_dir)
+    instances = [
+        {
+            **i,
+            "partner_persona": ["i sing", "i swim"],
+            "gold_persona": "i sing. i swim.",
+        }
+        for i in found.instances
+    ]
+    told = [{"id": i["id"], "persona": "i sing. i swim."} for i in instances]
+    personas = {**found.records["personas"], "gold": told, "constant": told}
+    changed = dataclasses.replace(
+        found,
+        instances=instances,
+        records={**found.records, "personas": personas},
+    )
+    scores = results.row_scores(changed, "personas", "gold")
+    assert "bleu" not in scores  # gold is not compared with gold
+    assert scores["novelty"].columns[0, 1] == 2
+    assert predictions.read(run_dir).gold_personas == [
+        " ".join(i["partner_persona"]) for i in found.instances
+    ]
 
 
 def test_a_control_that_leads_is_told(numbers):

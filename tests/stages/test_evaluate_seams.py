@@ -22,7 +22,7 @@ from ppg_jax.inference import traits
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.embedding import Encoder
 from ppg_jax.stages import evaluate
-from ppg_jax.systems import answering, provenance, swapped
+from ppg_jax.systems import answered, answering, provenance, swapped
 from ppg_jax.systems.generators import Generators
 from ppg_jax.systems.system import Asking
 from tests import run_for_tests as runs
@@ -217,8 +217,8 @@ def test_a_row_of_a_stage_whose_source_was_trained_anew_is_refused(tmp_path):
     assert not (tmp_path / "evaluate" / "responses").exists()
 
 
-def test_a_row_that_is_another_one_now_is_refused_and_new_words_are_not(
-    tmp_path, monkeypatch
+def test_a_row_that_is_another_one_now_is_asked_anew_and_new_words_ask_nothing(
+    tmp_path, monkeypatch, capsys
 ):
     def at(commit):
         for module in (evaluate, provenance):
@@ -232,8 +232,6 @@ def test_a_row_that_is_another_one_now_is_refused_and_new_words_are_not(
     path = tmp_path / "evaluate" / "responses" / "mine.jsonl"
     made = path.stat().st_mtime_ns
     other = dataclasses.replace(row, told="none")
-    with pytest.raises(UserError, match="sha256 of the row mine was "):
-        evaluate.run(config, tmp_path, {"mine": other})
     named = dataclasses.replace(row, label="Ours", against=("more",))
     at("second")
     took = evaluate.run(config, tmp_path, {"mine": named, "more": other})
@@ -245,7 +243,30 @@ def test_a_row_that_is_another_one_now_is_refused_and_new_words_are_not(
     rows = json.loads((tmp_path / "evaluate" / "rows.json").read_text("utf-8"))
     assert [r["label"] for r in rows["responses"][:2]] == ["Ours", "Mine"]
     assert path.stat().st_mtime_ns == made
-    assert path.read_bytes() != path.with_name("more.jsonl").read_bytes()
+    mine, more = path.read_bytes(), path.with_name("more.jsonl").read_bytes()
+    assert mine != more
+    # A refusal leaves all as it is.
+    with pytest.raises(UserError, match=r"temperature was 0\.0, is 1\.0"):
+        warm = dataclasses.replace(config, temperature=1.0)
+        evaluate.run(warm, tmp_path, {"mine": other})
+    assert (path.read_bytes(), path.with_name("more.jsonl").read_bytes()) == (
+        mine,
+        more,
+    )
+    # What the row answered is kept; that of one that is gone is none of one's own.
+    evaluate.run(config, tmp_path, {"mine": other})
+    assert path.read_bytes() == more
+    aside = tmp_path / "evaluate" / "set_aside" / "responses"
+    assert {p.name: p.read_bytes() for p in aside.iterdir()} == {
+        "mine.jsonl": mine,
+        "more.jsonl": more,
+    }
+    assert f"mine is not the row that it was; its answers: {aside}" in (
+        capsys.readouterr().err
+    )
+    assert not path.with_name("more.jsonl").exists()
+    evaluate.run(config, tmp_path, {"mine": other})
+    assert len([*aside.iterdir()]) == 2
 
 
 def test_an_interrupted_row_goes_on_and_answers_as_at_once(run, tmp_path, monkeypatch):
@@ -370,12 +391,12 @@ def test_a_held_out_critic_that_comes_later_is_refused(tmp_path):
 def test_counts_of_traits_of_answers_that_are_gone_are_gone(tmp_path, monkeypatch):
     source = tmp_path / "personas" / "mine.jsonl"
     write_jsonl(source, [{"id": i.id, "persona": "i sing."} for i in ASKED])
-    evaluate.count_traits(tmp_path, ASKED, bag)
+    answered.count_traits(tmp_path, ASKED, bag)
     counted = tmp_path / "traits" / "mine.jsonl"
     assert len(read(counted)) == len(ASKED)
     write_jsonl(source, [{"id": i.id, "nll": 1.0, "tokens": 2} for i in ASKED])
     os.utime(source, ns=(1, 1))
-    evaluate.count_traits(tmp_path, ASKED, bag)
+    answered.count_traits(tmp_path, ASKED, bag)
     assert not counted.exists()
 
 

@@ -16,7 +16,7 @@ from ppg_jax.inference import generator
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.scoring import Scorer
 from ppg_jax.losses import token_log_probs
-from ppg_jax.systems import generators
+from ppg_jax.systems import answering, generators
 from ppg_jax.systems.controls import CONTROLS, GOLD, Gold, NGram
 from ppg_jax.systems.generators import Generators, PersonaGenerator
 from ppg_jax.systems.system import Asking
@@ -133,6 +133,19 @@ def test_a_grounded_row_tells_what_was_said_of_what_it_infers_anyway(monkeypatch
     assert (answer.told, row.given_gold.grounded) == ("", False)
     (score,), (none,) = (r.load(at).score(silent) for r in (row, told_none))
     assert score.nll == pytest.approx(none.nll, rel=1e-5)
+
+
+def test_what_has_no_room_in_a_prompt_is_told_beside_its_likelihood(greedy):
+    """A response that is longer than all the room; others are whole."""
+    row, long = MODELS["responses gold"], " ".join(["i sing."] * 40)
+    pairs = zip(ASKED, ("hm", "i sing.", long), strict=False)
+    asked = [dataclasses.replace(i, id=text, response=text) for i, text in pairs]
+    records = next(answering.records(row, greedy, asked))
+    target = generators._load(greedy, row.response).prompts.response_target
+    whole = [len(target(i.response)) for i in asked]
+    assert [r["tokens"] + r.get("cut", 0) for r in records] == whole
+    assert ["cut" in r for r in records] == [False, False, True]
+    assert 0 < records[2]["cut"] < whole[2]
 
 
 @pytest.mark.parametrize("name", [name for name in OTHERS if name not in NGRAMS])
