@@ -1,9 +1,11 @@
 """Dialogues -> what a generator learns of them, one causal pass each."""
 
+import itertools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
+from ppg_jax.data.normalization import normalized
 from ppg_jax.data.passes import Example
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.retrieval import told_sentences
@@ -12,6 +14,7 @@ from ppg_jax.errors import UserError
 
 TASKS = ("persona", "response", "dialogue")
 BATCHINGS = ("dialogue", "instance")
+READ = 1000  # utterances that tell how data is written
 
 
 def examples(
@@ -42,6 +45,44 @@ def examples(
     )
     tell_cut(prompts, known)
     return made
+
+
+def require_room(
+    prompts: Prompts, dialogues: Iterable[Dialogue], task: str, partner_persona: str
+) -> None:
+    """Raises UserError that names a dialogue whose personas leave no room.
+
+    Of all splits, before anything is learned: what is asked at last fits, too.
+    """
+    for dialogue in dialogues if task != "dialogue" else ():
+        for instance in itertools.islice(dialogue.instances(), 1):
+            partner = partner_tokens(prompts, partner_persona, instance)
+            if task == "persona":
+                target = prompts.persona_target(instance.partner_persona)
+                prompts.persona_prompt(instance, len(target))
+            else:
+                prompts.response_prompt(instance, partner)
+            if task == "response" and partner_persona != "none":
+                prompts.response_parts(instance)  # told what was inferred
+
+
+def tell_form(form: str, dialogues: Iterable[Dialogue]) -> None:
+    """Tells where data is written otherwise than what people type will be read as.
+
+    form: of `normalization.FORMS`. Asked are the first `READ` utterances.
+    """
+    said = (u for dialogue in dialogues for u in dialogue.utterances)
+    read = list(itertools.islice(said, READ))
+    others = [text for text in read if normalized(text, form) != text]
+    if len(others) > 0.1 * len(read):
+        shown = f"{others[0]!r} is brought into {normalized(others[0], form)!r}"
+        print(
+            f"{len(others) / len(read):.0%} of the utterances of training are not "
+            f"written as prompts.text={form} has it: what people type is read so "
+            f"({shown:.200}), and the models learn from the data as it is. Give data "
+            "of that form, or --config.prompts.text=as_typed.",
+            file=sys.stderr,
+        )
 
 
 def tell_cut(prompts: Prompts, known: int) -> None:

@@ -21,7 +21,14 @@ from ppg_jax.config import DTYPES, require_count, require_one_of, require_positi
 from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances
-from ppg_jax.data.examples import BATCHINGS, TASKS, checked, examples
+from ppg_jax.data.examples import (
+    BATCHINGS,
+    TASKS,
+    checked,
+    examples,
+    require_room,
+    tell_form,
+)
 from ppg_jax.data.passes import Example
 from ppg_jax.data.prompts import PromptConfig, Prompts
 from ppg_jax.data.retrieval import TOLD
@@ -153,6 +160,10 @@ def run(config: Config, workdir: Path) -> dict:
     """
     workdir = Path(workdir)
     splits, tokenizer, first, read = starts.begin(config, workdir)
+    whole = (d for split in splits.values() for d in split)
+    told = config.task, config.partner_persona
+    require_room(Prompts(tokenizer, config.prompts), whole, *told)
+    tell_form(config.prompts.text, splits["train"])
     read |= config.exposure.sums(workdir)
     if asked := config.exposure.persona:  # by prompts and tokens that it has learned
         train_data = run_dir.sums_of(splits, "train")

@@ -69,6 +69,34 @@ def test_a_prompt_that_the_model_has_no_positions_for_is_refused(source, tmp_pat
         supervised.run(config(source, prompts=longer), tmp_path)
 
 
+@pytest.mark.parametrize("told", ["none", "gold"])
+def test_personas_without_room_are_refused_before_anything_is_learned(told, tmp_path):
+    """Of the test split, too, and of whoever is told of: not after hours."""
+    long = ("i have a horse. " * 30,)
+    last = dataclasses.replace(small.DIALOGUES[0], id="last", partner_persona=long)
+    if told == "none":
+        last = last.swapped()
+    for split in ("train", "valid", "test"):
+        dialogues = (*small.DIALOGUES, *([last] if split == "test" else []))
+        write_jsonl(dialogues, tmp_path / f"{split}.jsonl")
+    asked = config(str(tmp_path), partner_persona=told)
+    with pytest.raises(UserError, match=r"instance last.*raise it or shorten the pers"):
+        supervised.run(asked, tmp_path / "run")
+    assert not (tmp_path / "run" / "response").exists()
+
+
+def test_data_of_another_form_than_what_people_type_is_told(tmp_path, capsys):
+    supervised.tell_form("personachat", small.DIALOGUES)
+    assert capsys.readouterr().err == ""
+    typed = [dataclasses.replace(small.DIALOGUES[0], utterances=("Hi!", "I'm in."))]
+    supervised.tell_form("personachat", typed * 9)
+    told = capsys.readouterr().err
+    assert told.startswith("100% of the utterances of training are not written as ")
+    assert "'Hi!' is brought into 'hi !'" in told and "prompts.text=as_typed" in told
+    supervised.tell_form("as_typed", typed)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("empty", ["train", "valid"])
 def test_a_split_without_a_response_is_refused(empty, tmp_path):
     silent = [dataclasses.replace(d, utterances=("hi .",)) for d in small.DIALOGUES]
