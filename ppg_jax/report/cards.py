@@ -47,14 +47,14 @@ def card(
     title = (numbers or config.get("evaluate", {})).get("title", workdir)
     parts = [
         f"# {title}: {rows[system]['label']}",
-        _about(models, config) if adapters else _about_whole(models),
+        (_about if adapters else _about_whole)(models, config),
         _prompted(prompts),
         "## Made with",
         _made(experiment, models),
         _unchanged(Path(workdir), models),
         *(_tested(numbers, rows, system) if numbers else _validated(workdir, models)),
         "## Limits",
-        _LIMITS,
+        _limits(config),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -106,19 +106,27 @@ _BASES = {
 def _about(models: dict, config: Mapping) -> str:
     bases = (_origin(config, models[kind], kind) for kind in ("persona", "response"))
     told = " and ".join(_BASES.get(base, base) for base in dict.fromkeys(bases))
-    evaluated = config.get("evaluate", {})
-    source = Path(evaluated.get("data.source", "")).name
-    learned = f" Trained on the dialogues of {source}." if source else ""
-    if evaluated.get("paper"):  # whose numbers are shown for this alone
-        learned = " Trained on PersonaChat (Zhang et al., 2018; CC BY 4.0)."
     return (
         f"Low-rank adapters (PEFT's layout) of {told}: "
         f"`persona/` writes down who the partner seems to be (stage "
         f"`{models['persona']}`), `response/` answers given that guess (stage "
-        f"`{models['response']}`).{learned} The adapters are under this "
+        f"`{models['response']}`).{_data(config)} The adapters are under this "
         "project's licence; `pipeline.json` has the form of the prompts and how both "
         "are decoded."
     )
+
+
+def _data(config: Mapping) -> str:
+    """What was learned from, as a sentence; "" where that is not known."""
+    source = Path(config.get("evaluate", {}).get("data.source", "")).name
+    if _of_personachat(config):
+        return " Trained on PersonaChat (Zhang et al., 2018; CC BY 4.0)."
+    return f" Trained on the dialogues of {source}." if source else ""
+
+
+def _of_personachat(config: Mapping) -> bool:
+    """Of it alone the paper's numbers are shown."""
+    return config.get("evaluate", {}).get("paper", False)
 
 
 def _origin(config: Mapping, model: str, kind: str) -> str:
@@ -137,15 +145,15 @@ def _before(made: Mapping, kind: str) -> str:
     return made.get("init_stage", made.get(kind, ""))
 
 
-def _about_whole(models: dict) -> str:
+def _about_whole(models: dict, config: Mapping) -> str:
     return (
         "Whole models in Hugging Face's layout, which `transformers` and "
         "`ppg_jax.Pipeline.load` open: `persona/` writes down who the partner seems to "
         f"be (stage `{models['persona']}`), `response/` answers given that guess "
         f"(stage `{models['response']}`), `critic/`, if it is there, says whether a "
         "response is related to a persona. `pipeline.json` has the form of the "
-        "prompts and how personas are decoded. They are under this project's licence "
-        "and that of what they were trained on."
+        f"prompts and how personas are decoded.{_data(config)} They are under this "
+        "project's licence and that of what they were trained on."
     )
 
 
@@ -174,7 +182,8 @@ def _made(experiment: dict, models: dict) -> str:
     stages = dict.fromkeys(m.partition("/")[0] for m in models.values())
     config = experiment.get("config", {})
     lines = [
-        f"- `{stage}`: " + ", ".join(f"{f} {made[f]}" for f in fields if f in made)
+        f"- `{stage}`: "
+        + ", ".join(f"{f} {made[f]}" for f in fields if made.get(f, "") != "")
         for stage, made in ((stage, config.get(stage, {})) for stage in stages)
     ]
     return "\n".join(lines)
@@ -217,8 +226,19 @@ def _metrics(numbers: dict, kind: str, name: str) -> str:
     return table([row["label"], ""], body)
 
 
-_LIMITS = """- The guess is a guess: it can be wrong, or hold what nobody said. Do not \
-decide about people by it.
-- It learned from small talk, in English, lower case, in the first \
-person; other text is outside of what it knows.
-- It may say untrue or offensive things; nothing filters them."""
+def _limits(config: Mapping) -> str:
+    learned = (
+        "the dialogues of this run; other languages, subjects and ways of writing are"
+    )
+    if _of_personachat(config):
+        learned = (
+            "small talk, in English, lower case, in the first person; other text is"
+        )
+    return "\n".join(
+        [
+            "- The guess is a guess: it can be wrong, or hold what nobody said. Do not "
+            "decide about people by it.",
+            f"- It learned from {learned} outside of what it knows.",
+            "- It may say untrue or offensive things; nothing filters them.",
+        ]
+    )

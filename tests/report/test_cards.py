@@ -74,6 +74,7 @@ def test_a_card_has_the_rows_numbers_and_what_the_stages_were_made_with(tmp_path
     assert "adapter_rank 16" in text and "optimizer.learning_rate 0.002" in text
     assert text.count("seed 7") == 1
     assert "Apache-2.0" in text and "CC BY 4.0" in text
+    assert "It learned from small talk, in English" in text
     assert "95 %, over dialogues or base personas." in text
 
 
@@ -92,6 +93,11 @@ def test_a_card_names_another_base_and_other_data_and_claims_no_licence(tmp_path
     assert f"of gpt2 and {whole}: " in text
     assert "Trained on the dialogues of mine." in text
     assert "SmolLM2" not in text and "PersonaChat" not in text
+    assert "small talk" not in text and "It learned from the dialogues of this" in text
+    assert "init ," not in text
+    assert "Trained on the dialogues of mine." in cards.card(
+        tmp_path, "ours", adapters=False
+    )
 
 
 def test_without_a_report_the_card_says_so_and_what_validation_gave(tmp_path):
