@@ -9,9 +9,11 @@ left out. `messages` are [{"role": ..., "content": ...}], the last one to be ans
 Text is not normalized, and an end token that somebody types ends the turn there.
 """
 
+import dataclasses
 import json
 
-from ppg_jax.data.prompts import CUES, JOINTS, PromptConfig
+from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.prompts import CUES, JOINTS, PromptConfig, Prompts, layout
 
 _SAID = (
     "{% for message in messages %}{{ message['content'] }}{{ eos_token }}{% endfor %}"
@@ -40,3 +42,24 @@ def chat_templates(config: PromptConfig) -> dict[str, str]:
     if config.order == "context_first":
         return {"persona": _SAID + me + partner_cue, "response": _SAID + me + partner}
     return {"persona": me + _SAID + partner_cue, "response": me + partner + _SAID}
+
+
+def fits(tokenizer, config: PromptConfig) -> bool:
+    """Whether a prompt as one text has the tokens of its parts, as a template needs.
+
+    It has not where a tokenizer marks the beginning of a text (SentencePiece's).
+    """
+    prompts = Prompts(tokenizer, dataclasses.replace(config, max_length=10_000))
+    said = Instance("", 0, ("i have two dogs.", "i sing."), (), ("hi !",), "")
+    partner = prompts.persona_target(["i am a nurse."])
+    parts = {
+        "persona": prompts.persona_prompt(said),
+        "response": prompts.response_prompt(said, partner),
+    }
+    backend = tokenizer.backend_tokenizer
+    backend.encode_special_tokens = False  # which a template's reader has
+    end = tokenizer.eos_token
+    texts = {k: v.replace("END", end) for k, v in layout(config).items()}
+    whole = {k: backend.encode(v, add_special_tokens=False) for k, v in texts.items()}
+    backend.encode_special_tokens = True
+    return {k: v.ids for k, v in whole.items()} == parts

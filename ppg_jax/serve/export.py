@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from ppg_jax.data.chat_template import fits
 from ppg_jax.errors import UserError
 from ppg_jax.files import write_json
 from ppg_jax.inference.found import Found, find_models
@@ -67,7 +68,12 @@ def _write_models(found: Found, output: Path) -> dict[str, str]:
         if source is not None:
             model, params, tokenizer = pretrained.load(source)
             # That of a GGUF file stands for another, which is what is saved.
-            getattr(tokenizer, "whole", tokenizer).chat_template = templates.get(name)
+            saved = getattr(tokenizer, "whole", tokenizer)
+            saved.chat_template = templates.get(name)
+            if name in templates and not fits(saved, found.prompts):
+                saved.chat_template = None
+                told = "its tokenizer reads a prompt otherwise in one piece"
+                print(f"{name}: without a chat template, for {told}")
             whole = adapters.merge(params)
             folder = pretrained.export(model, whole, tokenizer, output / name)
             weights[name] = adapters.sha256(whole)

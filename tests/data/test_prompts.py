@@ -7,9 +7,10 @@ from itertools import chain, product
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tokenizers import pre_tokenizers
 
 from ppg_jax.data import personachat
-from ppg_jax.data.chat_template import chat_templates
+from ppg_jax.data.chat_template import chat_templates, fits
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.examples import examples
 from ppg_jax.data.prompts import CUES, PromptConfig, Prompts, layout
@@ -397,6 +398,19 @@ def test_the_layout_of_a_card_is_that_of_the_prompts(order, style, joint):
     texts = [ours.tokenizer.decode(tokens) for tokens in prompts]
     shown = [text.replace("<|endoftext|>", "END") for text in texts]
     assert dict(zip(("persona", "response"), shown, strict=True)) == layout(ours.config)
+
+
+@pytest.mark.parametrize("order", ["persona_first", "context_first"])
+@pytest.mark.parametrize("style", ["text", "tokens"])
+def test_a_tokenizer_that_marks_where_a_text_begins_has_no_chat_template(order, style):
+    ours = small.prompts(order=order, style=style)
+    assert fits(ours.tokenizer, ours.config)
+    # What people type stays text all the same.
+    assert ours.tokenizer.backend_tokenizer.encode_special_tokens
+    backend = ours.tokenizer.backend_tokenizer
+    marked = pre_tokenizers.Metaspace(replacement="x", prepend_scheme="first")
+    backend.pre_tokenizer = marked
+    assert not fits(ours.tokenizer, ours.config)
 
 
 @pytest.mark.parametrize("own", [("i have two dogs", "i sing!"), ()])
