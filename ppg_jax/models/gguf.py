@@ -6,6 +6,7 @@ file was made from lay here; quantised weights come back as the float32 numbers 
 they stand for.
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ def read(file: File) -> tuple[dict, dict[str, np.ndarray]]:
     """
     config = _config(file)
     _check_size(file, config)
+    _require_tensors(file, config["num_hidden_layers"])
     names = [_hugging_face_name(file, tensor.name) for tensor in file.tensors]
     pairs = zip(names, file.tensors, strict=True)
     return config, {name: _float32(file, tensor, config) for name, tensor in pairs}
@@ -151,6 +153,20 @@ def _check_size(file: File, config: dict) -> None:
     if held > most:
         fault = f"holds {held:,} numbers, far more than the {most:,} of its sizes"
         raise file.error(fault)
+
+
+def _require_tensors(file: File, layers: int) -> None:
+    """Before they have other names than in the file."""
+    found = {tensor.name for tensor in file.tensors}
+    inside = {f"blk.{n}.{name}.weight" for n in range(layers) for name in _LAYER}
+    expected = inside | {"token_embd.weight", "output_norm.weight"}
+    for name in sorted(expected - found):
+        raise file.error(f"tensor {name!r} is missing")
+    for name in sorted(found - inside):
+        layer = re.fullmatch(r"blk\.\d+\.(\w+)\.weight", name)
+        if layer and layer[1] in _LAYER:
+            fault = f"tensor {name!r} is of more layers than the {layers} that it says"
+            raise file.error(fault)
 
 
 def _tokens(file: File) -> int:

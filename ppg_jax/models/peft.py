@@ -114,7 +114,12 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
     widths = [sum(shapes[module]) for module, _ in _names(family, layers)]
     most = 2 * min(rank, max(widths)) * sum(widths)
     read_all = read_file(file, most=most, described=CONFIG)
-    tensors = {tensor.name: tensor.array for tensor in read_all}
+    tensors: dict[str, np.ndarray] = {}
+    for tensor in read_all:
+        name = _of_whole(tensor.name, family)
+        if name in tensors:
+            raise UserError(f"{file}: there are two tensors for {name!r}.")
+        tensors[name] = tensor.array
     head = {}
     if values.get("task_type") == _CLASSIFIES:
         width = shapes[next(_names(family, layers))[0]][0]
@@ -143,6 +148,15 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
     # In one go: one by one they take a quarter of a second.
     learned = traverse_util.unflatten_dict(jax.device_put(leaves) | head, sep="/")
     return adapters.join(learned, base)
+
+
+def _of_whole(name: str, family: Family) -> str:
+    """The name of a tensor in adapters of the language model; PEFT has it shorter in
+    those of a body alone (`AutoModel`)."""
+    rest = name.removeprefix(_PREFIX)
+    if rest == name or name == _HEAD or rest.startswith(family.prefix):
+        return name
+    return _PREFIX + family.prefix + rest
 
 
 def _require_no_table(file: Path) -> None:

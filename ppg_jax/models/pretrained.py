@@ -169,7 +169,11 @@ def _load_adapted(folder: Path, dtype, bases: dict, prepare):
 
 def _whole(folder: Path, base: str) -> Path:
     """Where the base of a folder's adapters lies; UserError if it is adapters, too."""
-    place = hub.locate(base)
+    try:
+        place = hub.locate(base)
+    except UserError as error:
+        told = f"{folder / peft.CONFIG}, base_model_name_or_path: {error}"
+        raise type(error)(told) from None
     if peft.is_adapter(place):
         raise _no_base(folder, base)
     return place

@@ -40,6 +40,7 @@ def fold(family: Family, kind: str, config, tensors, file: Path) -> bool:
     Whether what is left has a head.
     """
     if kind == "bert":
+        _rename_norms(tensors)
         _fold_token_types(tensors, file)
     if family.tied and getattr(config, "tie_word_embeddings", True):
         table = family.modules[0].name + ".weight"
@@ -71,6 +72,15 @@ def _require_own_head(family: Family, tensors, file: Path) -> None:
             f"{', '.join(lacking)}, so it is of another form than DistilBERT's; give "
             "the encoder alone, as its base model's save_pretrained writes it."
         )
+
+
+def _rename_norms(tensors: dict[str, Tensor]) -> None:
+    """What the first BERTs called otherwise, as the files of many still do."""
+    for name in [n for n in tensors if n.endswith((".gamma", ".beta"))]:
+        place, _, leaf = name.rpartition(".")
+        now = f"{place}.{'weight' if leaf == 'gamma' else 'bias'}"
+        if place.endswith("LayerNorm") and now not in tensors:
+            tensors[now] = tensors.pop(name)
 
 
 def _fold_token_types(tensors: dict[str, Tensor], file: Path) -> None:
@@ -112,9 +122,10 @@ def _missing(file: Path, name: str) -> UserError:
 
 
 def _misshapen(tensor: Tensor, expected: list) -> UserError:
+    stated = "its sizes ask" if tensor.file.suffix == ".gguf" else "config.json asks"
     return UserError(
         f"{tensor.file}: tensor {tensor.name!r} has shape {list(tensor.array.shape)}, "
-        f"config.json asks for {expected}."
+        f"{stated} for {expected}."
     )
 
 

@@ -112,7 +112,8 @@ def _about(models: dict, config: Mapping) -> str:
         f"`{models['persona']}`), `response/` answers given that guess (stage "
         f"`{models['response']}`).{_data(config)} The adapters are under this "
         "project's licence; `pipeline.json` has the form of the prompts and how both "
-        "are decoded."
+        "are decoded. `transformers` opens what `ppg-jax export` writes without "
+        "`--adapters`: whole models."
     )
 
 

@@ -227,7 +227,10 @@ def reconfigure(folder, **changes):
         ({"lora_alpha": None}, "'lora_alpha' is None, expected a number above 0"),
         ({"r": 4}, r"base asks for \[4, 32\] and"),
         ({"base_model_name_or_path": None}, "base_model_name_or_path is None"),
-        ({"base_model_name_or_path": "who/knows"}, "who/knows is no folder"),
+        (
+            {"base_model_name_or_path": "who/knows"},
+            r"adapter_config\.json, base_model_name_or_path: who/knows is no folder",
+        ),
     ],
 )
 def test_adapters_of_another_kind_are_refused_by_name(change, told, folder):
@@ -235,6 +238,23 @@ def test_adapters_of_another_kind_are_refused_by_name(change, told, folder):
     with pytest.raises(UserError, match=told) as error:
         pretrained.load(folder)
     assert "\n" not in str(error.value)
+
+
+def test_adapters_of_a_body_alone_are_those_of_the_language_model(folder):
+    """PEFT names the layers without the language model's prefix there."""
+    file, prefix = folder / peft.WEIGHTS, peft._PREFIX
+    whole, expected = load_file(file), pretrained.load(folder)[1]
+    [family] = [
+        f.prefix
+        for f in FAMILIES.values()
+        if all(name.startswith(prefix + f.prefix) for name in whole)
+    ]
+    body = {n.replace(prefix + family, prefix): t for n, t in whole.items()}
+    save_file(body, file)
+    jax.tree.map(np.testing.assert_array_equal, pretrained.load(folder)[1], expected)
+    save_file(body | dict([next(iter(whole.items()))]), file)
+    with pytest.raises(UserError, match="there are two tensors for "):
+        pretrained.load(folder)
 
 
 def test_a_folder_that_names_itself_as_its_base_has_no_tokenizer_either(folder):

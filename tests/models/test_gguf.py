@@ -462,6 +462,12 @@ ENDLESS = np.frombuffer(np.float16(np.inf).tobytes() + bytes(32), np.uint8)
     ("arrays", "told"),
     [
         ({"token_embd.weight": None}, "'token_embd.weight' is missing"),
+        ({"output_norm.weight": None}, "'output_norm.weight' is missing"),
+        ({"blk.1.ffn_up.weight": None}, "'blk.1.ffn_up.weight' is missing"),
+        (
+            {"blk.7.attn_norm.weight": ROPE},
+            "'blk.7.attn_norm.weight' is of more layers",
+        ),
         ({"rope_freqs.weight": ROPE}, "'rope_freqs.weight' has no place"),
         ({"blk.0.attn_q.bias": ROPE}, "'blk.0.attn_q.bias' has no place"),
         ({"blk.0.ffn_gate_exps.weight": ROPE}, "'blk.0.ffn_gate_exps.weight' has no"),

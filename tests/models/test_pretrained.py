@@ -337,6 +337,26 @@ def test_bert_is_a_distilbert_with_token_type_0_at_every_position(bert_folder):
     )
 
 
+def test_the_first_berts_names_of_norms_are_known(bert_folder):
+    file = bert_folder / "model.safetensors"
+    original = load_file(file)
+    expected = pretrained.load(bert_folder)[1]
+    older = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+
+    def older_name(name: str) -> str:
+        for now, then in older.items():
+            name = name.replace(now, then)
+        return name
+
+    renamed = {older_name(name): array for name, array in original.items()}
+    assert sum(name.endswith(".gamma") for name in renamed) == 5
+    save_file(renamed, file)
+    assert_same(pretrained.load(bert_folder)[1], expected)
+    name = "bert.embeddings.LayerNorm.gamma"
+    save_file(original | {name: renamed[name]}, file)
+    assert f"{name!r} has no place" in complaint(bert_folder)
+
+
 def test_bert_of_another_kind_is_refused(bert_folder):
     file = bert_folder / "model.safetensors"
     name = "bert.embeddings.token_type_embeddings.weight"

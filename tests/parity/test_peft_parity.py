@@ -165,3 +165,19 @@ def test_adapters_in_a_pickle_are_not_opened(base, tmp_path):
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(UserError, match=r"adapter_model\.bin is a pickle, .* type: "):
         pretrained.load(tmp_path / "theirs")
+
+
+def test_adapters_that_peft_trained_on_a_body_alone_say_the_same(base, tmp_path):
+    kind, whole, *_ = base
+    body = transformers.AutoModel.from_pretrained(whole)
+    targets = {"gpt2": ["c_attn", "c_fc"], "llama": ["q_proj", "up_proj"]}[kind]
+    config = theirs.LoraConfig(
+        r=3, target_modules=targets, fan_in_fan_out=kind == "gpt2"
+    )
+    model = moved(theirs.get_peft_model(body, config))
+    model.save_pretrained(tmp_path / "theirs")
+    with torch.no_grad():
+        hidden = model.eval()(torch.from_numpy(TOKENS)).last_hidden_state
+        table = MADE[kind].from_pretrained(whole).get_output_embeddings().weight
+        expected = (hidden @ table.T).numpy()
+    agree(our_logits(tmp_path / "theirs"), expected, our_logits(whole))
