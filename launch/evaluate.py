@@ -7,7 +7,7 @@ from absl import flags
 
 from ppg_jax import experiment, presets
 from ppg_jax.launching import main
-from ppg_jax.report import report, words
+from ppg_jax.report import report, reproduced, words
 from ppg_jax.stages import evaluate
 
 CONVERSATIONS = flags.DEFINE_integer(
@@ -18,6 +18,7 @@ CONVERSATIONS = flags.DEFINE_integer(
 def program():
     config, workdir = experiment.from_flags()
     experiment.require_finished(config, workdir)
+    reproduced.tell_as_made(config.stages, workdir)
     with experiment.written(config, workdir):
         evaluate.run(config.evaluate, workdir, config.systems)
     print(report.write_report(workdir, config.evaluate.title, config.evaluate.paper))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import ppg_jax
 from ppg_jax.config import from_config_dict
-from ppg_jax.data.chat_template import chat_templates
+from ppg_jax.data.chat_template import chat_templates, fits
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.run_dir import (
@@ -40,10 +40,11 @@ class Found(NamedTuple):
     response_contrast: float
     grounded: bool
 
-    @property
-    def chat_templates(self) -> dict[str, str]:
-        """Of the generators, by name: their prompts, for other programs."""
-        return chat_templates(self.prompts)
+    def chat_template(self, name: str, tokenizer) -> str | None:
+        """The prompts of a generator, for other programs; None of a critic, and where
+        its tokenizer reads them otherwise in one piece."""
+        known = fits(tokenizer, self.prompts) if name != "critic" else False
+        return chat_templates(self.prompts)[name] if known else None
 
 
 def find_models(workdir="", system: str = "") -> Found:

@@ -109,6 +109,7 @@ METRICS = {
         responses=MAIN,
         personas=MAIN,
         tested=KINDS,
+        most=100,
     ),
     "sacrebleu": Metric(
         "sacreBLEU",
@@ -118,6 +119,7 @@ METRICS = {
         _sacrebleu,
         responses=MORE,
         personas=MORE,
+        most=100,
     ),
     "rouge_parlai": Metric(
         "ROUGE-L",
@@ -128,6 +130,7 @@ METRICS = {
         responses=MAIN,
         personas=MAIN,
         tested=KINDS,
+        most=100,
     ),
     "rouge_google": Metric(
         "ROUGE-L, google",
@@ -137,6 +140,7 @@ METRICS = {
         functools.partial(_rouge, "google"),
         responses=MORE,
         personas=MORE,
+        most=100,
     ),
     "f1": Metric(
         "F1",
@@ -146,6 +150,7 @@ METRICS = {
         functools.partial(_overlap, bleu_rouge.token_f1),
         responses=MAIN,
         tested=("responses",),
+        most=100,
     ),
     "distinct_1": Metric(
         "Distinct-1",
@@ -156,6 +161,7 @@ METRICS = {
         functools.partial(_distinct, 1),
         responses=MORE,
         personas=MAIN,
+        most=1,
     ),
     "distinct_2": Metric(
         "Distinct-2",
@@ -166,6 +172,7 @@ METRICS = {
         responses=MORE,
         personas=MAIN,
         tested=("personas",),
+        most=1,
     ),
     "intra_distinct_2": Metric(
         "Distinct-2 within",
@@ -174,6 +181,7 @@ METRICS = {
         "mean of Distinct-2 within each persona",
         functools.partial(_of_each, lambda texts: distinct.intra_distinct(texts, 2)),
         personas=MORE,
+        most=1,
     ),
     "novelty": Metric(
         "novelty",
@@ -182,6 +190,7 @@ METRICS = {
         "share of sentences that no training persona has verbatim",
         _novelty,
         personas=MORE,
+        most=1,
     ),
     "length": Metric(
         "words",
@@ -199,6 +208,7 @@ METRICS = {
         "share that ended by themselves, not at the limit",
         lambda answers: _mean(answers.ended),
         personas=MORE,
+        most=1,
     ),
     "critic": Metric(
         "critic",
@@ -208,6 +218,7 @@ METRICS = {
         "told; of the controls, to the gold one",
         lambda answers: _mean(answers.critic),
         responses=MAIN,
+        most=1,
     ),
     "held_out_critic": Metric(
         "held-out critic",
@@ -217,6 +228,7 @@ METRICS = {
         "nobody: what raises the first alone is no better response",
         lambda answers: _mean(answers.held_out),
         responses=MAIN,
+        most=1,
     ),
     **TRAIT_METRICS,
 }

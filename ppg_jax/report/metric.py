@@ -1,6 +1,7 @@
 """What a column is, and what it is measured from.  Axes: N instances."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 from ppg_jax.report.scores import Score, TypeCount
@@ -33,7 +34,7 @@ class Metric:
     better: 1 if higher is better, -1 if lower is, 0 if neither. measure: None where
     the answers do not allow it. responses, personas: the table that shows it, `MAIN`,
     `MORE` or `TRAITS`, or "" if it is not measured there. tested: kinds of rows, as in
-    `KINDS`.
+    `KINDS`. most: what it can be at most; none is less than 0.
     """
 
     heading: str
@@ -44,6 +45,12 @@ class Metric:
     responses: str = ""
     personas: str = ""
     tested: Sequence[str] = ()
+    most: float = math.inf
+
+    def possible(self, found: dict) -> dict:
+        """The same estimate, its interval within what the metric can be."""
+        low, high = max(found["low"], 0.0), min(found["high"], self.most)
+        return found | {"low": low, "high": high}
 
     def shown(self, kind: str) -> str:
         """The table of this kind of rows that shows it, or ""."""

@@ -2,6 +2,7 @@
 a manifest of what made them.
 """
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -141,6 +142,15 @@ def plan(
     timed = [f"{_number(left)} hours"] if left or not unknown else []
     timed += [f"{unknown} that nobody has timed"] if unknown else []
     return f"{table(head, lines, texts=3)}\n\nleft: {', and '.join(timed)}"
+
+
+def tell_as_made(stages: Sequence, folder: Path) -> None:
+    """Tells of stages that have finished with other settings than their configs'."""
+    for config in stages:
+        _, others = run_dir.as_made(folder, config.name, config)
+        if others:
+            told = f"{config.name} was made with another {', '.join(others[:3])}"
+            print(f"{told} than the config has; it is asked as it is.", file=sys.stderr)
 
 
 def _state(folder: Path, config) -> str:

@@ -214,7 +214,9 @@ def table(predictions: Predictions, kind: str, rows, units, version: str) -> dic
         name: {
             **predictions.rows[kind][name]._asdict(),
             "metrics": {
-                key: widest(metrics[key], units) for key in METRICS if key in metrics
+                key: metric.possible(widest(metrics[key], units))
+                for key, metric in METRICS.items()
+                if key in metrics
             },
             "paper": paper.numbers(kind, version, name) if version else {},
         }

@@ -36,9 +36,8 @@ def _column(
     measure: Callable[[Answers], Score | None],
     tested: Sequence[str] = (),
 ) -> Metric:
-    return Metric(
-        heading, 3, better, definition, measure, personas=TRAITS, tested=tested
-    )
+    shown = {"personas": TRAITS, "tested": tested, "most": 1}
+    return Metric(heading, 3, better, definition, measure, **shown)
 
 
 TRAIT_METRICS = {

@@ -19,6 +19,7 @@ from ppg_jax.report.scores import (
     share,
     widest,
 )
+from ppg_jax.report.trait_columns import TRAIT_METRICS
 
 MOST = 8  # exchanges; more are counted with them
 LATE = 4  # exchanges from which on a partner has said enough to be known
@@ -53,7 +54,7 @@ def compute(
     chosen = turns(heard(predictions))
     by_turn = {
         key: {
-            name: _by_turn(metrics[key], units, chosen)
+            name: _by_turn(metrics[key], units, chosen, TRAIT_METRICS[key].possible)
             for name, metrics in rows.items()
             if key in metrics
         }
@@ -68,9 +69,9 @@ def compute(
     }
 
 
-def _by_turn(score: Score, units: Units, chosen) -> dict[str, dict]:
+def _by_turn(score: Score, units: Units, chosen, possible=dict) -> dict[str, dict]:
     return {
-        turn: {**widest(score.of(taken), part), "instances": int(taken.sum())}
+        turn: possible(widest(score.of(taken), part)) | {"instances": int(taken.sum())}
         for turn, taken in chosen.items()
         for part in [_part(units, taken)]
         if _several(part)

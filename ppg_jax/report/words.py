@@ -17,7 +17,7 @@ from ppg_jax.report.tables import bullets, p_value
 
 def at_a_glance(numbers: Mapping) -> list[str]:
     """Sentences that follow from the numbers by rule."""
-    told = [_resampled(numbers)]
+    told = [_resampled(numbers), *_too_few(numbers)]
     for kind in ("response", "persona"):
         told += _compared(numbers[f"{kind}s"], numbers[f"{kind}_tests"])
     for kind in ("response", "persona"):
@@ -47,6 +47,24 @@ def _resampled(numbers: Mapping) -> str:
     )
 
 
+def _too_few(numbers: Mapping) -> list[str]:
+    """Kinds of which no permutation can come out significant, whatever was found."""
+    told = []
+    for kind, sides in (("response", ("self", "partner")), ("persona", ("partner",))):
+        units = [numbers["units"][side] for side in sides]
+        few = min(units, key=lambda unit: unit["count"])
+        tests = [t for t in numbers[f"{kind}_tests"] if t["metric"] in _PERMUTED]
+        # Of all ways to swap the groups two give what was seen, or its opposite.
+        if tests and 2.0 ** (1 - few["count"]) * len(tests) >= scores.ALPHA:
+            told.append(
+                f"**{few['count']} {few['name']}s are too few**: after Holm's "
+                f"correction of {len(tests)} tests no difference of {kind}s can count, "
+                "whatever it is (but in Distinct)."
+            )
+    return told
+
+
+_PERMUTED = [key for key in METRICS if not key.startswith("distinct")]
 _THERE = "split_dialogues"  # older evaluations do not say
 
 

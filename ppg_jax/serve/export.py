@@ -13,7 +13,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from ppg_jax.data.chat_template import fits
 from ppg_jax.errors import UserError
 from ppg_jax.files import write_json
 from ppg_jax.inference.found import Found, find_models
@@ -62,16 +61,15 @@ def run(config: Config, workdir: Path) -> str:
 
 def _write_models(found: Found, output: Path) -> dict[str, str]:
     """Name -> SHA-256 of its weights."""
-    weights, templates = {}, found.chat_templates
+    weights = {}
     for name in ("persona", "response", "critic"):
         source = getattr(found, name)
         if source is not None:
             model, params, tokenizer = pretrained.load(source)
             # That of a GGUF file stands for another, which is what is saved.
             saved = getattr(tokenizer, "whole", tokenizer)
-            saved.chat_template = templates.get(name)
-            if name in templates and not fits(saved, found.prompts):
-                saved.chat_template = None
+            saved.chat_template = found.chat_template(name, saved)
+            if name != "critic" and not saved.chat_template:
                 told = "its tokenizer reads a prompt otherwise in one piece"
                 print(f"{name}: without a chat template, for {told}")
             whole = adapters.merge(params)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ppg_jax.errors import UserError
+from ppg_jax.metrics import significance
 from ppg_jax.report import over_seeds, results, scores
 from ppg_jax.report.scores import TypeCount
 from tests.report.test_report import make_run, read, write_jsonl
@@ -72,6 +73,29 @@ def test_a_value_is_the_mean_of_runs_and_the_spread_stands_beside(
     widest = max(each[key]["high"] - each[key]["low"] for each in single)
     # Three runs with noise of their own: narrower than one, but for how they differ.
     assert found["high"] - found["low"] < widest + 4 * found["spread"] + 1e-9
+
+
+def test_no_interval_goes_beyond_what_a_metric_can_be(folders, monkeypatch):
+    """However far two runs are apart."""
+
+    def with_runs(interval, single, level):
+        return interval._replace(low=-1e6, high=1e6)
+
+    monkeypatch.setattr(significance, "with_runs", with_runs)
+    found = over_seeds.compute(folders[:2], with_paper=False)
+    metrics = [
+        (key, measured)
+        for kind in ("responses", "personas")
+        for row in found[kind].values()
+        for key, measured in row["metrics"].items()
+    ]
+    assert {measured["low"] for _, measured in metrics} == {0}
+    most = {key: {m["high"] for k, m in metrics if k == key} for key, _ in metrics}
+    assert most["trait_f1"] == most["ended"] == most["distinct_1"] == {1}
+    assert most["bleu"] == most["rouge_parlai"] == {100}
+    assert most["ppl_token"] == most["length"] == {1e6}
+    turns = found["traits"]["by_turn"]["trait_f1"]["supervised"]
+    assert {(turn["low"], turn["high"]) for turn in turns.values()} == {(0, 1)}
 
 
 def test_what_is_planted_in_every_run_is_found_over_all(numbers):

@@ -119,6 +119,19 @@ def test_a_plan_tells_of_rows_that_are_missing_and_of_other_settings(tmp_path):
     assert plan(8, "paml").endswith("left: 2 that nobody has timed")
 
 
+def test_what_is_asked_with_other_settings_than_the_configs_is_told(tmp_path, capsys):
+    stage = paml.Config(name="paml")
+    reproduced.tell_as_made([stage], tmp_path)  # not there yet
+    write_json(tmp_path / "paml/result.json", {})
+    made = {"epochs": stage.epochs, "tasks": stage.tasks + 1}
+    write_json(tmp_path / "paml/fingerprint.json", made)
+    reproduced.tell_as_made([dataclasses.replace(stage, tasks=made["tasks"])], tmp_path)
+    assert capsys.readouterr().err == ""
+    reproduced.tell_as_made([stage], tmp_path)
+    told = "paml was made with another tasks than the config has; it is asked as it is."
+    assert capsys.readouterr().err == told + "\n"
+
+
 def test_latex_takes_no_character_of_a_label_for_its_own(numbers, tmp_path):
     rows = numbers["responses"]
     odd = {**rows, "ours": {**rows["ours"], "label": "50 % & more_#1 R^2~{\\a} $"}}

@@ -502,6 +502,23 @@ def test_a_gold_persona_is_compared_as_models_are_told_it(run_dir):
     ]
 
 
+def test_too_few_groups_for_any_test_are_told(numbers):
+    """Two of 2 ** G ways to swap G groups give what was seen; Holm's take the rest."""
+    told = lambda numbers: [t for t in words.at_a_glance(numbers) if "too few" in t]  # noqa: E731
+    assert told(numbers) == []
+    tests = [t for t in numbers["persona_tests"] if "distinct" not in t["metric"]]
+    few = 1 + int(np.ceil(np.log2(len(tests) / scores.ALPHA)))
+    for count, kinds in ((few, []), (few - 1, ["personas"])):
+        partner = {"name": "base persona", "count": count}
+        units = {**numbers["units"], "self": numbers["units"]["partner"]}
+        fewer = {**numbers, "units": units | {"partner": partner}, "response_tests": []}
+        found = told(fewer)
+        assert [
+            f"no difference of {kind} can" in t for kind in kinds for t in found
+        ] == [True] * len(kinds)
+        assert len(found) == len(kinds)
+
+
 def test_a_control_that_leads_is_told(numbers):
     systems = json.loads(json.dumps(numbers["responses"]))
     systems["random"]["metrics"]["bleu"]["value"] = 99.0
