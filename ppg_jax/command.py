@@ -126,3 +126,7 @@ def _as_typed(value) -> str:
     text = value if isinstance(value, str) else repr(value)
     plain = not set(text) & set('"$`\\!')
     return f'"{text}"' if plain and "'" in text else shlex.quote(text)
+
+
+if __name__ == "__main__":
+    main()

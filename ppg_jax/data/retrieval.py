@@ -1,6 +1,7 @@
 """BM25: which sentences or documents are the most like a query."""
 
 import functools
+import logging
 import math
 import re
 from collections import Counter
@@ -60,6 +61,7 @@ def most_similar(documents: Sequence[str], queries: Sequence[str]) -> list[int]:
     """Index of each query's best document by BM25; the first if none has its words."""
     import bm25s  # it starts JAX's backend: findings/bm25s_starts_jax.sh
 
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells of each index
     index = bm25s.BM25(method="lucene", k1=_K1, b=_B)
     index.index([_bm25_words(d) or [""] for d in documents], show_progress=False)
     known = index.vocab_dict

@@ -62,7 +62,9 @@ def write(folder: Path, name: str, predictions: Predictions, seed: int) -> list[
         return paths
     write_text(paths[0], _MARK + text)
     write_json(paths[1], key)
-    return paths + (_table(folder, name, voted, key) if voted.exists() else [])
+    labels = [predictions.rows[kind][row].label for row in paper.SHOWN[name]]
+    told = _table(folder, name, voted, key, labels) if voted.exists() else []
+    return paths + told
 
 
 def _asked(name: str, predictions: Predictions, seed: int) -> tuple[list, dict]:
@@ -85,7 +87,9 @@ def _asked(name: str, predictions: Predictions, seed: int) -> tuple[list, dict]:
     return lines, {"wins": key, "instances": [ours[row]["id"] for row in unlike]}
 
 
-def _table(folder: Path, name: str, voted: Path, key: Mapping) -> list[Path]:
+def _table(
+    folder: Path, name: str, voted: Path, key: Mapping, labels: Sequence[str]
+) -> list[Path]:
     """The table of the votes as Markdown and CSV."""
     criteria = list(paper.VOTES[name])
     votes = {criterion: _votes(voted, criterion, key["wins"]) for criterion in criteria}
@@ -103,7 +107,7 @@ def _table(folder: Path, name: str, voted: Path, key: Mapping) -> list[Path]:
     items = min(len({*votes[c].items}) for c in tests)
     found = counted.detectable(items, level=0.05 / len(tests))
     told = (
-        f"Share of votes for {paper.SHOWN[name][1]} against {paper.SHOWN[name][0]}, "
+        f"Share of votes for {labels[1]} against {labels[0]}, "
         "in percent, its 95 % interval over items and raters, the exact sign test of "
         "the items by their majority, Holm's correction, and Fleiss' kappa. With "
         f"{items} items voted on, {_percent(found)} found in four of five studies at "

@@ -82,7 +82,10 @@ def test_votes_become_a_table_with_the_papers_beside(asked, predictions):
     assert float(row["kappa"]) == 1
     assert row["paper: won"] == "59"
     assert float(row["paper: p of its votes"]) == pytest.approx(binomial_p(354, 600))
-    assert "| coherence | 90 | 3 | 80.0 |" in markdown.read_text("utf-8")
+    text, rows = markdown.read_text("utf-8"), predictions.rows["personas"]
+    assert "| coherence | 90 | 3 | 80.0 |" in text
+    other, own = (rows[row].label for row in paper.SHOWN["table6"])
+    assert f"Share of votes for {own} against {other}, " in text
 
 
 @pytest.mark.parametrize(
