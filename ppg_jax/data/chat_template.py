@@ -49,6 +49,8 @@ def fits(tokenizer, config: PromptConfig) -> bool:
 
     It has not where a tokenizer marks the beginning of a text (SentencePiece's).
     """
+    backend = tokenizer.backend_tokenizer
+    was = backend.encode_special_tokens
     prompts = Prompts(tokenizer, dataclasses.replace(config, max_length=10_000))
     said = Instance("", 0, ("i have two dogs.", "i sing."), (), ("hi !",), "")
     partner = prompts.persona_target(["i am a nurse."])
@@ -56,10 +58,9 @@ def fits(tokenizer, config: PromptConfig) -> bool:
         "persona": prompts.persona_prompt(said),
         "response": prompts.response_prompt(said, partner),
     }
-    backend = tokenizer.backend_tokenizer
     backend.encode_special_tokens = False  # which a template's reader has
     end = tokenizer.eos_token
     texts = {k: v.replace("END", end) for k, v in layout(config).items()}
     whole = {k: backend.encode(v, add_special_tokens=False) for k, v in texts.items()}
-    backend.encode_special_tokens = True
+    backend.encode_special_tokens = was
     return {k: v.ids for k, v in whole.items()} == parts
