@@ -51,7 +51,8 @@ def fits(tokenizer, config: PromptConfig) -> bool:
     """
     backend = tokenizer.backend_tokenizer
     was = backend.encode_special_tokens
-    prompts = Prompts(tokenizer, dataclasses.replace(config, max_length=10_000))
+    most = config.max_persona_tokens + config.max_response_tokens + 10_000
+    prompts = Prompts(tokenizer, dataclasses.replace(config, max_length=most))
     said = Instance("", 0, ("i have two dogs.", "i sing."), (), ("hi !",), "")
     partner = prompts.persona_target(["i am a nurse."])
     parts = {

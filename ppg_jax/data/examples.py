@@ -52,17 +52,20 @@ def require_room(
 ) -> None:
     """Raises UserError that names a dialogue whose personas leave no room.
 
-    Of all splits, before anything is learned: what is asked at last fits, too.
+    Before anything is learned; of a split that is asked at last, too. Of a whole
+    dialogue as a task nothing has to fit.
     """
+    # What BM25 chooses differs from turn to turn.
+    most = None if partner_persona == "top3" else 1
     for dialogue in dialogues if task != "dialogue" else ():
-        for instance in itertools.islice(dialogue.instances(), 1):
-            partner = partner_tokens(prompts, partner_persona, instance)
+        for instance in itertools.islice(dialogue.instances(), most):
             if task == "persona":
                 target = prompts.persona_target(instance.partner_persona)
                 prompts.persona_prompt(instance, len(target))
-            else:
-                prompts.response_prompt(instance, partner)
-            if task == "response" and partner_persona != "none":
+                continue
+            partner = partner_tokens(prompts, partner_persona, instance)
+            prompts.response_prompt(instance, partner)
+            if partner_persona != "none":
                 prompts.response_parts(instance)  # told what was inferred
 
 

@@ -6,6 +6,7 @@ file was made from lay here; quantised weights come back as the float32 numbers 
 they stand for.
 """
 
+import itertools
 import re
 from typing import Any
 
@@ -158,13 +159,13 @@ def _check_size(file: File, config: dict) -> None:
 def _require_tensors(file: File, layers: int) -> None:
     """Before they have other names than in the file."""
     found = {tensor.name for tensor in file.tensors}
-    inside = {f"blk.{n}.{name}.weight" for n in range(layers) for name in _LAYER}
-    expected = inside | {"token_embd.weight", "output_norm.weight"}
-    for name in sorted(expected - found):
-        raise file.error(f"tensor {name!r} is missing")
-    for name in sorted(found - inside):
-        layer = re.fullmatch(r"blk\.\d+\.(\w+)\.weight", name)
-        if layer and layer[1] in _LAYER:
+    inside = (f"blk.{n}.{name}.weight" for n in range(layers) for name in _LAYER)
+    for name in itertools.chain(("token_embd.weight", "output_norm.weight"), inside):
+        if name not in found:
+            raise file.error(f"tensor {name!r} is missing")
+    for name in sorted(found):
+        layer = re.fullmatch(r"blk\.([0-9]{1,9})\.(\w+)\.weight", name)
+        if layer and layer[2] in _LAYER and int(layer[1]) >= layers:
             fault = f"tensor {name!r} is of more layers than the {layers} that it says"
             raise file.error(fault)
 

@@ -115,11 +115,12 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
     most = 2 * min(rank, max(widths)) * sum(widths)
     read_all = read_file(file, most=most, described=CONFIG)
     tensors: dict[str, np.ndarray] = {}
+    in_file: dict[str, str] = {}
     for tensor in read_all:
         name = _of_whole(tensor.name, family)
         if name in tensors:
             raise UserError(f"{file}: there are two tensors for {name!r}.")
-        tensors[name] = tensor.array
+        tensors[name], in_file[name] = tensor.array, tensor.name
     head = {}
     if values.get("task_type") == _CLASSIFIES:
         width = shapes[next(_names(family, layers))[0]][0]
@@ -142,7 +143,8 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
         leaves[f"{module}/lora_a"] = a
         leaves[f"{module}/lora_b"] = _times(b, scale, path)
     for name in tensors:
-        raise UserError(f"{file}: tensor {name!r} has no place in the base's model.")
+        told = f"tensor {in_file[name]!r} has no place in the base's model"
+        raise UserError(f"{file}: {told}.")
     if not leaves:
         raise UserError(f"{file} holds no adapters.")
     # In one go: one by one they take a quarter of a second.

@@ -126,8 +126,9 @@ def _data(config: Mapping) -> str:
 
 
 def _of_personachat(config: Mapping) -> bool:
-    """Of it alone the paper's numbers are shown."""
-    return config.get("evaluate", {}).get("paper", False)
+    evaluated = config.get("evaluate", {})
+    named = Path(evaluated.get("data.source", "")).name == "personachat"
+    return named and evaluated.get("paper", False)  # whose numbers are of it alone
 
 
 def _origin(config: Mapping, model: str, kind: str) -> str:

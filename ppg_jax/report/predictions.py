@@ -160,7 +160,9 @@ def _row(told: Mapping) -> Row:
 
 def _own_row(folder: Path, name: str, models: Mapping[str, Row]) -> Row:
     """What NAME.json says; else compared with our last row, the first, and controls."""
-    compared = [n for n in models if models[n].against or n == next(iter(models))]
+    # Gold personas are no model.
+    first = next((n for n in models if models[n].models), next(iter(models)))
+    compared = [n for n in models if models[n].against or n == first]
     usual = dict.fromkeys([*compared[-1:], *compared[:1], BEST_CONTROL])
     path, told = folder / f"{name}.json", {}
     if path.exists():

@@ -39,6 +39,7 @@ def units_of(predictions: Predictions, kind: str) -> dict[str, np.ndarray]:
 def row_scores(predictions: Predictions, kind: str, name: str) -> Scores:
     """Every metric that the records of a row allow; gold is not compared with gold."""
     gold = [i["response"] for i in predictions.instances]
+    plain = [" ".join(i["partner_persona"]) for i in predictions.instances]
     if kind == "personas":
         gold = predictions.gold_personas
     records = predictions.records[kind][name]
@@ -54,7 +55,7 @@ def row_scores(predictions: Predictions, kind: str, name: str) -> Scores:
         held_out=column(records, "held_out_score"),
         ended=column(records, "ended"),
         traits=predictions.traits.get(name) if kind == "personas" else None,
-        compared=kind == "responses" or texts != gold,
+        compared=kind == "responses" or texts not in (gold, plain),
     )
     return columns.measured(kind, answers)
 
@@ -147,7 +148,7 @@ def perplexity_by_turn(
     chosen = chosen or dict(zip(TURNS, usual, strict=True))
     return {
         name: {
-            turn: _some(metrics[metric], units, taken)
+            turn: METRICS[metric].possible(_some(metrics[metric], units, taken))
             for turn, taken in chosen.items()
             if all(len(np.unique(g[taken])) > 1 for g in units.values())
         }

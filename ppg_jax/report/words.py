@@ -57,9 +57,9 @@ def _too_few(numbers: Mapping) -> list[str]:
         # Of all ways to swap the groups two give what was seen, or its opposite.
         if tests and 2.0 ** (1 - few["count"]) * len(tests) >= scores.ALPHA:
             told.append(
-                f"**{few['count']} {few['name']}s are too few**: after Holm's "
-                f"correction of {len(tests)} tests no difference of {kind}s can count, "
-                "whatever it is (but in Distinct)."
+                f"**{few['count']} {few['name']}s are too few** for the {len(tests)} "
+                f"planned comparisons of {kind}s by permutation: after Holm's "
+                "correction none of them can count, whatever it is."
             )
     return told
 

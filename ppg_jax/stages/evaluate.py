@@ -127,7 +127,7 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
             _write_row(unfinished, row, asking, asked, critics)
             path.parent.mkdir(exist_ok=True)
             made_by[f"{kind}/{name}"] = commit()
-            answered.write_values(folder / answered.MADE_BY, made_by)
+            answered.write(folder / answered.MADE_BY, made_by)
             unfinished.rename(path)
             _tell(f"{kind} of {name}", start)
         elif f"{kind}/{name}" not in made_by and name not in ours[kind]:
@@ -138,14 +138,14 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
         rows[kind].append({"name": name, **row.description})
     write_traits(folder, asked)
     write_swapped(config, folder, asking, asked, systems)
-    answered.write_values(folder / answered.ROWS, rows)
+    answered.write(folder / answered.ROWS, rows)
     made = {"rows": made_by, "split_dialogues": len(splits[config.split])}
     made = provenance(config, workdir) | made
-    answered.write_values(folder / "provenance.json", made)
+    answered.write(folder / "provenance.json", made)
     done = folder / run_dir.RESULT
     before = answered.values(done).get(_SECONDS, 0.0)
     result = {"instances": len(asked), _SECONDS: before + time.monotonic() - began}
-    answered.write_values(done, result)
+    answered.write(done, result)
     return run_dir.report_done(config.name, result)
 
 
@@ -166,17 +166,19 @@ def _claim(config: Config, workdir: Path, systems, splits) -> None:
         for name in stages
     }
     test = {"test data": corpus.fingerprint(splits[config.split])}
-    rows = _rows_asked(workdir, systems)
-    known = answered.rows_of(folder)
-    before = {f"row {name}": sum for name, sum in known.items()}
+    rows, before = _rows_asked(workdir, systems), answered.claimed(folder)
+    as_before = {k: v for k, v in before.items() if k.startswith("row ")}
+    # Answers of rows that are gone are kept: they are of these models.
+    others = before.keys() - as_before - {f"{name} model" for name in needed}
+    inputs = {k: before[k] for k in others if k.endswith(" model")}
+    inputs |= weights | test | train
     # A row whose stage finished since is one more row; but every response has a score
     # by a critic, or none has.
     judges = {f"{name} model" for name in config.critics.values()}
     later = weights.keys() - judges | rows.keys()
-    run_dir.claim(folder, config, weights | test | train | rows | before, later)
-    others = [name for name, sum in known.items() if rows.get(f"row {name}") != sum]
-    answered.set_aside(folder, others)
-    run_dir.claim(folder, config, weights | test | train | rows, later)
+    run_dir.claim(folder, config, inputs | rows | as_before, later)
+    answered.change(folder, answered.rows_of(rows))
+    run_dir.claim(folder, config, inputs | rows, later)
 
 
 def _rows_asked(workdir: Path, systems) -> dict[str, str]:
@@ -240,7 +242,7 @@ def _write_row(
     before, began = len(known), time.monotonic()
     for part in answering.records(row, asking, asked, before):
         known += part
-        answered.write_records(path, known)
+        answered.write(path, known)
         took = time.monotonic() - began
         if took < 1:  # texts that are there
             continue
@@ -254,7 +256,7 @@ def _write_row(
             scores = answering.critic_scores(row, asked, known, judge)
             for record, score in zip(known, scores, strict=True):
                 record[field] = score
-        answered.write_records(path, known)
+        answered.write(path, known)
 
 
 def write_traits(folder: Path, asked: Sequence[Instance]) -> None:
@@ -284,7 +286,7 @@ def write_swapped(config: Config, folder: Path, asking: Asking, asked, systems) 
             start = time.monotonic()
             made = swapped.records(row, asking, mine, others)
             if made is not None:
-                answered.write_records(path, made)
+                answered.write(path, made)
                 _tell(f"{kind} of {name}, swapped", start)
 
 

@@ -160,16 +160,17 @@ def run(config: Config, workdir: Path) -> dict:
     """
     workdir = Path(workdir)
     splits, tokenizer, first, read = starts.begin(config, workdir)
-    whole = (d for split in splits.values() for d in split)
-    told = config.task, config.partner_persona
-    require_room(Prompts(tokenizer, config.prompts), whole, *told)
-    tell_form(config.prompts.text, splits["train"])
+    folder = workdir / config.name
+    if not (folder / run_dir.FINGERPRINT).exists():  # of one that has begun it is known
+        whole = (d for split in splits.values() for d in split)
+        told = config.task, config.partner_persona
+        require_room(Prompts(tokenizer, config.prompts), whole, *told)
+        tell_form(config.prompts.text, splits["train"])
     read |= config.exposure.sums(workdir)
     if asked := config.exposure.persona:  # by prompts and tokens that it has learned
         train_data = run_dir.sums_of(splits, "train")
         run_dir.agree(workdir / asked, config, train_data, "prompts")
         starts.require_one_tokenizer(workdir, asked, read["tokenizer"])
-    folder = workdir / config.name
 
     def make() -> dict:
         return train(config, folder, splits, tokenizer, first)

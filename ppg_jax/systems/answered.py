@@ -3,14 +3,14 @@
 instances.jsonl            what was asked, with the gold answers
 KIND/NAME.jsonl            what a row answered; in unfinished/ while it does
 traits/, swapped/          what was measured of rows beside their answers
-set_aside/                 answers of rows that are other ones now
 rows.json, made_by.json    what the rows are; the commit by which each was answered
+set_aside/SHA256/          all this of a row that was defined so, and now is not
 """
 
 import dataclasses
 import os
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ppg_jax import run_dir
@@ -18,14 +18,18 @@ from ppg_jax.data.dialogue import Dialogue, Instance, dialogue_of, profile_text
 from ppg_jax.files import read_json, read_jsonl, write_json, write_jsonl
 from ppg_jax.inference import traits
 from ppg_jax.inference.embedding import Encoder
+from ppg_jax.systems.system import KINDS
 
 ROWS, MADE_BY = "rows.json", "made_by.json"
-_ROW = "sha256 of the row "  # of a fingerprint's inputs
+_READ, _ROW = "sha256 of the ", "row "  # of a fingerprint's inputs
 
 
 def values(path: Path) -> dict:
     """What a file holds; {} where there is none."""
-    return read_json(path) if path.exists() else {}
+    return read_json(path, _AGAIN) if path.exists() else {}
+
+
+_AGAIN = "delete it and evaluate the run again."
 
 
 def records(path: Path) -> list[dict]:
@@ -33,12 +37,9 @@ def records(path: Path) -> list[dict]:
     return [record for _, record in read_jsonl(path)] if path.exists() else []
 
 
-def write_values(path: Path, values: dict) -> None:
-    write_json(path, values)
-
-
-def write_records(path: Path, records: Iterable[dict]) -> None:
-    write_jsonl(path, records)
+def write(path: Path, content: Mapping | Iterable[dict]) -> None:
+    """Values, as JSON, or records, as JSON lines."""
+    (write_json if isinstance(content, Mapping) else write_jsonl)(path, content)
 
 
 def holds(path: Path, ids: Sequence[str]) -> bool:
@@ -54,36 +55,87 @@ def write_references(folder: Path, asked, train: Sequence[Dialogue]) -> None:
         record["dialogue"] = dialogue_of(instance.id)
         record["gold_persona"] = profile_text(instance.partner_persona)
         references.append(record)
-    write_jsonl(folder / "instances.jsonl", references)
+    write(folder / "instances.jsonl", references)
     known = {s for d in train for s in d.self_persona + d.partner_persona}
-    write_json(folder / "training_sentences.json", {"sentences": sorted(known)})
+    write(folder / "training_sentences.json", {"sentences": sorted(known)})
 
 
-def rows_of(folder: Path) -> dict[str, str]:
-    """The rows that an evaluation was claimed for: name -> SHA-256."""
-    known = values(folder / run_dir.FINGERPRINT)
-    return {k.removeprefix(_ROW): v for k, v in known.items() if k.startswith(_ROW)}
+def claimed(folder: Path) -> dict[str, str]:
+    """What an evaluation was claimed for, as `run_dir.claim` is given it; {} if new."""
+    made = (folder / run_dir.FINGERPRINT).exists()
+    known = run_dir.settings_of(folder) if made else {}
+    return {k.removeprefix(_READ): v for k, v in known.items() if k.startswith(_READ)}
 
 
-def set_aside(folder: Path, names: Collection[str]) -> None:
-    """What these rows answered is kept where no row is, and the folder's claim knows
-    them no more: they are other ones now, or gone."""
-    aside = folder / "set_aside"
-    for name in names:
-        for path in sorted(folder.glob(f"**/{name}.jsonl")):
-            if aside not in path.parents:
-                kept = aside / path.relative_to(folder)
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(kept)
-                print(
-                    f"evaluate: {name} is not the row that it was; its answers: {kept}",
-                    file=sys.stderr,
-                )
-    if names:
-        gone = {_ROW + name for name in names}
-        known = values(folder / run_dir.FINGERPRINT)
-        kept = {k: v for k, v in known.items() if k not in gone}
-        write_json(folder / run_dir.FINGERPRINT, kept)
+def rows_of(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Of these, the rows: name -> SHA-256."""
+    return {k.removeprefix(_ROW): v for k, v in inputs.items() if k.startswith(_ROW)}
+
+
+def change(folder: Path, rows: Mapping[str, str]) -> None:
+    """Makes room for rows that are defined otherwise than before, or are gone.
+
+    rows: name -> SHA-256, as they are now. What another one answered is set aside, its
+    claim forgotten; what one that is again as it was had answered comes back.
+    """
+    before = rows_of(claimed(folder))
+    for name in [name for name, sha256 in before.items() if rows.get(name) != sha256]:
+        aside = _aside(folder, before[name])
+        _move(folder, aside, name)
+        _forget(folder, name)
+        if aside.is_dir():
+            became = "is defined otherwise now" if name in rows else "is gone"
+            told = f"the row {name} {became}; what it answered is in {aside}"
+            print(f"evaluate: {told}", file=sys.stderr, flush=True)
+    for name, sha256 in rows.items():
+        aside = _aside(folder, sha256)
+        kept = values(aside / MADE_BY)
+        answers = [f"{kind}/{name}" for kind in KINDS if f"{kind}/{name}" in kept]
+        if answers and not (folder / f"{answers[0]}.jsonl").exists():
+            _move(aside, folder, name, back=True)
+
+
+def _aside(folder: Path, sha256: str) -> Path:
+    return folder / "set_aside" / sha256[:12]
+
+
+def _move(folder: Path, to: Path, name: str, back: bool = False) -> None:
+    """What a row of the config answered, and was measured of it; not a user's own.
+
+    Wherever it is broken off, the next call does the rest, in either direction: the
+    answers are the first to go and the last to come back.
+    """
+    made_by, listed = values(folder / MADE_BY), values(folder / ROWS)
+    for kind in KINDS:
+        ours = {row["name"] for row in listed.get(kind, ())}
+        row, places = f"{kind}/{name}", [Path("unfinished", kind)]
+        if row in made_by or name in ours:
+            counts = [Path("traits")] if kind == "personas" else []
+            places = [Path(kind), Path("swapped", kind), *counts, *places]
+            noted = values(to / MADE_BY)
+            commit = made_by.get(row, noted.get(row))
+            write(to / MADE_BY, noted | {row: commit})
+        for place in places[::-1] if back else places:
+            file = folder / place / f"{name}.jsonl"
+            if file.exists():
+                (to / place).mkdir(parents=True, exist_ok=True)
+                file.replace(to / place / file.name)
+        if row in made_by:
+            del made_by[row]
+            write(folder / MADE_BY, made_by)
+
+
+def _forget(folder: Path, name: str) -> None:
+    """The report no longer looks for the row, nor is the folder claimed for it."""
+    rows = {
+        kind: [row for row in rows if row["name"] != name]
+        for kind, rows in values(folder / ROWS).items()
+    }
+    if rows:
+        write(folder / ROWS, rows)
+    made = values(folder / run_dir.FINGERPRINT)
+    made.pop(_READ + _ROW + name, None)
+    write(folder / run_dir.FINGERPRINT, made)
 
 
 def count_traits(folder: Path, asked: Sequence[Instance], encoder: Encoder) -> None:
@@ -94,7 +146,7 @@ def count_traits(folder: Path, asked: Sequence[Instance], encoder: Encoder) -> N
         if len(personas) == len(asked) and all(isinstance(p, str) for p in personas):
             counts = traits.score(asked, personas, encoder)
             pairs = zip(asked, counts, strict=True)
-            write_jsonl(path, ({"id": i.id, **each} for i, each in pairs))
+            write(path, ({"id": i.id, **each} for i, each in pairs))
             made = source.stat().st_mtime_ns
             os.utime(path, ns=(made, made))
 

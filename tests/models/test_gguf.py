@@ -494,6 +494,11 @@ def test_numbers_without_end_are_refused_before_any_is_read(small, monkeypatch):
     assert "numbers, far more than the " in told and "of its sizes" in told
 
 
+def test_layers_that_are_only_stated_ask_for_no_memory(small):
+    path = small({"llama.block_count": 2_000_000_000})
+    assert "'blk.2.attn_norm.weight' is missing" in refusal(model_of, path)
+
+
 def test_a_file_of_another_form_is_named(tmp_path, small):
     path = tmp_path / "x.gguf"
     assert "No such file" in refusal(model_of, path)

@@ -42,7 +42,11 @@ def write_run(folder):
             "stages": [],
             "systems": systems,
             "config": {
-                "evaluate": {"title": "A run", "paper": True},
+                "evaluate": {
+                    "title": "A run",
+                    "paper": True,
+                    "data.source": "data/personachat",
+                },
                 "persona": stage,
                 "response": stage | {"seed": 7},
             },
@@ -82,7 +86,9 @@ def test_a_card_names_another_base_and_other_data_and_claims_no_licence(tmp_path
     write_run(tmp_path)
     path = tmp_path / "experiment.json"
     values = read_json(path)
-    values["config"]["evaluate"] = {"title": "A run", "data.source": "talks/mine"}
+    # Of a preset of PersonaChat's, with other data.
+    evaluated = values["config"]["evaluate"]
+    values["config"]["evaluate"] = evaluated | {"data.source": "talks/mine"}
     values["config"]["persona"] |= {"init": "", "init_stage": "dialogue"}
     values["config"]["dialogue"] = {"init": "gpt2", "adapter_rank": 4}
     values["config"]["response"] |= {"init": "", "init_stage": "talk"}

@@ -94,6 +94,8 @@ def test_no_interval_goes_beyond_what_a_metric_can_be(folders, monkeypatch):
     assert most["trait_f1"] == most["ended"] == most["distinct_1"] == {1}
     assert most["bleu"] == most["rouge_parlai"] == {100}
     assert most["ppl_token"] == most["length"] == {1e6}
+    likely = found["perplexity_by_turn"]["ours"].values()
+    assert {(turn["low"], turn["high"]) for turn in likely} == {(0, 1e6)}
     turns = found["traits"]["by_turn"]["trait_f1"]["supervised"]
     assert {(turn["low"], turn["high"]) for turn in turns.values()} == {(0, 1)}
 

@@ -17,7 +17,7 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances, profile_text
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import paper_rows
-from ppg_jax.files import read_json, write_jsonl
+from ppg_jax.files import read_json, write_json, write_jsonl
 from ppg_jax.inference import traits
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.embedding import Encoder
@@ -253,20 +253,157 @@ def test_a_row_that_is_another_one_now_is_asked_anew_and_new_words_ask_nothing(
         mine,
         more,
     )
-    # What the row answered is kept; that of one that is gone is none of one's own.
+    # What the row answered is kept, and that of one that is gone, too.
+    capsys.readouterr()
     evaluate.run(config, tmp_path, {"mine": other})
     assert path.read_bytes() == more
-    aside = tmp_path / "evaluate" / "set_aside" / "responses"
-    assert {p.name: p.read_bytes() for p in aside.iterdir()} == {
-        "mine.jsonl": mine,
-        "more.jsonl": more,
-    }
-    assert f"mine is not the row that it was; its answers: {aside}" in (
-        capsys.readouterr().err
-    )
     assert not path.with_name("more.jsonl").exists()
-    evaluate.run(config, tmp_path, {"mine": other})
-    assert len([*aside.iterdir()]) == 2
+    told = [t for t in capsys.readouterr().err.splitlines() if "the row" in t]
+    assert told[0].startswith(
+        "evaluate: the row mine is defined otherwise now; what it"
+    )
+    assert told[1].startswith("evaluate: the row more is gone; what it answered is in")
+    # As it was it has answered already.
+    answers = monkeypatch.context()
+    with answers as patch:
+        patch.setattr(evaluate, "_write_row", None)
+        evaluate.run(config, tmp_path, {"mine": named, "more": other})
+        assert (path.read_bytes(), path.with_name("more.jsonl").read_bytes()) == (
+            mine,
+            more,
+        )
+        evaluate.run(config, tmp_path, {"mine": other})
+        assert path.read_bytes() == more
+    made_by = read_json(tmp_path / "evaluate" / "made_by.json")
+    assert "responses/more" not in made_by and made_by["responses/mine"] == "second"
+
+
+@pytest.fixture
+def answered_twice(tmp_path):
+    """(folder, rows before, rows now) where a row of personas is defined otherwise."""
+    folder = tmp_path / "evaluate"
+    before, now = (
+        {"ours": "a" * 64, "kept": "c" * 64},
+        {"ours": "b" * 64, "kept": "c" * 64},
+    )
+    rows = {"responses": [], "personas": [{"name": "ours"}, {"name": "kept"}]}
+    write_json(folder / "rows.json", rows)
+    write_json(folder / "made_by.json", {"personas/ours": "x", "personas/kept": "y"})
+    claimed = {f"sha256 of the row {name}": sha256 for name, sha256 in before.items()}
+    write_json(folder / "fingerprint.json", claimed | {"seed": 0})
+    for name in ("ours", "kept"):
+        for place in ("personas", "swapped/personas", "traits"):
+            write_jsonl(folder / place / f"{name}.jsonl", [{"id": f"{place} {name}"}])
+    write_jsonl(folder / "responses" / "ours.jsonl", [{"id": "a user's own"}])
+    return folder, before, now
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_row_that_is_again_as_it_was_has_its_answers(answered_twice):
+    folder, before, now = answered_twice
+    first = files_of(folder)
+    answered.change(folder, now)
+    left = {name for name in files_of(folder) if not name.startswith("set_aside")}
+    assert {name for name in first if name not in left} == {
+        "personas/ours.jsonl",
+        "swapped/personas/ours.jsonl",
+        "traits/ours.jsonl",
+    }
+    assert answered.rows_of(answered.claimed(folder)) == {"kept": "c" * 64}
+    listed = read_json(folder / "rows.json")["personas"]
+    assert [row["name"] for row in listed] == ["kept"]  # so the report has no hole
+    # Answered by the new definition, and then the old one again.
+    write_jsonl(folder / "personas" / "ours.jsonl", [{"id": "new"}])
+    write_json(folder / "made_by.json", {"personas/ours": "z", "personas/kept": "y"})
+    claimed = read_json(folder / "fingerprint.json")
+    write_json(
+        folder / "fingerprint.json", claimed | {"sha256 of the row ours": now["ours"]}
+    )
+    answered.change(folder, before)
+    again = files_of(folder)
+    answers = [name for name in first if name.endswith(".jsonl")]
+    assert len(answers) == 7
+    assert {n: again[n] for n in answers} == {n: first[n] for n in answers}
+    assert read_json(folder / "made_by.json") == {
+        "personas/kept": "y",
+        "personas/ours": "x",
+    }
+    aside = folder / "set_aside" / now["ours"][:12]
+    assert read(aside / "personas" / "ours.jsonl") == [{"id": "new"}]
+
+
+def test_a_change_that_is_broken_off_is_made_whole_by_the_next(
+    answered_twice, monkeypatch
+):
+    """Whichever file was the last to be written or moved."""
+    folder, before, now = answered_twice
+    start = folder.with_name("start")
+    shutil.copytree(folder, start)
+
+    class Killed(Exception):
+        pass
+
+    def left(after: int, rows: dict) -> bool:
+        """Whether a change was broken off before its write or move of this number."""
+        count = iter(range(100))
+
+        def dies(original):
+            def call(*given):
+                if next(count) == after:
+                    raise Killed
+                return original(*given)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(answered, "write", dies(answered.write))
+            patch.setattr(Path, "replace", dies(Path.replace))
+            try:
+                answered.change(folder, rows)
+            except Killed:
+                return True
+        return False
+
+    answered.change(folder, now)
+    changed = files_of(folder)
+    back = dict.fromkeys(["personas/ours.jsonl", "traits/ours.jsonl"])
+    for after in range(100):
+        shutil.rmtree(folder)
+        shutil.copytree(start, folder)
+        if not left(after, now):
+            break
+        answered.change(folder, now)
+        assert files_of(folder) == changed
+        shutil.rmtree(folder)
+        shutil.copytree(start, folder)
+        left(after, now)
+        answered.change(folder, before)  # the config is as it was
+        found = files_of(folder)
+        assert all(found[name] == files_of(start)[name] for name in back)
+        assert "personas/ours" in read_json(folder / "made_by.json")
+    assert after > 5
+
+
+def test_a_users_own_row_is_not_taken_for_what_the_config_had(tmp_path):
+    """One of that name that is written when the config's is gone."""
+    data = runs.write_stages(tmp_path)
+    config = evaluate.Config(data=data, prompts=runs.PROMPTS, swapped_dialogues=0)
+    row = {"mine": Generators("Mine", "response", told="gold")}
+    evaluate.run(config, tmp_path, row)
+    evaluate.run(config, tmp_path, {})
+    path = tmp_path / "evaluate" / "responses" / "mine.jsonl"
+    write_jsonl(path, [{"id": i.id, "response": "my own"} for i in ASKED])
+    evaluate.run(config, tmp_path, {})
+    with pytest.raises(UserError, match=r"mine\.jsonl is a row of your own .* rename"):
+        evaluate.run(config, tmp_path, row)
+    assert {record["response"] for record in read(path)} == {"my own"}
 
 
 def test_an_interrupted_row_goes_on_and_answers_as_at_once(run, tmp_path, monkeypatch):
