@@ -624,6 +624,16 @@ def write_own(run_dir, kind="responses", told=None, **columns):
     return run_dir / f"evaluate/{kind}/mine.jsonl", mine
 
 
+def test_a_row_of_ones_own_is_compared_with_models_and_not_with_gold(tmp_path):
+    models = {
+        "gold": predictions.Row("Gold personas"),
+        "plain": predictions.Row("Plain", models=("persona/model",)),
+        "rl": predictions.Row("RL", against=("plain",), models=("reinforce/model",)),
+    }
+    against = predictions._own_row(tmp_path, "mine", models).against
+    assert against == ("rl", "plain", "best control")
+
+
 def test_a_row_of_ones_own_is_in_every_table_and_test(tmp_path, few_resamples):
     run_dir = make_run(tmp_path)
     write_own(run_dir)

@@ -85,6 +85,37 @@ def test_personas_without_room_are_refused_before_anything_is_learned(told, tmp_
     assert not (tmp_path / "run" / "response").exists()
 
 
+def test_a_stage_that_has_begun_is_not_refused_for_what_is_asked_at_last(
+    tmp_path, monkeypatch
+):
+    """No workdir of before is locked out by a test split that does not fit."""
+    begun = tmp_path / "run" / "response"
+    asked, seen = config(str(tmp_path)), []
+    for split in ("train", "valid"):
+        write_jsonl(small.DIALOGUES, tmp_path / f"{split}.jsonl")
+    monkeypatch.setattr(supervised, "require_room", lambda *given: seen.append(given))
+    monkeypatch.setattr(supervised, "train", lambda *given: {})
+    monkeypatch.setattr(run_dir, "report_done", lambda name, result, models: result)
+    supervised.run(asked, tmp_path / "run")
+    assert len(seen) == 1 and (begun / run_dir.FINGERPRINT).exists()
+    (begun / run_dir.RESULT).unlink()
+    supervised.run(asked, tmp_path / "run")
+    assert len(seen) == 1
+
+
+def test_what_bm25_chooses_has_to_fit_at_every_turn():
+    """The long sentence is the first one asked about at the second turn."""
+    first = small.DIALOGUES[0]
+    long = "my car is red. " * 30
+    partner = ("i am a nurse.", "i love tea.", "i run.", long)
+    talk = ("a nurse , tea , run", "oh .", "my car is red", "nice .")
+    dialogue = dataclasses.replace(first, partner_persona=partner, utterances=talk)
+    made = Prompts(small.tokenizer(), PROMPTS)
+    with pytest.raises(UserError, match="instance a:1: its personas and the room"):
+        supervised.require_room(made, [dialogue], "response", "top3")
+    supervised.require_room(made, [dialogue], "dialogue", "gold")
+
+
 def test_data_of_another_form_than_what_people_type_is_told(tmp_path, capsys):
     supervised.tell_form("personachat", small.DIALOGUES)
     assert capsys.readouterr().err == ""
