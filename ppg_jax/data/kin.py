@@ -80,7 +80,7 @@ def _by_person(heard: tuple[str, ...]) -> list[tuple[str, str]]:
                 continue
             if word in _SPEAKER:
                 who = ""
-            elif word in last and (not before or before[-1] in _BETWEEN):
+            elif word in last:
                 who = last[word]
             said.setdefault(who, []).append(word)
         for told in said.values():

@@ -25,9 +25,11 @@ def test_the_numbers_of_a_text(text, values):
         ("four hundred hives", "i have 400 hives."),
         ("200 books", "i have two hundred books."),
         ("i make 50k", "i make 50,000 a year."),
+        ("i make 50,000", "i make 50k a year."),
         ("in 10th grade", "i am in tenth grade."),
         ("a couple of dogs", "i have two dogs."),
         ("my twins", "i am a mother of 2."),
+        ("my triplets", "i am a mother of three."),
         ("a son", "i have one son."),
     ],
 )

@@ -73,6 +73,7 @@ def test_a_last_sentence_that_was_cut_goes_if_a_whole_one_is_there():
     assert told(tiny(), " i sing. i run.", ended=False) == "i sing. i run."
     assert told(tiny(), " i love", ended=False) == "i love"
     assert told(tiny(), " i sing. i love", ended=True) == "i sing. i love"
+    assert told(tiny(), " i sing. i run. i sing", ended=False) == "i sing. i run."
 
 
 def test_what_tells_of_the_speaker_is_not_told_of_the_partner():
@@ -86,6 +87,9 @@ def test_what_tells_of_the_speaker_is_not_told_of_the_partner():
     text = " i work as a librarian. i love tea. i sing."
     assert told_of(text, instance) == "i love tea."
     assert told_of(" i sing.", instance) == "i sing."
+    assert told_of(" i work as a librarian. i sing.", instance) == (
+        "i work as a librarian."
+    )
     heard = dataclasses.replace(instance, context=(*said, "oh.", "i sing, too."))
     assert told_of(text, heard) == "i love tea. i sing."
     assert told_of(text, NOBODY) == text.strip()
@@ -130,10 +134,22 @@ def test_what_nobody_said_is_not_told_and_what_was_inferred_before_is_remembered
     assert grounded("i have two dogs.", "", "") == ""
     # What says little beside another goes.
     assert grounded("", "i have two dogs.", "two dogs sing.") == "two dogs sing."
+    heard = dataclasses.replace(
+        AFTER_TALK,
+        context=("i would love to chat",),
+        self_persona=("i love to sing.",),
+        turn=0,
+        id="d:0",
+    )
+    assert grounded("i love to sing.", instance=heard) == ""  # it is the speaker's
     # Newer or older, but for the one that says more.
     assert grounded("", "i love to sing.", "i like singing.") == "i like singing."
     assert grounded("", "i sing to two dogs.", "i have two dogs.") == (
         "i sing to two dogs."
+    )
+    # What says again what two others say takes the place of neither.
+    assert grounded("", "i sing to two dogs.", "i sing. i have dogs.") == (
+        "i sing. i have dogs."
     )
     assert grounded("", "i love tea.", "i sing to dogs. i like tea. i have dogs.") == (
         "i sing to dogs. i like tea."
@@ -146,17 +162,27 @@ def test_ages_and_what_others_do_are_told_of_whom_they_were_said_of():
         return grounded(text, instance=instance)
 
     assert told("24, and you?", "i am 24 years old.") == "i am 24 years old."
+    assert told("24, and you?", "i am a 24 year old nurse.") == ""  # no nurse
     assert told("i turned twenty-four.", "i am 24.") == "i am 24."
     assert told("my son is 24 years old.", "i am 24.") == "my son is 24."
+    assert told("my son is only 24.", "i am 24 years old.") == "my son is 24 years old."
     assert told("my wife sings.", "i sing.") == "my wife sings."
     assert told("my wife and i sing.", "i sing.") == "i sing."
     assert told("my parents sing.", "i sing.") == "my parents sing."
+    both = ("my dad is a nurse.", "oh.", "my mom is a nurse.")
+    after = dataclasses.replace(AFTER_TALK, context=both, turn=1, id="d:1")
+    assert grounded("", "i am a nurse.", instance=after) == "my mom is a nurse."
 
 
 def test_no_number_is_told_that_the_partner_has_not_said():
     assert grounded("", "", "i have three dogs.") == "i have dogs."
     assert grounded("", "i have two dogs.", "i have 3 dogs.") == "i have two dogs."
     assert grounded("i sing for 12 years.", "", "") == ""
+    # Guessed before it was said.
+    later = dataclasses.replace(
+        AFTER_TALK, context=("i walk dogs.", "oh.", "two of them."), turn=1, id="d:1"
+    )
+    assert grounded("i walk two dogs.", "", instance=later) == "i walk two dogs."
 
 
 @pytest.mark.parametrize(
@@ -166,10 +192,12 @@ def test_no_number_is_told_that_the_partner_has_not_said():
         ("i love to workout.", "i like to workout.", True, False),
         ("my favorite food is pizza.", "i love pizza.", True, True),
         ("i love dogs.", "i love cats.", False, False),
+        ("i do not like dogs.", "i love dogs.", False, False),
         ("i like it.", "i like you.", True, False),
         ("i have a dog named max.", "i have a cat named max.", False, False),
         ("i have a dog named max.", "i have a dog.", True, True),
         ("my mom is a nurse.", "i am a nurse.", False, True),
+        ("my older sister is a nurse.", "i am a nurse.", False, True),
         ("my mom is a nurse.", "my dad is a nurse.", False, False),
         ("my wife is vegan.", "my wife is a vegan.", True, False),
         ("my dream is to sail.", "i sail.", True, True),
