@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -171,7 +172,9 @@ def test_a_damaged_result_is_no_finished_stage(content, finished):
             ask(finished)
 
 
-@pytest.mark.parametrize("left", ["checkpoints", "result.json", "metrics.jsonl"])
+@pytest.mark.parametrize(
+    "left", ["checkpoints", "result.json", "metrics.jsonl", "instances.jsonl"]
+)
 def test_what_was_made_from_nobody_knows_what_is_refused(left, tmp_path):
     folder = tmp_path / "persona"
     folder.mkdir()
@@ -390,3 +393,39 @@ def test_what_was_read_of_a_stage_with_heads_is_its_decoder(tmp_path):
     files.write_json(double / "result.json", result | {"weights": {"model": "c" * 64}})
     with pytest.raises(UserError, match=r"made from another double .*aaa, now ccc"):
         run_dir.require_fresh(tmp_path, "later")
+
+
+def test_a_line_of_json_ends_at_its_line_feed_alone(tmp_path):
+    told = [{"text": "a\u2028b\x85c"}]
+    files.write_jsonl(tmp_path / "a.jsonl", told)
+    assert [record for _, record in files.read_jsonl(tmp_path / "a.jsonl")] == told
+
+
+def test_a_file_below_a_file_is_missing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"x\.json is missing; get it again"):
+        files.read_json(tmp_path / "file" / "x.json")
+
+
+def test_sums_of_older_results_are_of_the_only_model():
+    assert run_dir.weights_of({"params_sha256": "a"}) == {"model": "a"}
+    assert run_dir.weights_of({"params_sha256": "a", "best_update": 3}) == {}
+
+
+def test_a_stage_goes_on_from_a_checkpoint_that_is_one(tmp_path):
+    (tmp_path / "checkpoints" / "12").mkdir(parents=True)
+    with pytest.raises(UserError, match="it goes on from its last checkpoint"):
+        run_dir.result_of(tmp_path)
+    (tmp_path / "checkpoints" / "12").rename(tmp_path / "checkpoints" / "12.damaged")
+    with pytest.raises(UserError, match="it starts again"):
+        run_dir.result_of(tmp_path)
+
+
+def test_products_of_another_precision_are_another_run(tmp_path):
+    run_dir.claim(tmp_path, critic.Config(), {})
+    told = "MATMUL_PRECISION was None, is 'float32'"
+    with (
+        jax.default_matmul_precision("float32"),
+        pytest.raises(UserError, match=told),
+    ):
+        run_dir.claim(tmp_path, critic.Config(), {})

@@ -321,3 +321,31 @@ def test_the_conversations_for_pretraining_are_readable(shared):
     talks = load(shared / "data/dialogue/chitchat_byu.jsonl.gz")["train"]
     assert len(talks) == 7168
     assert not any(d.self_persona or d.partner_persona for d in talks)
+
+
+def test_a_saved_dataset_has_no_version(tmp_path):
+    import datasets
+
+    table = datasets.Dataset.from_list([{"utterances": ["hi", "ho"]}])
+    datasets.DatasetDict(train=table).save_to_disk(tmp_path / "hf")
+    with pytest.raises(UserError, match="has no revised version; use original"):
+        load(tmp_path / "hf", version="revised")
+
+
+def test_a_source_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_jsonl([DIALOGUE], tmp_path / "talks/train.jsonl")
+    assert load("~/talks")["train"] == (DIALOGUE,)
+
+
+@pytest.mark.parametrize("other", ["train_both_original.txt", "train.jsonl"])
+def test_of_several_forms_in_a_folder_parlais_without_candidates_is_read(
+    other, tmp_path
+):
+    write_parlai(tmp_path)
+    (tmp_path / other).write_text("none of these")
+    assert len(load(tmp_path)["train"]) == 2
+
+
+def test_the_other_side_has_no_candidates():
+    assert DIALOGUE.candidates and DIALOGUE.swapped().candidates == ()

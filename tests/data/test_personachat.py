@@ -307,3 +307,14 @@ def test_a_dialogue_without_end_is_refused_by_both_readers(tmp_path):
     path.write_text(json.dumps({"utterances": ["hi"] * (most + 1)}))
     with pytest.raises(DataError, match=f"a.jsonl:1: {told}"):
         dialogue.read_jsonl(path)
+
+
+def test_rewards_may_have_signs(tmp_path):
+    path = write(tmp_path, "1 hi\tho\t-1.5\n2 a\tb\t.5\n3 c\td\t+2\n")
+    [talk] = personachat.read(path)
+    assert talk.utterances == ("hi", "ho", "a", "b", "c", "d")
+
+
+def test_spaces_around_candidates_are_none_of_theirs(tmp_path):
+    [talk] = personachat.read(write(tmp_path, "1 hi\tho\t\tno | ho \n"))
+    assert talk.candidates == (("no", "ho"),)

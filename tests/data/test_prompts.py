@@ -442,3 +442,28 @@ def test_the_chat_template_makes_the_same_tokens(order, style, joint, own):
             for known in ({"partner_persona": partner}, {})[: len(expected[name])]
         ]
         assert made == expected[name]
+
+
+def test_a_response_that_is_cut_leaves_room_for_what_it_answers():
+    said = (*DIALOGUE.utterances[:3], "we went to the lake . " * 90)
+    long = dataclasses.replace(DIALOGUE, utterances=said)
+    prompts = small.prompts(max_length=200)
+    [*_, made] = examples(prompts, [long], "response", "instance")
+    asked = prompts.response_target(long.utterances[2])
+    assert contains(made.tokens[made.target_of == 0].tolist(), asked)
+
+
+def test_dialogues_are_packed_only_where_a_persona_of_any_length_has_room():
+    """The one told here is short, one that is generated may not be."""
+    short, numbers = dataclasses.replace(DIALOGUE, partner_persona=("i run.",)), set()
+    for max_length in range(150, 260, 10):
+        prompts = small.prompts(
+            max_length=max_length, max_persona_tokens=60, max_response_tokens=16
+        )
+        told = prompts.persona_target(short.partner_persona)
+        packed = prompts.response_dialogue(short, told)
+        single = [prompts.response_example(i, told) for i in short.instances()]
+        passes = [pass_of(e, n + 1) for e in packed for n in range(len(e.ids))]
+        assert passes == [e.tokens.tolist() for e in single]
+        numbers.add(len(packed))
+    assert len(numbers) == 2

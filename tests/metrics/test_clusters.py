@@ -102,3 +102,9 @@ def test_base_personas_keep_the_level_that_dialogues_break(shared, null):
         found = type_one_error.rates(split, null, dialogues)
         assert found["base persona"] <= 0.08
         assert found["dialogue"] > broken
+
+
+def test_personas_that_recur_in_half_of_the_dialogues_are_base_personas():
+    personas = [("i sing.",)] * 2 + [("i run.",), ("i fly.",)]
+    half = unit(["a", "b", "c", "d"], personas)
+    assert (half.name, half.count) == ("base persona", 3)

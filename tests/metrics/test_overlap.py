@@ -133,3 +133,13 @@ def test_accuracy_on_real_pairs(shared, side, one_feature, eight_features):
             found.append(accuracy(model.score(pairs), labels).mean())
         # Which profiles are paired moves an accuracy by half a point.
         np.testing.assert_allclose(found, expected, atol=0.012)
+
+
+def test_a_word_is_as_rare_as_the_responses_that_have_it_are_different():
+    pairs = [("i sing.", "a b"), ("i run.", "a b"), ("i fly.", "c")]
+    rarity = overlap.Rarity.fit(pairs, overlap._vocabulary)
+    assert rarity.idf["a"] == rarity.idf["c"] == pytest.approx(np.log(3 / 2))
+
+
+def test_a_score_of_one_half_says_unrelated():
+    assert accuracy([0.5, 0.5], [0, 1]).tolist() == [1, 0]

@@ -15,6 +15,7 @@ from ppg_jax.metrics.significance import (
     jackknife_p,
     paired_bootstrap,
     paired_permutation,
+    percentiles,
     ratio,
     share,
     smallest_p,
@@ -263,3 +264,14 @@ def test_what_cannot_be_tested_is_refused():
 
 def test_ratio_is_over_the_last_axis():
     np.testing.assert_array_equal(ratio([[1, 2], [3, 4]]), [0.5, 0.75])
+
+
+def test_a_difference_without_error_is_certain():
+    assert jackknife_p(0.5, np.full(5, 0.5)) == 0
+    assert jackknife_p(0.0, np.zeros(5)) == 1
+
+
+def test_an_interval_holds_its_value_however_it_is_rounded():
+    for value, drawn in ((0.3, 0.1 + 0.2), (0.1 + 0.2, 0.3)):
+        found = percentiles(value, [drawn] * 5, 0.95)
+        assert found.low <= value <= found.high

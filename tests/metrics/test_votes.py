@@ -89,3 +89,9 @@ def test_what_200_items_can_show():
 def test_the_papers_53_percent_of_600_votes_are_no_evidence():
     assert binomial_p(318, 600) == pytest.approx(0.153, abs=5e-4)
     assert binomial_p(336, 600) == pytest.approx(0.0037, abs=1e-4)
+
+
+def test_resamples_without_a_vote_tell_nothing():
+    """Of two items with a rater each: one drawn, and the rater of the other."""
+    found = votes.share(Votes([1, 2], ["x", "y"], [True, False]))
+    assert 0 <= found.low <= found.value == 0.5 <= found.high <= 1

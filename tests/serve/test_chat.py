@@ -239,3 +239,26 @@ def test_no_scripted_conversation_is_in_a_training_file(shared):
     for path in CONVERSATIONS.glob("*.txt"):
         _, *turns = path.read_text(encoding="utf-8").splitlines()
         assert heard.isdisjoint(normalized(turn, "personachat") for turn in turns)
+
+
+@pytest.mark.parametrize("command", ["/undo", "/reset"])
+def test_who_you_said_that_you_are_stays(command):
+    talk = Chat(Told(), Config("i sing."))
+    talk.hear("/partner i paint.")
+    talk.hear("hi")
+    talk.hear(command)
+    assert talk.hear("/partner") == ["(you are: i paint.)"]
+
+
+def test_a_persona_that_does_not_fit_beside_yours_is_not_taken():
+    talk = Chat(Scripted(), Config("i sing."))
+    talk.hear("/partner " + "x" * 40)
+    assert talk.hear("/persona " + "y" * 30) == ["(too long; shorten it.)"]
+    assert talk.hear("/persona") == ["(the model is: i sing.)"]
+
+
+def test_what_is_saved_has_a_line_for_each_utterance(tmp_path):
+    talk = Chat(Scripted(("", "a\nb")), Config("i sing."))
+    talk.hear("hi")
+    talk.hear(f"/save {tmp_path / 'talk.txt'}")
+    assert (tmp_path / "talk.txt").read_text(encoding="utf-8").endswith("it:  a b\n")

@@ -341,3 +341,26 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2():
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "top_p=0.0 must be in (0, 1]" in done.stderr
+
+
+def test_the_time_left_is_told_by_what_this_process_has_done(monkeypatch, capsys):
+    clock = iter([0.0, 10.0])
+    monkeypatch.setattr(generate.time, "monotonic", lambda: next(clock))
+    generate._Progress(100, 300).show(200)
+    told = "generate: 200 lines  10.00 lines/s  ETA 0:00:10\n"
+    assert capsys.readouterr().err.endswith(told)
+
+
+@pytest.mark.parametrize("left", ["", ".part", ".settings.json"])
+def test_answers_to_a_stream_replace_no_file(left, tmp_path):
+    (tmp_path / f"out.jsonl{left}").write_text("x")
+    with pytest.raises(UserError, match="is there already; give another"):
+        answer_file(config("/dev/null", tmp_path / "out.jsonl"), runs.pipeline())
+    assert (tmp_path / f"out.jsonl{left}").read_text() == "x"
+
+
+def test_a_part_of_nobody_knows_what_is_not_gone_on_with(tmp_path):
+    source = write(tmp_path / "in.jsonl", [GOOD])
+    (tmp_path / "out.jsonl.part").write_text("x")
+    with pytest.raises(UserError, match=r"out\.jsonl\.part is there already"):
+        answer_file(config(source, tmp_path / "out.jsonl"), runs.pipeline())

@@ -209,3 +209,9 @@ def test_one_real_reply_to_everything_has_the_papers_rouge(shared):
     persona = constant_persona(train)
     gold = [" ".join(turn.partner_persona) for turn in turns]
     assert rouge_l([persona] * len(gold), gold).mean() == pytest.approx(22.18, abs=0.01)
+
+
+def test_the_three_told_are_of_all_that_was_said():
+    asked = Instance("x:0", 0, (), TRAITS, ("nurse", "blue", "two"), "")
+    told = retrieval.told_sentences("top3", asked)
+    assert told == (TRAITS[0], TRAITS[2], TRAITS[3])
