@@ -138,8 +138,12 @@ def _origin(config: Mapping, model: str, kind: str) -> str:
         if not config.get(before, {}).get("adapter_rank", 1):  # trained whole
             return f"the model of the stage `{before}`, which lies in `base/`"
         stage = before
-    init = config.get(stage, {}).get("init") or "another model"
-    return Path(init).name if Path(init).is_absolute() else init
+    return _named(config.get(stage, {}).get("init")) or "another model"
+
+
+def _named(init: str | None) -> str:
+    """A model that was begun with; of a path on somebody's machine the last part."""
+    return Path(init).name if init and Path(init).is_absolute() else init or ""
 
 
 def _before(made: Mapping, kind: str) -> str:
@@ -182,7 +186,10 @@ def _made(experiment: dict, models: dict) -> str:
         "seed",
     )
     stages = dict.fromkeys(m.partition("/")[0] for m in models.values())
-    config = experiment.get("config", {})
+    config = {
+        stage: made | {"init": _named(made.get("init"))}
+        for stage, made in experiment.get("config", {}).items()
+    }
     lines = [
         f"- `{stage}`: "
         + ", ".join(f"{f} {made[f]}" for f in fields if made.get(f, "") != "")

@@ -164,3 +164,29 @@ def test_a_card_has_no_numbers_of_other_weights(tmp_path, capsys):
         assert ("31 instances" in text) is kept
         assert ("perplexity 9.50" in text) is not kept
     assert "report.json is of an earlier " in capsys.readouterr().out
+
+
+def test_a_cards_persona_row_is_decoded_as_its_responses_are(tmp_path):
+    write_run(tmp_path)
+    systems = read_json(tmp_path / "experiment.json")["systems"]
+    rows = {row["name"]: row for row in systems}
+    rows["mine_contrasted"].pop("contrast")
+    rows["mine_contrasted"]["grounded"] = True
+    assert cards._persona_row(rows, "ours") == "mine"
+
+
+def test_a_card_tells_no_path_of_a_machine(tmp_path):
+    write_run(tmp_path)
+    values = read_json(tmp_path / "experiment.json")
+    for stage in MODELS:
+        values["config"][stage]["init"] = "/home/somebody/models/mine"
+    write_json(tmp_path / "experiment.json", values)
+    text = cards.card(tmp_path, "ours")
+    assert "of mine: " in text and "somebody" not in text
+
+
+def test_a_card_names_the_split_that_was_asked(tmp_path):
+    write_run(tmp_path)
+    made = {"made_of": {"settings": {"split": "valid"}}}
+    write_json(tmp_path / "report.json", read_json(tmp_path / "report.json") | made)
+    assert "## On the valid split: 31 instances" in cards.card(tmp_path, "ours")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ppg_jax.errors import UserError
-from ppg_jax.metrics.significance import binomial_p, wilson
+from ppg_jax.metrics import votes
+from ppg_jax.metrics.significance import binomial_p, holm, wilson
 from ppg_jax.report import human, paper
 from ppg_jax.report.predictions import read
 from tests.report.test_report import make_run, write_jsonl
@@ -179,3 +180,34 @@ def test_a_few_votes_are_no_certainty_and_find_nothing(asked, predictions):
         (row,) = csv.DictReader(file)
     assert float(row["won"]) == 100
     assert float(row["low"]) == pytest.approx(100 * wilson(5, 5).low)
+
+
+def test_so_many_items_are_asked_as_in_the_paper(predictions, tmp_path, monkeypatch):
+    monkeypatch.setattr(human, "ITEMS", 5)
+    _, key = human.write(tmp_path, "table6", predictions, seed=0)
+    assert len(json.loads(key.read_text())["instances"]) == 5
+
+
+def test_several_criteria_are_corrected_together_and_power_is_of_the_fewest_items(
+    asked, predictions
+):
+    folder, _, key = asked
+    lines = [(n, "coherence", "x", key["wins"][f"{n} coherence"]) for n in range(1, 13)]
+    for n in range(1, 51):
+        ours = key["wins"][f"{n} engagingness"]
+        lines.append((n, "engagingness", "x", ours if n <= 30 else "AB"[ours == "A"]))
+    vote(folder, lines)
+    markdown, numbers = human.write(folder, "table6", predictions, seed=0)[2:]
+    with numbers.open(encoding="utf-8", newline="") as file:
+        found = {r["criterion"]: float(r["p (Holm)"]) for r in csv.DictReader(file)}
+    expected = holm([binomial_p(12, 12), binomial_p(30, 50)])
+    assert [found["coherence"], found["engagingness"]] == pytest.approx(expected)
+    least = votes.detectable(12, level=0.05 / 2)
+    assert votes.detectable(12) != least
+    told = f"With 12 items voted on, a true share of {least:.0%} is found"
+    assert told in markdown.read_text(encoding="utf-8")
+
+
+def test_spaces_around_a_vote_are_none_of_it(asked, predictions):
+    vote(asked[0], [(" 1 ", "coherence ", " x", " A")])
+    assert len(human.write(asked[0], "table6", predictions, seed=0)) == 4

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -105,7 +106,8 @@ def test_perplexities_and_their_difference_are_those_of_the_records(run_dir, num
         assert point["other"]["value"] == pytest.approx(np.exp(nats[1]))
         assert point["difference"]["value"] == pytest.approx(nats[0] - nats[1])
         assert point["instances"] == len(some)
-    assert points["all"]["p_holm"] >= points["all"]["p"]
+    for turn in (numbers_of.ALL, numbers_of.FROM_LATE):  # sentences are made of both
+        assert points[turn]["p_holm"] >= points[turn]["p"]
 
 
 def test_what_is_not_asked_any_more_is_in_no_report(tmp_path):
@@ -212,3 +214,21 @@ def test_the_figures_show_the_numbers(numbers):
 def test_nothing_is_drawn_of_nothing(numbers):
     bare = numbers | {"traits": {}, "swapped": {"personas": {}, "responses": {}}}
     assert traits_by_turn(bare) is None and swapped_by_turn(bare) is None
+
+
+def test_of_several_controls_the_best_is_compared():
+    shares, rng = {"mine": 0.9, "weak": 0.2, "strong": 0.6}, np.random.default_rng(0)
+    rows = {
+        name: {"trait_f1": scores.Score((rng.random(120) < share).astype(float))}
+        for name, share in shares.items()
+    }
+    known = {name: types.SimpleNamespace(control=name != "mine") for name in shares}
+    asked = types.SimpleNamespace(rows={"personas": known})
+    found = numbers_of._against_best(asked, rows, {"each": np.arange(120)})
+    assert found.keys() == {"mine"} and found["mine"]["control"] == "strong"
+
+
+def test_what_holms_correction_takes_is_not_said():
+    test = {"difference": {"value": -1.0, "low": -2.0, "high": -0.1}}
+    assert inferred._sign(test) == inferred._sign(test | {"p_holm": 0.049}) == -1
+    assert inferred._sign(test | {"p_holm": 0.05}) == 0

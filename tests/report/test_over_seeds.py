@@ -149,3 +149,19 @@ def test_types_are_counted_in_each_run_and_runs_widen_the_interval():
     # What all runs add alike is no difference of theirs.
     same = over_seeds.TypesOverSeeds(single).minus(found, groups)
     assert same[0].value == 0 and same[0].high == 0 and same[1] == 1
+
+
+def test_without_the_paper_none_of_its_numbers_stands_beside(folders):
+    found = over_seeds.compute(folders[:1], with_paper=False)
+    assert not any(row["paper"] for row in found["responses"].values())
+    assert found["split"] == "test"  # as older runs had it, which do not say
+
+
+def test_a_metric_that_a_run_lacks_is_in_no_row_over_seeds(folders, tmp_path):
+    fewer = make_run(tmp_path / "fewer", seed=5)
+    judged = read(fewer, "responses/ours.jsonl")
+    bare = [record | {"critic_score": None} for record in judged]
+    write_jsonl(fewer / "evaluate/responses/ours.jsonl", bare)
+    found = over_seeds.compute([folders[0], fewer], with_paper=False)["responses"]
+    assert "critic" not in found["ours"]["metrics"]
+    assert "critic" in found["without"]["metrics"]

@@ -257,3 +257,82 @@ def test_a_reward_of_no_critic_cannot_please_the_critic_that_pays():
     (told,) = readings({"ours_supervised": before, "ours_last": after})
     assert told.startswith("row 0.6: the critic that pays")
     assert readings({"ours_supervised": before, "ours_traits": after}) == []
+
+
+def scored(label, **values):
+    measured = {
+        name: {"value": value, "low": value - 0.01, "high": value + 0.01}
+        for name, value in values.items()
+    }
+    return {"label": label, "metrics": measured}
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (20.001, "Under Adam the scale of a reward does nothing"),
+        (21.0, "Perplexity moves with the scale in scaled, by 5.0%"),
+    ],
+)
+def test_a_scale_does_nothing_where_perplexity_stays(value, told):
+    plain, scaled = scored("plain", ppl_token=20.0), scored("scaled", ppl_token=value)
+    (said,) = readings({"ours_last": plain, "ours_persona_x10": scaled})
+    assert said.startswith(told)
+
+
+def test_a_reward_that_a_held_out_critic_pays_too_is_not_called_hacked():
+    names = (("a", 0.5), ("b", 0.6))
+    before, after = (scored(n, critic=v, held_out_critic=v) for n, v in names)
+    assert readings({"ours_supervised": before, "ours_last": after}) == []
+
+
+def test_a_table_corrects_the_tests_that_it_shows(numbers, tmp_path):
+    """Whatever else was tested, and however that was corrected."""
+    tests = numbers["response_tests"]
+    before = paper_tables.write(tmp_path, "table1", numbers)[0].read_text("utf-8")
+    stale = [{**t, "p_holm": 1.0, "significant": False} for t in tests]
+    other = [{**t, "a": "elsewhere", "p": 0.0} for t in tests]
+    more = {**numbers, "response_tests": stale + other}
+    assert paper_tables.write(tmp_path, "table1", more)[0].read_text("utf-8") == before
+
+
+def test_table_7_has_no_controls(numbers, tmp_path):
+    text = paper_tables.write(tmp_path, "table7", numbers)[0].read_text("utf-8")
+    assert "Ours with RL" in text and "control" not in text
+
+
+def test_a_table_of_one_seed_says_so(folders, tmp_path):
+    one = over_seeds.compute(folders[:1], with_paper=False)
+    text = paper_tables.write(tmp_path, "table1", one)[0].read_text("utf-8")
+    assert "One seed, 120 instances" in text and "and seeds;" not in text
+
+
+def test_cases_are_of_partners_with_personas(folders):
+    found = read(folders[0])
+    told = [
+        {**i, "partner_persona": i["partner_persona"] if n % 2 else []}
+        for n, i in enumerate(found.instances)
+    ]
+    drawn = cases._drawn(dataclasses.replace(found, instances=told), 17, seed=0)
+    assert len(drawn) == 17 and all(told[row]["partner_persona"] for row in drawn)
+
+
+def test_table_2_has_each_text_in_its_column(folders, tmp_path):
+    found = read(folders[0])
+    texts, rows = found.records["responses"], found.rows["responses"]
+    texts, rows = ({**known, "full": known["without"]} for known in (texts, rows))
+    texts["ours"] = [{**r, "partner_persona": "i fly."} for r in texts["ours"]]
+    changed = dataclasses.replace(
+        found,
+        records={**found.records, "responses": texts},
+        rows={**found.rows, "responses": rows},
+    )
+    lines = table_of(cases.write(tmp_path, "table2", changed, seed=0)[1])
+    drawn = cases._drawn(changed, len(lines), seed=0)
+    assert len(lines) == 4
+    for row, line in zip(drawn, lines, strict=True):
+        assert line["context"] == found.instances[row]["context"][-1]
+        assert line["generated partner"] == "i fly."
+        assert line["human"] == found.instances[row]["response"]
+        assert line["Ours with RL"] == texts["ours"][row]["response"]
+        assert line[rows["full"].label] == texts["full"][row]["response"]

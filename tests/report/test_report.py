@@ -30,6 +30,7 @@ from ppg_jax.report import (
     traits,
     words,
 )
+from ppg_jax.report.scores import Score
 from ppg_jax.report.tables import comma_separated, p_value, table
 from tests.metrics.test_ppl import perplexities as perplexities_of
 from tests.run_for_tests import FINISHED
@@ -536,7 +537,7 @@ def test_perplexity_by_turn_is_that_of_the_instances_of_the_turn(run_dir, number
     nll = [r["nll"] for r, i in zip(records, known, strict=True) if i["turn"] == 1]
     seen = numbers["perplexity_by_turn"]["ours"]
     assert seen["2"]["value"] == pytest.approx(np.exp(np.mean(nll) / 10))
-    assert seen["2"]["instances"] == DIALOGUES
+    assert seen["2"]["instances"] == seen["4 or more"]["instances"] == DIALOGUES
     assert seen["all"]["value"] == values(numbers["responses"]["ours"])["ppl_token"]
 
 
@@ -1030,3 +1031,36 @@ def test_no_control_character_of_a_text_reaches_terminal_or_report(
     assert told.count("a [2J  b ") == 0 and told.count("a [2J b") == 3
     assert told.count("> partner:  ]c") == 3
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", told)
+
+
+def test_the_best_control_has_the_least_where_less_is_better():
+    scored = {n: Score(np.array([[v, 1.0]] * 2)) for n, v in (("a", 3.0), ("b", 2.0))}
+    metrics = ("ppl_token", "bleu", "distinct_2")
+    controls = {name: dict.fromkeys(metrics, score) for name, score in scored.items()}
+    found = [results.best_control(controls, metric) for metric in metrics]
+    assert found == ["b", "a", None]
+
+
+def test_one_shorter_text_of_many_makes_no_other_vocabulary():
+    known = {"a": [{"tokens": 10}] * 40}
+    known["b"] = [*known["a"][1:], {"tokens": 9}]
+    assert not results._differ(known, "a", "b")
+
+
+def test_a_row_that_is_sure_of_every_token_says_nothing_of_how_words_are_cut():
+    def row(word, token):
+        measured = {"ppl_word": {"value": word}, "ppl_token": {"value": token}}
+        return {"metrics": measured}
+
+    rows = {"a": row(9.0, 3.0), "sure": row(1.0, 1.0)}
+    assert columns.comparable_perplexity(rows) == "ppl_token"
+
+
+def test_of_two_units_the_wider_interval_and_the_larger_p_are_told():
+    rng, groups = np.random.default_rng(0), np.arange(40).repeat(10)
+    units = {"group": groups, "alone": np.arange(400)}
+    a, b = (Score(rng.normal(size=40)[groups] + gain) for gain in (0.2, 0.0))
+    assert scores.widest(a, units)["unit"] == "group"
+    found, (difference, p) = scores.compared(a, b, units), a.minus(b, groups)
+    assert found["difference"] == {**difference._asdict(), "unit": "group"}
+    assert found["p"] == p > a.minus(b, units["alone"])[1]
