@@ -67,6 +67,13 @@ def _mean(values: Sequence[float] | None) -> Score | None:
     return None if values is None else Score(np.array(values, np.float64))
 
 
+def _mean_of_told(values: Sequence[float | None]) -> Score | None:
+    """The mean of what there is; None where there is nothing."""
+    pairs = [(value or 0.0, value is not None) for value in values]
+    some = any(there for _, there in pairs)
+    return Score(np.array(pairs, np.float64), share) if some else None
+
+
 # --- All of them, in the order of the tables ----------------------------------
 
 METRICS = {
@@ -215,8 +222,8 @@ METRICS = {
         3,
         0,
         "mean P(related) of the response to the partner persona that the system was "
-        "told; of the controls, to the gold one",
-        lambda answers: _mean(answers.critic),
+        "told, where it was told one; of the controls, to the gold one",
+        lambda answers: _mean_of_told(answers.critic),
         responses=MAIN,
         most=1,
     ),
@@ -226,7 +233,7 @@ METRICS = {
         0,
         "the same of a critic that learned of other training dialogues and paid "
         "nobody: what raises the first alone is no better response",
-        lambda answers: _mean(answers.held_out),
+        lambda answers: _mean_of_told(answers.held_out),
         responses=MAIN,
         most=1,
     ),

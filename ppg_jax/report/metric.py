@@ -20,8 +20,8 @@ class Answers:
     nll: Sequence[float] | None = None
     tokens: Sequence[int] | None = None
     cut: Sequence[int] | None = None  # further ones, that `nll` does not count
-    critic: Sequence[float] | None = None
-    held_out: Sequence[float] | None = None  # of the other critic
+    critic: Sequence[float | None] = ()  # None where no persona was told
+    held_out: Sequence[float | None] = ()  # of the other critic
     ended: Sequence[bool] | None = None
     traits: Sequence[dict] | None = None  # counts, as `inference.traits` has them
     compared: bool = True  # with gold: texts that are gold say nothing by that

@@ -61,13 +61,15 @@ def critic_scores(
     critic: Critic | None,
 ) -> list[float | None]:
     """The critic's P(related) of each response of a row to the persona told; of
-    controls, to the gold one.
-
-    None for all where any was told nothing.
+    controls, to the gold one.  None where there is none.
     """
-    gold = [profile_text(instance.partner_persona) for instance in asked]
+    gold = [profile_text(instance.partner_persona) or None for instance in asked]
     told = gold if row.control else [record["partner_persona"] for record in answered]
-    if critic is None or None in told:
-        return [None] * len(answered)
-    texts = [record["response"] for record in answered]
-    return [float(score) for score in critic.score(told, texts)]
+    scores: list[float | None] = [None] * len(answered)
+    judged = [n for n, persona in enumerate(told) if persona is not None]
+    if critic is not None and judged:
+        texts = [answered[n]["response"] for n in judged]
+        found = critic.score([told[n] for n in judged], texts)
+        for n, score in zip(judged, found, strict=True):
+            scores[n] = float(score)
+    return scores

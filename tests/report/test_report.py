@@ -1064,3 +1064,19 @@ def test_of_two_units_the_wider_interval_and_the_larger_p_are_told():
     found, (difference, p) = scores.compared(a, b, units), a.minus(b, groups)
     assert found["difference"] == {**difference._asdict(), "unit": "group"}
     assert found["p"] == p > a.minus(b, units["alone"])[1]
+
+
+def test_the_critics_mean_is_of_those_that_were_told_a_persona(run_dir):
+    found = predictions.read(run_dir)
+    records = [dict(record) for record in found.records["responses"]["ours"]]
+    for record in records[::2]:
+        record["critic_score"] = None
+    rows = {"responses": {"ours": records}}
+    some = dataclasses.replace(found, records={**found.records, **rows})
+    score = results.row_scores(some, "responses", "ours")["critic"]
+    assert score.value == pytest.approx(
+        np.mean([record["critic_score"] for record in records[1::2]])
+    )
+    for record in records:
+        record["critic_score"] = None
+    assert "critic" not in results.row_scores(some, "responses", "ours")

@@ -23,6 +23,7 @@ from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.embedding import Encoder
 from ppg_jax.stages import evaluate
 from ppg_jax.systems import answered, answering, provenance, swapped
+from ppg_jax.systems.controls import CONTROLS
 from ppg_jax.systems.generators import Generators
 from ppg_jax.systems.system import Asking
 from tests import run_for_tests as runs
@@ -443,25 +444,24 @@ def test_an_interrupted_row_goes_on_and_answers_as_at_once(run, tmp_path, monkey
     assert [r["response"] for r in read(path)] == at_once
 
 
-def test_where_one_is_told_nothing_no_part_of_the_row_has_a_score(
-    run, tmp_path, monkeypatch
-):
-    """A column is there for all instances or for none, however they were asked."""
-    monkeypatch.setattr(answering, "PART", 1)
-    row = Generators("Mine", "response", told="gold")
-    critic = Critic(None, None, None)
-    last = ASKED[-1].id.rpartition(":")[0]
+def test_where_one_is_told_nothing_the_others_have_a_score(run, tmp_path):
+    """By the persona that each is told; a control's by the gold one."""
+    critic, last = Critic(None, None, None), ASKED[-1].id.rpartition(":")[0]
+    unknown = [i.id for i in ASKED if i.id.startswith(last)]
     asked = [
-        dataclasses.replace(i, partner_persona=()) if i.id.startswith(last) else i
+        dataclasses.replace(i, partner_persona=()) if i.id in unknown else i
         for i in ASKED
     ]
-    scores = {}
-    for name, instances_ in (("all", ASKED), ("some", asked)):
+    told = Generators("Mine", "response", told="gold")
+    for name, row in (("told", told), ("control", CONTROLS["responses"]["copy_last"])):
         path = tmp_path / f"{name}.jsonl"
-        asking = Asking(run.workdir, (), runs.PROMPTS)  # which remembers by id
-        evaluate._write_row(path, row, asking, instances_, {"critic_score": critic})
-        scores[name] = [record["critic_score"] for record in read(path)]
-    assert None not in scores["all"] and {*scores["some"]} == {None}
+        asking = Asking(run.workdir, (), runs.PROMPTS)
+        evaluate._write_row(path, row, asking, asked, {"critic_score": critic})
+        for instance, record in zip(asked, read(path), strict=True):
+            profile = profile_text(instance.partner_persona)
+            expected = judged(profile, record["response"]) if profile else None
+            assert record["critic_score"] == pytest.approx(expected)
+    assert answering.critic_scores(told, asked, read(path), None) == [None] * len(asked)
 
 
 def asked_by(workdir, data, **options) -> list[str]:
