@@ -7,7 +7,7 @@ import functools
 import re
 from collections.abc import Sequence
 
-from ppg_jax.data.said import is_grounded
+from ppg_jax.data.said import is_function_word, is_grounded
 
 _WORDS = re.compile(r"\w+")
 _CLAUSES = re.compile(r"(?<=[.,!?;])")
@@ -71,8 +71,8 @@ def _by_person(heard: tuple[str, ...]) -> list[tuple[str, str]]:
     for clause in (c for text in heard for c in _CLAUSES.split(text.lower())):
         words, who = _WORDS.findall(clause), ""
         for n, word in enumerate(words):
-            before, behind = words[max(n - 2, 0) : n], words[n + 1 : n + 2]
-            if word in KIN and ("my" in before or behind == ["who"]):
+            behind = words[n + 1 : n + 2]
+            if word in KIN and (_is_mine(words[:n]) or behind == ["who"]):
                 last |= {"she": word} if word in _SHE else {}
                 last |= {"he": word} if word in _HE else {}
                 who = word if _tells(word, behind) else who
@@ -86,6 +86,15 @@ def _by_person(heard: tuple[str, ...]) -> list[tuple[str, str]]:
         for told in said.values():
             told.append(",")
     return [(who, " ".join(told)) for who, told in said.items()]
+
+
+def _is_mine(before: Sequence[str]) -> bool:
+    """Whether these words end in "my", "my only", or "my old red"."""
+    back = list(before[:-5:-1])
+    if "my" not in back:
+        return False
+    between = back[: back.index("my")]
+    return len(between) < 2 or not any(map(is_function_word, between))
 
 
 def _tells(who: str, behind: Sequence[str]) -> bool:

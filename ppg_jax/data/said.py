@@ -217,6 +217,11 @@ def _parted(denials: bool, wishes: bool, text: str) -> tuple[frozenset, frozense
     return frozenset(stems), frozenset(parted)
 
 
+def is_function_word(word: str) -> bool:
+    """Whether a sentence has it whatever it is about."""
+    return word in _FUNCTION_WORDS
+
+
 def denies(sentence: str) -> bool:
     words = _words(sentence)
     return any(_denies(words, n) for n in range(len(words)))
