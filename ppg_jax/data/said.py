@@ -48,6 +48,7 @@ _REACH = 2
 # What its owner likes; others tell what it is, has or does.
 _LIKES = re.compile(r"\s*(?:i (?:like|love|enjoy|prefer)|my favou?rite) ")
 _CLAUSES = re.compile(r"[.,!?;]")
+_END = re.compile(r"(.*[^\s,])\s*,\s*(\w+(?:\s+\w+){0,2})(\s*[.!]?)")
 _ENDINGS = frozenset(("e", "r", "er", "or", "an", "ian", "ist", "man", "th"))
 # What says whether people are women or men: in a line, what stands for the same.
 _PEOPLE = {
@@ -126,6 +127,18 @@ def _akin(a: str, b: str) -> bool:
     short, long = sorted((a, b), key=len)
     ending = long[len(short) :]
     return a == b or (len(short) >= 4 and long.startswith(short) and ending in _ENDINGS)
+
+
+def without_guessed_end(sentence: str, heard: Sequence[str]) -> str:
+    """The sentence without up to three words behind a comma of which none was heard.
+
+    Told "i live in lisbon", a generator writes "i live in lisbon , canada."
+    """
+    found = _END.fullmatch(sentence)
+    known = frozenset().union(*map(_stems, heard))
+    if found and not content_stems(found[2]) & known:
+        return found[1] + found[3]
+    return sentence
 
 
 def is_ones_own(sentence: str, instance: Instance, share: float = 0.5) -> bool:

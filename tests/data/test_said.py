@@ -186,6 +186,21 @@ def test_whether_women_or_men_are_told_of_is_not_guessed(sentence, heard, ground
     assert is_grounded(sentence, ["hm.", heard]) is grounded
 
 
+@pytest.mark.parametrize(
+    ("sentence", "told"),
+    [
+        ("i drive a tram in lisbon , canada.", "i drive a tram in lisbon."),
+        ("i am from lisbon, the united states", "i am from lisbon"),
+        ("i live in lisbon , portugal .", "i live in lisbon , portugal ."),
+        ("i drive trams , which i like a lot.", "i drive trams , which i like a lot."),
+        ("i drive a tram.", "i drive a tram."),
+    ],
+)
+def test_an_end_that_nobody_said_is_left_out(sentence, told):
+    heard = ["i drive a tram in lisbon", "it is in Portugal"]
+    assert said.without_guessed_end(sentence, heard) == told
+
+
 def test_stems_are_right_from_several_threads():
     """Without the cache, and with threads that are switched all the time."""
     words = ["teaching", "hospitals", "gardener", "musical", "relational"] * 1000

@@ -178,6 +178,7 @@ def test_no_number_is_told_that_the_partner_has_not_said():
     assert grounded("", "", "i have three dogs.") == "i have dogs."
     assert grounded("", "i have two dogs.", "i have 3 dogs.") == "i have two dogs."
     assert grounded("i sing for 12 years.", "", "") == ""
+    assert grounded("", "", "i sing , canada.") == "i sing."
     # Guessed before it was said.
     later = dataclasses.replace(
         AFTER_TALK, context=("i walk dogs.", "oh.", "two of them."), turn=1, id="d:1"
