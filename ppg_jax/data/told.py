@@ -77,9 +77,10 @@ def grounded_persona(
     says stays if it `is_grounded` in what the partner has said; what earlier ones said,
     the newest first, if two thirds of it were by then; neither with a number or an end
     that the partner has not said (`without_unsaid`, `without_guessed_end`), and each of
-    whom it was said of (`as_said_of`). Of two that say the same (`says_again`) one stays, the first unless
-    the other `says_more`; what is too long for a generated persona goes, the last
-    first. [] where nothing stays: nothing is known of the partner.
+    whom it was said of (`as_said_of`). Of two that say the same (`says_again`) one
+    stays, the first unless the other `says_more`; what is too long for a generated
+    persona goes, the last first. [] where nothing stays: nothing is known of the
+    partner.
     """
     *_, now = along
     kept: list[str] = []
