@@ -11,7 +11,7 @@ import dataclasses
 
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
-from ppg_jax.experiment import Experiment, config_dict, other_rows, paper_rows, table_7
+from ppg_jax.experiment import Experiment, changed, config_dict, other_rows, paper_rows
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.stages import (
     critic,
@@ -98,7 +98,7 @@ def get_config():
         multi, name="mtl_backbone", tokenizer="", init=BACKBONE, epochs=2.0
     )
     reward = reinforce.Config(data=data, prompts=prompts, batching="instance")
-    alone = table_7(reward)
+    beside = changed(reward, reinforce.TABLE_7)
     return config_dict(
         Experiment(
             data=data,
@@ -112,7 +112,7 @@ def get_config():
                 top3,
                 judge,
                 reward,
-                *alone,
+                *beside,
                 gpt2,
                 double,
                 autoencoder,
@@ -120,7 +120,7 @@ def get_config():
                 multi,
                 multi_backbone,
             ),
-            systems=paper_rows(top3.name, (reward.name, *(r.name for r in alone)))
+            systems=paper_rows(top3.name, (reward.name, *(r.name for r in beside)))
             | {gpt2.name: Generators("E2E from GPT-2", gpt2.name, against=("full",))}
             | other_rows(double, autoencoder, learner, multi)
             | other_rows(multi_backbone, where=", on the backbone"),

@@ -12,7 +12,7 @@ import dataclasses
 
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
-from ppg_jax.experiment import Experiment, config_dict, other_rows, paper_rows, table_7
+from ppg_jax.experiment import Experiment, changed, config_dict, other_rows, paper_rows
 from ppg_jax.models.paml import PAMLConfig
 from ppg_jax.models.percvae import PerCVAEConfig
 from ppg_jax.stages import (
@@ -106,7 +106,7 @@ def get_config():
         evaluate_every=50,
         checkpoint_every=10,
     )
-    alone = table_7(reward)
+    beside = changed(reward, reinforce.TABLE_7)
     double = transfertransfo.Config(
         name="transfertransfo",
         data=data,
@@ -194,7 +194,7 @@ def get_config():
                     optimizer=dataclasses.replace(judge.optimizer, learning_rate=1e-3),
                 ),
                 reward,
-                *alone,
+                *beside,
                 double,
                 multi,
                 autoencoder,
@@ -202,7 +202,7 @@ def get_config():
             ),
             systems=paper_rows(
                 top3.name,
-                (reward.name, *(stage.name for stage in alone)),
+                (reward.name, *(stage.name for stage in beside)),
                 contrast=1.0,
                 grounded=True,
                 response_contrast=0.5,

@@ -13,13 +13,12 @@ from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.experiment import (
     Experiment,
+    changed,
     config_dict,
     exposures,
     other_rows,
     paper_rows,
     study_rows,
-    table_7,
-    variants,
 )
 from ppg_jax.models.gpt2 import GPT2Config
 from ppg_jax.models.paml import PAMLConfig
@@ -120,7 +119,7 @@ def get_config():
         checkpoint_every=10,
     )
     contrast = 2.0  # the best on validation of 0, 0.5, 1, 1.5 and 2: docs/tried.md
-    alone = table_7(reward)
+    beside = changed(reward, reinforce.TABLE_7)
     exposed = exposures(
         dataclasses.replace(
             response,
@@ -228,8 +227,8 @@ def get_config():
                     judge, name="critic_held_out", half="odd", max_instances=1400
                 ),
                 reward,
-                *alone,
-                *variants(reward),
+                *beside,
+                *changed(reward, reinforce.VARIANTS),
                 *exposed,
                 double,
                 autoencoder,
@@ -239,7 +238,7 @@ def get_config():
             ),
             systems=paper_rows(
                 top3.name,
-                (reward.name, *(r.name for r in alone)),
+                (reward.name, *(r.name for r in beside)),
                 contrast=contrast,
                 study=study_rows(
                     reward.name, [e.name for e in exposed], contrast=contrast

@@ -19,7 +19,9 @@ export JAX_DEFAULT_MATMUL_PRECISION=bfloat16
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-runs/.compiled}
 seeds=("${@:2}")
 stages=(persona response response_without response_top3 critic critic_backbone reinforce
-  reinforce_persona reinforce_response transfertransfo mtl_backbone percvae paml)
+  reinforce_persona reinforce_response reinforce_persona_x10 reinforce_response_x10
+  reinforce_persona_x100 reinforce_response_x100 transfertransfo mtl_backbone percvae
+  paml)
 for seed in "${seeds[@]:-0}"; do
   flags=()
   for stage in "${stages[@]}"; do

@@ -199,18 +199,11 @@ def from_flags() -> tuple[Experiment, Path]:
         return from_config_dict(values), workdir
 
 
-def table_7(stage: reinforce.Config) -> tuple[reinforce.Config, ...]:
-    """Two stages like this one, that train the persona or the response policy alone."""
-    alone = {"persona": {"train_response": False}, "response": {"train_persona": False}}
-    named = {f"{stage.name}_{policy}": fixed for policy, fixed in alone.items()}
-    return tuple(dataclasses.replace(stage, name=n, **f) for n, f in named.items())
-
-
-def variants(stage: reinforce.Config) -> tuple[reinforce.Config, ...]:
-    """Stages like this one, each with one of the changes of `reinforce.VARIANTS`."""
+def changed(stage, changes: Mapping[str, tuple]) -> tuple[reinforce.Config, ...]:
+    """Stages like this one, each with one of `reinforce.TABLE_7` or `VARIANTS`."""
     return tuple(
-        dataclasses.replace(stage, name=f"{stage.name}_{name}", **changed)
-        for name, (_, changed) in reinforce.VARIANTS.items()
+        dataclasses.replace(stage, name=f"{stage.name}_{name}", **fields)
+        for name, (_, fields) in changes.items()
     )
 
 
@@ -239,7 +232,7 @@ def paper_rows(
 
     E2E three times, ours without and with RL (Table 1), the generators (Table 4). top3:
     a stage that learned from BM25's three sentences, which then is the third row, as in
-    the paper. reinforced: the first one's row is "ours"; those of `table_7` may follow.
+    the paper. reinforced: the first one's row is "ours"; Table 7's may follow.
     contrast, grounded: of every inferred persona; the supervised rows are there without
     them, too. response_contrast: of one more row, ours without RL. study: further rows,
     before the last of the paper's, which is what people talk with.
@@ -275,11 +268,8 @@ def paper_rows(
         )
     with_rl = functools.partial(_with_rl, **inferred)
     ours, *others = reinforced
-    for stage in others:
-        policy = stage.rpartition("_")[2]
-        rows[f"ours_{policy}"] = with_rl(
-            f"Ours with RL of the {policy} generator alone", stage, "model"
-        )
+    beside = {n: c for n, c in reinforce.TABLE_7.items() if f"{ours}_{n}" in others}
+    rows |= _varied(ours, beside, **inferred)
     rows |= study or {}
     rows["ours_last"] = with_rl("Ours with RL, after the last update", ours, "last")
     rows["ours"] = with_rl("Ours with RL", ours, "model")
@@ -289,16 +279,11 @@ def paper_rows(
 def study_rows(
     reinforced: str, exposed: Sequence[str], **inferred
 ) -> dict[str, System]:
-    """Rows of the `variants` of the stage `reinforced`, and of `exposures`.
+    """Rows of `reinforce.VARIANTS` of the stage `reinforced`, and of `exposures`.
 
-    RL's are of the last update: early stopping may keep the first weights of all, and
-    then tells nothing of what was changed. inferred: as `paper_rows` has it.
+    inferred: as `paper_rows` has it.
     """
-    rows: dict[str, System] = {}
-    for name, (told, _) in reinforce.VARIANTS.items():
-        label = f"Ours with RL, {told}, after the last update"
-        row = _with_rl(label, f"{reinforced}_{name}", "last", **inferred)
-        rows[f"ours_{name}"] = dataclasses.replace(row, against=("ours_last",))
+    rows = _varied(reinforced, reinforce.VARIANTS, **inferred)
     for stage in exposed:
         label = f"Ours without RL, learned from {stage.rpartition('_')[2]} personas"
         against = tuple(f"ours_{n}" for n in exposed[:1] if n != stage)
@@ -344,7 +329,21 @@ def _persona_rows(ours: str, contrast: float, grounded: bool) -> dict[str, Syste
     return rows
 
 
-def _with_rl(label: str, stage: str, made: str, **inferred) -> Generators:
+def _varied(ours: str, changes: Mapping[str, tuple], **inferred) -> dict[str, System]:
+    """Of one policy alone, what was kept; else of the last update: what is kept may be
+    the first weights of all, and then tells nothing of what was changed."""
+    rows: dict[str, System] = {}
+    for name, (told, _) in changes.items():
+        stage = f"{ours}_{name}"
+        row = f"Ours with RL, {told}, after the last update", stage, "last", "ours_last"
+        if name in reinforce.POLICIES:
+            row = f"Ours with RL {told}", stage, "model", "ours_supervised"
+        rows[f"ours_{name}"] = _with_rl(*row, **inferred)
+    return rows
+
+
+def _with_rl(
+    label: str, stage: str, made: str, against: str = "ours_supervised", **inferred
+) -> Generators:
     response, persona = (f"{stage}/{made}_{of}" for of in ("response", "persona"))
-    against = ("ours_supervised",)
-    return Generators(label, response, persona, against=against, **inferred)
+    return Generators(label, response, persona, against=(against,), **inferred)

@@ -4,10 +4,12 @@ import dataclasses
 import importlib
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 
-from configs import quickstart
+from configs import personachat_smollm2, quickstart
 from ppg_jax.config import (
     flatten,
     from_config_dict,
@@ -18,7 +20,10 @@ from ppg_jax.config import (
 from ppg_jax.errors import UserError
 from ppg_jax.experiment import Experiment, require_finished
 from ppg_jax.experiment import from_config_dict as read_experiment
+from ppg_jax.report.paper import SHOWN
 from ppg_jax.systems.generators import Generators
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +142,9 @@ def test_what_a_stage_or_row_names_has_to_be_there():
         made.stage("poem")
 
 
-@pytest.mark.parametrize("name", ["paper", "personachat_scratch", "quickstart"])
+@pytest.mark.parametrize(
+    "name", ["paper", "personachat_scratch", "personachat_smollm2", "quickstart"]
+)
 def test_a_preset_is_an_experiment_and_a_flag_reaches_its_rows(name):
     values = importlib.import_module(f"configs.{name}").get_config()
     values.systems.full.label = "another"
@@ -146,6 +153,38 @@ def test_a_preset_is_an_experiment_and_a_flag_reaches_its_rows(name):
     assert [s.name for s in made.stages] == list(
         dict.fromkeys(s.name for s in made.stages)
     )
+
+
+@pytest.mark.parametrize("name", ["paper", "personachat_smollm2", "quickstart"])
+def test_table_7_is_whole_and_each_row_differs_by_one_setting(name):
+    made = read_experiment(importlib.import_module(f"configs.{name}").get_config())
+    assert set(SHOWN["table7"]) <= set(made.systems)
+    changes = {
+        "persona": {"train_response": False},
+        "response": {"train_persona": False},
+        "persona_x10": {"persona_reward_scale": 10.0},
+        "response_x10": {"response_reward_scale": 10.0},
+        "persona_x100": {"persona_reward_scale": 100.0},
+        "response_x100": {"response_reward_scale": 100.0},
+    }
+    joint = made.stage("reinforce")
+    assert joint.train_persona
+    assert joint.train_response
+    for beside, changed in changes.items():
+        stage = made.stage(f"reinforce_{beside}")
+        assert stage == dataclasses.replace(joint, name=stage.name, **changed)
+        row, alone = made.systems[f"ours_{beside}"], "x" not in beside
+        weights = "model" if alone else "last"
+        assert row.response == f"{stage.name}/{weights}_response"
+        assert row.persona == f"{stage.name}/{weights}_persona"
+        assert row.against == ("ours_supervised" if alone else "ours_last",)
+
+
+def test_the_recipe_of_smollm2_names_every_stage():
+    made = read_experiment(personachat_smollm2.get_config())
+    recipe = (ROOT / "launch" / "personachat_smollm2.sh").read_text(encoding="utf-8")
+    (named,) = re.findall(r"stages=\(([^)]*)\)", recipe)
+    assert sorted(named.split()) == sorted(stage.name for stage in made.stages)
 
 
 def test_a_refused_field_is_told_with_what_it_may_be():

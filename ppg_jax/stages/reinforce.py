@@ -55,13 +55,17 @@ from ppg_jax.training.train_state import OptimizerConfig, make_optimizer, params
 
 BATCHINGS = ("dialogue", "instance")
 POLICIES = ("persona", "response")
-# Beside Table 7's two: name -> what a table calls it, and what is changed. Rewards are
-# scaled in the paper's section 5.7, the others go beyond it.
-VARIANTS: dict[str, tuple[str, dict]] = {
+# Stages beside the joint one: name -> what a table calls it, and what is changed. Those
+# of Table 7 (section 5.7), and those beyond the paper.
+TABLE_7: dict[str, tuple[str, dict]] = {
+    "persona": ("of the persona generator alone", {"train_response": False}),
+    "response": ("of the response generator alone", {"train_persona": False}),
+} | {
     f"{p}_x{n}": (f"{p} reward x{n}", {f"{p}_reward_scale": float(n)})
     for n in (10, 100)
     for p in POLICIES
-} | {
+}
+VARIANTS: dict[str, tuple[str, dict]] = {
     "no_baseline": ("no baseline", {"baseline": "none"}),
     "no_kl": ("no KL penalty", {"kl_coefficient": 0.0}),
     "bare": ("neither baseline nor KL", {"baseline": "none", "kl_coefficient": 0.0}),
@@ -189,12 +193,7 @@ class Config:
         )
 
     def decoding(self, max_new_tokens: int) -> Decoding:
-        return Decoding(
-            max_new_tokens,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-        )
+        return Decoding(max_new_tokens, self.temperature, self.top_k, self.top_p)
 
 
 @dataclasses.dataclass(frozen=True)
