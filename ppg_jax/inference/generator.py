@@ -29,6 +29,9 @@ from ppg_jax.inference.sampling import Decoding
 # first of more has more padding.
 PIECE = 64
 ROOM = 128  # for new tokens of a prompt alone, or a multiple: one program for most
+# So many batches are long at work, and less padding pays what more programs take to
+# compile: of so many tokens.
+MANY, FINE = 16, 32
 
 
 class Completion(NamedTuple):
@@ -61,10 +64,11 @@ class Generator:
 
     Of nested prompts, as persona generators get them for the contexts of a dialogue,
     the longest is read and the others branch off. Prompts are padded to a multiple of
-    `bucket` tokens, rows and the branches of a trunk to a power of two and trunks
-    nearly so, so the number of compiled programs is bounded: for each bucket a few. A
-    bucket that holds any prompt is one program for a conversation, whose prompts come
-    one by one and grow: it reads them in pieces, for only as long as they are.
+    `bucket` tokens (of `FINE`, where they are `MANY` batches), rows and the branches of
+    a trunk to a power of two and trunks nearly so, so the number of compiled programs
+    is bounded: for each bucket a few. A bucket that holds any prompt is one program for
+    a conversation, whose prompts come one by one and grow: it reads them in pieces, for
+    only as long as they are.
 
     batch_size: prompts at once; on a CPU two such batches are at work at a time.
     longest: tokens of prompt and completion together, 0: what the model has room for.
@@ -183,7 +187,7 @@ class Generator:
             weight = np.float32(self.decoding.contrast)
             return self._alone(params, *padded, keys, limit=limit, contrast=weight)
         read = [asked[i] for asked in (prompts, without) if asked for i in rows]
-        padded = self._padded(read, room)
+        padded = self._padded(read, room, len(prompts))
         return self._generate(params, *padded, keys, limit=limit)
 
     def _branched(self, params, prompts, without, part, fill, room, keys, limit):
@@ -196,13 +200,18 @@ class Generator:
             branches += members + members[:fill]
         rows, shared, tails = zip(*branches, strict=True)
         branches = branches_of(rows, shared, tails, len(trunks), TAIL, self.end_id)
-        trunk = self._padded(trunks, room - TAIL)
+        trunk = self._padded(trunks, room - TAIL, len(prompts))
         return self._branch(params, *trunk, branches, keys, limit=limit)
 
-    def _padded(self, rows, room: int) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens and mask, as wide as a bucket or as `room` allows."""
+    def _padded(self, rows, room: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and mask, as wide as a bucket or as `room` allows.
+
+        number: of all prompts that are asked.
+        """
         longest = max(1, *map(len, rows))
-        width = min(-(-longest // self.bucket) * self.bucket, max(room, longest))
+        many = number >= MANY * self.batch_size
+        bucket = min(self.bucket, FINE) if many else self.bucket
+        width = min(-(-longest // bucket) * bucket, max(room, longest))
         return pad_left(rows, width, self.end_id)
 
 

@@ -12,11 +12,11 @@ import pytest
 from ppg_jax.data.dialogue import instances
 from ppg_jax.inference import sampling
 from ppg_jax.inference.generation import generate, generate_branches, row_keys, splice
-from ppg_jax.inference.generator import Generator, _fetch_each
+from ppg_jax.inference.generator import MANY, Generator, _fetch_each
 from ppg_jax.inference.prefixes import branches_of, families, pad_left
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.models.decoder import positions_of
-from ppg_jax.models.gpt2 import GPT2
+from ppg_jax.models.gpt2 import GPT2, GPT2Config
 from tests import models_for_tests as small
 
 END, PAD = 0, 9
@@ -140,6 +140,22 @@ def test_the_number_of_compiled_shapes_is_bounded_by_the_buckets():
     for token in (1, 2):
         generator({}, [[token] * n for n in range(1, 48)])
     assert generator.compile_count <= 6
+
+
+def test_many_prompts_have_less_padding_than_a_bucket_and_say_the_same():
+    counting = small.Counting(GPT2Config(vocab_size=8, n_positions=128))
+    generator = Generator(counting, Decoding(4), END, batch_size=2, bucket=96)
+    rng = np.random.default_rng(0)
+    many = [rng.integers(1, 8, n).tolist() for n in range(1, 95, 3)]
+    assert len(many) == MANY * 2
+    few = generator({}, many[:-1])
+    assert generator.compile_count == 2  # one width; one row or two
+    all_of_them = generator({}, many)
+    assert [c.tokens for c in all_of_them[:-1]] == [c.tokens for c in few]
+    assert generator.compile_count == 4  # widths 32 and 64 beside it
+    generator.bucket = 16  # finer already: it stays what it is
+    generator({}, many)
+    assert generator.compile_count == 7
 
 
 @pytest.mark.parametrize("options", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
