@@ -63,9 +63,11 @@ def _alike(a: frozenset[str], b: frozenset[str]) -> bool:
 def says_again(sentence: str, other: str) -> bool:
     """Whether one of the two tells little beside the other: two thirds of what the
     shorter is about are in both, of one person ("my mom ..."), both as it is, as it is
-    not or as it is wished for.
+    not or as it is wished for; or both are the same letters ("fire fighter").
     """
     a, b = _core(sentence), _core(other)
+    if _letters(sentence) == _letters(other) != "":
+        return True
     if _kin(sentence) != _kin(other) or _mood(sentence) != _mood(other):
         return False
     return 3 * len(a & b) >= 2 * min(len(a), len(b)) > 0
@@ -74,6 +76,10 @@ def says_again(sentence: str, other: str) -> bool:
 def says_more(sentence: str, other: str) -> bool:
     """Whether the sentence is about all that the other is about, and about more."""
     return _core(sentence) > _core(other)
+
+
+def _letters(sentence: str) -> str:
+    return "".join(_WORDS.findall(sentence.lower()))
 
 
 def _kin(sentence: str) -> str:

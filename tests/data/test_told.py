@@ -202,6 +202,9 @@ def test_no_number_is_told_that_the_partner_has_not_said():
         ("my mom is a nurse.", "my dad is a nurse.", False, False),
         ("my wife is vegan.", "my wife is a vegan.", True, False),
         ("my dream is to sail.", "i sail.", True, True),
+        ("i am a fire fighter.", "i am a firefighter.", True, False),
+        ("i am a fire fighter.", "i am not a firefighter.", False, False),
+        ("!", "?", False, False),
     ],
 )
 def test_verbs_of_liking_and_living_make_no_second_trait(sentence, other, again, more):
