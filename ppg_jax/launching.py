@@ -56,6 +56,9 @@ _SMALLER = "lower batch_size, or where there are micro_batches raise those."
 @contextmanager
 def exit_codes():
     """What ends a program early, as `main` promises it."""
+    for name in ("stdout", "stderr"):  # None where it is closed: nobody listens
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
         yield
         sys.stdout.flush()

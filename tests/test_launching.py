@@ -57,6 +57,13 @@ def test_a_signal_ends_a_program_with_a_line_and_its_code(number):
     assert (done.returncode, done.stderr) == (128 + number, "interrupted\n")
 
 
+def test_a_program_whose_stdout_is_closed_has_nobody_to_tell():
+    code = "from ppg_jax import launching\nwith launching.exit_codes(): print(1)"
+    command = ["bash", "-c", f'{sys.executable} -c "$0" >&-', code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_what_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.getsignal(15)
     try:

@@ -58,6 +58,8 @@ _BARE = {
 _VERBS = ("did", "does", "is", "are", "was", "were", "could", "would", "should")
 _BARE |= {f"{verb}nt": f"{verb} not" for verb in (*_VERBS, "have", "has")}
 _OTHER = {"y'all": "yall", "ain't": "aint"}  # than `expand_contractions` has it
+# Behind a noun, where it is no owner's: "my brother's a pilot", not "my brother's car".
+_IS = re.compile(r"(?<=\w)(?<!\blet)'s(?= (?:an?|the|not|very|always|also|never)\b)")
 
 _OUTSIDE = r"\s\"'()\[\]{}<>|\\*~^"  # of addresses: they end there
 _PIECES = re.compile(
@@ -121,7 +123,7 @@ def _written(text: str) -> str:
     if "'" in plain:
         for typed, same in _OTHER.items():
             expanded = re.sub(rf"\b{typed}\b", same, expanded)
-        expanded = expand_contractions(expanded)
+        expanded = expand_contractions(_IS.sub(" is", expanded))
     return " ".join(_PIECES.sub(_piece, expanded).split()) or plain
 
 

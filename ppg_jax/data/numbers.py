@@ -5,9 +5,8 @@ Values from 2 on, for "one" and "first" say other things as well.
 """
 
 import functools
-import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _WORDS = re.compile(r"\d{1,18}|[a-z]+")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
@@ -28,7 +27,9 @@ _MEANT = {"couple": 2, "pair": 2, "twin": 2, "twins": 2, "both": 2, "triplets": 
 # A plural between such a word and the end of a phrase does without its number.
 _BEFORE = frozenset(_WORDS.findall("and had has have of my own with"))
 _MEASURES = frozenset(
-    _WORDS.findall("feet hours inches lbs miles months pounds times years")
+    _WORDS.findall(
+        "days feet hours inches lbs miles minutes months pounds times weeks years"
+    )
 )
 
 # One's age, in a persona and as it is said: "i am 24", "turned 24", "24 , and you ?".
@@ -43,11 +44,27 @@ _AGES = (
     ),
     re.compile(rf"{_SOME}[ -]{{0,3}}(?:years?|yrs?)[ -]{{0,3}}(?:old|of age|young)"),
 )
+# "years" are of an age, other things that are counted are not.
+_NO_AGE = re.compile(r"^(?:not|never|no)\b|\b(?!yes|years|yrs|is|was|as|this)\w+s$")
 
 
 def numbers(text: str) -> set[int]:
-    """The values from 2 on of a text's words, one by one: 20 and 5 of "twenty five"."""
-    return {value for value in map(_value, _words(text)) if value > 1}
+    """The values from 2 on of a text's words: 25 of "twenty five", 200 of "200"."""
+    return {value for value in _joined(map(_value, _words(text))) if value > 1}
+
+
+def _joined(values: Iterable[int]) -> list[int]:
+    """One value for those that tell one number together."""
+    joined = [0]
+    for value in values:
+        before = joined[-1]
+        if before in range(20, 100, 10) and 0 < value < 10:
+            joined[-1] += value
+        elif before and value in (100, 1000, 1_000_000):
+            joined[-1] *= value
+        else:
+            joined.append(value)
+    return joined
 
 
 def tells_age_alone(sentence: str) -> bool:
@@ -63,6 +80,8 @@ def without_unsaid(sentence: str, heard: Sequence[str]) -> str:
     if not _age(sentence)[0] <= _all(_ages_in, heard):
         return ""
     said = _all(_said_in, heard)
+    if numbers(sentence) <= said:
+        return sentence
     words, kept = ["", *sentence.split(), ""], []
     for before, word, behind in zip(words, words[1:], words[2:], strict=False):
         if numbers(word) <= said:
@@ -78,28 +97,19 @@ def _all(told, heard: Sequence[str]) -> frozenset[int]:
 
 @functools.lru_cache(maxsize=2**12)
 def _said_in(text: str) -> frozenset[int]:
-    """What `numbers` may tell after a text: 25, 20 and 5 after "twenty five" and after
-    "25", 200, 2 and 100 after "two hundred" and "200", 2 after "a couple" and the like.
+    """What `numbers` may tell after a text: those in it, 2 after "a couple" and the
+    like, 100 and 3 after "a hundred and three".
     """
     words = _words(text)
     values = [max(_value(word), _MEANT.get(word, 0)) for word in words]
-    said = set(values)
-    for one, other in itertools.pairwise(values):
-        said |= {one + other, one * other}
-    for value in list(said):
-        if value < 100:
-            said |= {value // 10 * 10, value % 10}
-        for times in (100, 1000):
-            if value % times == 0:
-                said |= {value // times, times}
-    return frozenset(said)
+    return frozenset(_joined(values))
 
 
 @functools.lru_cache(maxsize=2**12)
 def _ages_in(text: str) -> frozenset[int]:
-    """What may be somebody's age in a text."""
+    """What may be somebody's age in a text, not of "not 30" or of "10 minutes"."""
     found = (match[1] for told in _AGES for match in told.finditer(text.lower()))
-    return _all(_said_in, list(found))
+    return _all(_said_in, [some for some in found if not _NO_AGE.search(some)])
 
 
 def _age(sentence: str) -> tuple[set[int], bool]:

@@ -5,7 +5,8 @@ import unicodedata
 from collections.abc import Sequence
 
 from ppg_jax.data.kin import KIN
-from ppg_jax.data.said import content_stems, denies, wishes
+from ppg_jax.data.moods import denies, wishes
+from ppg_jax.data.stems import content_stems
 
 # They tell little beside what is liked, where one lives, and who has a name: "i love to
 # knit" and "i enjoy knitting" are one trait, a dog and a cat named Max are two.

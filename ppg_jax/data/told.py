@@ -89,7 +89,7 @@ def grounded_persona(
         for sentence in sentences(prompts.text(tokens)):
             sentence = without_unsaid(sentence, now.context[::-2])
             sentence = without_guessed_end(sentence, now.context[::-2])
-            sentence = _as_heard(sentence, heard[::-1], share)
+            sentence = _as_heard(sentence, now.context[::-2][::-1], len(heard), share)
             if sentence and not is_ones_own(sentence, now, REMEMBERED):
                 _keep(kept, sentence)
     most = prompts.config.max_persona_tokens
@@ -101,12 +101,12 @@ def grounded_persona(
     return list(told[-1]) if whole else prompts.persona_target(kept)
 
 
-def _as_heard(sentence: str, heard: Sequence[str], share: float) -> str:
-    """The sentence, told of whom it was said of, if it was said; else ""."""
+def _as_heard(sentence: str, heard: Sequence[str], by: int, share: float) -> str:
+    """The sentence, told of whom it was said of, if it was by then; else ""."""
     if tells_age_alone(sentence):  # as it was said, if in other words
-        return as_said_of(sentence, heard, AGED) or sentence
-    if is_grounded(sentence, heard, share):
-        return as_said_of(sentence, heard, share)
+        return as_said_of(sentence, heard, AGED, by) or sentence
+    if is_grounded(sentence, heard[:by], share):
+        return as_said_of(sentence, heard, share, by)
     return ""
 
 

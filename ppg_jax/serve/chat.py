@@ -29,6 +29,8 @@ HELP = """\
 /reset               forgets the conversation
 /quit, or Ctrl-D     leaves"""
 
+LEAVE = ("/quit", "/exit")
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -63,6 +65,8 @@ class Chat:
             "/reset": self._reset,
             "/help": lambda _: HELP.splitlines(),
         }
+        if command in LEAVE:
+            return [f"({command} stands alone)"]
         if command not in commands:
             return [f"(no command {command}; /help lists them)"]
         try:
@@ -139,7 +143,7 @@ class Chat:
             write_text(path, (f"{_shown(line)}\n" for line in lines))
         except OSError as error:
             raise UserError(f"{name}: {error.strerror}; name another.") from None
-        except RuntimeError as error:  # ~NAME of nobody
+        except (RuntimeError, ValueError) as error:  # ~NAME of nobody; a null byte
             raise UserError(f"{name}: {error}; name another.") from None
         return [f"(saved as {path})"]
 
@@ -160,7 +164,7 @@ def run(config: Config, workdir="") -> None:
     chat = Chat(pipeline, config)
     print(f"{chat.describe()}\n(system {pipeline.system}; /help lists the commands)")
     for line in _typed():
-        if line.strip() in ("/quit", "/exit"):
+        if line.strip() in LEAVE:
             break
         for shown in chat.hear(line):
             print(_shown(shown), flush=True)

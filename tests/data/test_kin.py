@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from ppg_jax.data.kin import as_said_of
@@ -40,6 +42,24 @@ from ppg_jax.data.kin import as_said_of
         ("i", "my mom farms", ""),
         ("i sing.", "i sing. my mom sings", "i sing."),
         ("i hate school.", "i do not like school. my school", "i hate school."),
+        ("i went to yale.", "my dad is smart. he went to yale", "my dad went to yale."),
+        ("i can cook.", "my uncle can cook", "my uncle can cook."),
+        ("i often cook.", "my uncle often cooks", "my uncle often cooks."),
+        ("i love my garden.", "my mum loves her garden", "my mum loves her garden."),
+        ("i love my job.", "my kids love their job", "my kids love their job."),
+        ("i drum.", "my friends brother drums", "my friends brother drums."),
+        ("my brother drums.", "my friends brother drums", "my friends brother drums."),
+        ("my brother drums.", "my brother drums", "my brother drums."),
+        ("my kids swim.", "none of my kids swim", ""),
+        ("my kids swim.", "i swim and my kids swim", "my kids swim."),
+        ("my parents drink.", "neither of my parents drinks", ""),
+        ("i am a pilot.", "i do not think my dad is a pilot", ""),
+        ("my dad is a pilot.", "i wish my dad was a pilot", ""),
+        (
+            "my dad is a pilot.",
+            "i do not fly but my dad is a pilot",
+            "my dad is a pilot.",
+        ),
         (
             "i am married to a doctor.",
             "my husband is a doctor",
@@ -57,3 +77,16 @@ def test_of_several_the_last_one_and_nobody_of_whom_only_a_part_was_said():
     assert as_said_of("i am a nurse.", heard, 0.5) == "my dad is a nurse."
     heard = ["i sing.", "my dad is a nurse in paris"]
     assert as_said_of("i am a singing nurse in rome.", heard, 2 / 3) == ""
+
+
+def test_what_was_said_by_then_has_not_to_be_denied_until_now():
+    heard = ["i swim a lot.", "my dad swims.", "i do not swim anymore."]
+    assert as_said_of("i swim.", heard[:2], 0.5, 1) == "i swim."
+    assert as_said_of("i swim.", heard, 0.5, 1) == ""  # nobody else by then
+    assert as_said_of("i swim.", heard, 0.5, 2) == "my dad swims."
+
+
+def test_who_speaks_of_family_all_the_time_is_answered_in_time():
+    started = time.process_time()
+    as_said_of("i am a pilot.", ["my dad " * 20_000], 0.5)
+    assert time.process_time() - started < 5

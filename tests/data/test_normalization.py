@@ -36,6 +36,8 @@ def profile(*texts: str) -> tuple[str, ...]:
         ),
         ("im sure you dont, thats all", "i am sure you do not , that is all"),
         ("y'all ain't my mom's dogs'", "yall aint my moms dogs"),
+        ("My dog's a pug, my mom's the best", "my dog is a pug , my mom is the best"),
+        ("My dog's toy; let's not", "my dogs toy ; lets not"),
         ("I'm well — and you - you?", "i am well , and you , you ?"),
         ("my part-time co-worker", "my part time co worker"),
         ("(Really) [yes] *so*", "really yes so"),

@@ -7,7 +7,8 @@ from ppg_jax.data.numbers import numbers, without_unsaid
     "text, values",
     [
         ("i have four sons and 12 hens.", {4, 12}),
-        ("twenty five, 1,200 or the tenth", {20, 5, 1200, 10}),
+        ("twenty five, 1,200 or the tenth", {25, 1200, 10}),
+        ("thirty two thousand, 2 hundred", {32_000, 200}),
         ("one dog, no cats, the first of 1", set()),
         ("someone weighs tons often", set()),
         ("9" * 5000, {int("9" * 18), int("9" * 14)}),
@@ -48,6 +49,7 @@ def test_a_number_is_said_in_more_than_one_way(heard, told):
         ("i am a widow of 46 years.", ""),
         ("i have two kids and am 67.", ""),
         ("i live in ohio .", "i live in ohio ."),
+        ("i have four hives.", "i have hives."),  # a part of forty
     ],
 )
 def test_a_number_that_nobody_said_goes_alone_or_with_its_sentence(told, stays):
@@ -70,6 +72,9 @@ def test_a_number_that_nobody_said_goes_alone_or_with_its_sentence(told, stays):
         ("i am 45 years old.", "i'm already 45.", True),
         ("i am 30.", "i will be 30 next week", True),
         ("i am 24.", "x" * 200_000, False),  # in time
+        ("i am 30.", "i am not 30 yet", False),
+        ("i am 3 years old.", "3 kids and a dog", False),
+        ("i am 10.", "i am 10 minutes away", False),
     ],
 )
 def test_an_age_has_to_be_said_as_one(told, heard, stays):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import snowballstemmer
 
-from ppg_jax.data import personachat, said
+from ppg_jax.data import personachat, said, stems
 from ppg_jax.data.dialogue import Dialogue, Instance, instances
 from ppg_jax.data.examples import examples
 from ppg_jax.data.said import (
@@ -115,6 +115,10 @@ def targets(prompts, made) -> list[str]:
         ("i can swim.", "i cant swim", 0.5, False),
         ("i love to cook.", "i do not really like to cook.", 0.5, False),
         ("i have cars.", "i do not have dogs or red cars", 0.5, False),
+        ("i eat fish.", "i do not eat any meat or fish", 0.5, False),
+        ("i have birds.", "i do not have dogs, cats or birds", 0.5, False),
+        ("i have birds.", "i do not have dogs, i have cats or birds", 0.5, True),
+        ("i drink wine.", "i rarely drink wine", 0.5, False),
         ("i paint.", "i am not tired after work so i paint", 0.5, True),
         ("i have a car.", "neither my wife nor i have a car", 0.5, False),
         ("i own a van.", "you better not be laughing at my van", 0.5, True),
@@ -156,6 +160,11 @@ def test_a_sentence_is_grounded_in_what_was_said_and_not_denied(
         ("i used to be a locksmith.", "i used to be a locksmith", True),
         ("i paint boats.", "i am used to painting boats", True),
         ("i paint boats.", "i used paint for my boats", True),
+        ("i smoke.", "i quit smoking", False),
+        ("i smoke.", "i gave up smoking last year", False),
+        ("i smoke.", "i quit because smoking is bad", True),
+        ("i am a locksmith.", "i was a locksmith until 2010", False),
+        ("i am a locksmith.", "i was born a locksmith", True),
     ],
 )
 def test_what_is_wished_for_or_over_is_not_what_one_is_or_has(
@@ -178,6 +187,12 @@ def test_what_is_wished_for_or_over_is_not_what_one_is_or_has(
         ("i am a father.", "my late dad began it.", False),
         ("i am a father.", "my dad began it, i am a dad", True),
         ("i am a female.", "i teach at a girls school", False),
+        ("i am a father.", "my mother and father teach", False),
+        ("i am a mother.", "i love your mother", False),
+        ("i am a mother.", "my job is hard as a mother", True),
+        ("i am a wife.", "my wife is a doctor", False),
+        ("i am a retired wife.", "i am a retired wife and mother", True),
+        ("i am tall like my father.", "my father is tall", True),
         ("my wife paints.", "my wifes hobby is to paint", True),
         ("i manage dogs.", "i manage dogs.", True),
     ],
@@ -194,10 +209,11 @@ def test_whether_women_or_men_are_told_of_is_not_guessed(sentence, heard, ground
         ("i live in lisbon , portugal .", "i live in lisbon , portugal ."),
         ("i drive trams , which i like a lot.", "i drive trams , which i like a lot."),
         ("i drive a tram.", "i drive a tram."),
+        ("i earn 50,000.", "i earn 50,000."),
     ],
 )
 def test_an_end_that_nobody_said_is_left_out(sentence, told):
-    heard = ["i drive a tram in lisbon", "it is in Portugal"]
+    heard = ["i drive a tram in lisbon", "it is in Portugal", "i earn a lot"]
     assert said.without_guessed_end(sentence, heard) == told
 
 
@@ -210,7 +226,7 @@ def test_stems_are_right_from_several_threads():
     sys.setswitchinterval(1e-6)
     try:
         with concurrent.futures.ThreadPoolExecutor(4) as threads:
-            stem = said._stem.__wrapped__
+            stem = stems.stem.__wrapped__
             found = list(threads.map(lambda _: [*map(stem, words)], range(4)))
     finally:
         sys.setswitchinterval(before)

@@ -156,6 +156,13 @@ def test_what_nobody_said_is_not_told_and_what_was_inferred_before_is_remembered
     )
 
 
+def test_what_was_said_and_then_denied_is_told_no_longer():
+    said = ("i have two dogs", "hm", "i sing", "hm")
+    for newest, told in [("no, no dogs", "i sing."), ("ok", "i sing. i have dogs.")]:
+        now = dataclasses.replace(AFTER_TALK, context=(*said, newest))
+        assert grounded("i have dogs.", "i sing.", "", instance=now) == told
+
+
 def test_ages_and_what_others_do_are_told_of_whom_they_were_said_of():
     def told(heard, text):
         instance = dataclasses.replace(AFTER_TALK, context=(heard,), turn=0, id="d:0")

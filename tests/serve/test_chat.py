@@ -128,9 +128,11 @@ def test_a_conversation_is_saved_into_a_new_file_and_over_nothing(tmp_path):
     assert talk.hear(f"/save {path}") == [f"(saved as {path})"]
     assert path.read_text() == "(the model is: i sing.)\nyou: hi\nit:  a [2J\n"
     assert talk.hear(f"/save {path}") == [f"({path} is there already; name another.)"]
-    for name in (f"{path}/below", "x" * 300, "~nobody.of.this.name/talk"):
+    names = f"{path}/below", "x" * 300, "~nobody.of.this.name/talk", "a\0b"
+    for name in names:
         assert talk.hear(f"/save {name}")[0].endswith("name another.)")
     assert talk.hear("/save") == [f"({chat.SAVE})"]
+    assert talk.hear("/quit now") == ["(/quit stands alone)"]
 
 
 def test_what_is_too_long_to_be_read_is_told():

@@ -1,0 +1,179 @@
+"""What a text denies, wishes for, or tells as over, by its words alone."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterator, Sequence
+
+from ppg_jax.data.stems import content_stems, is_function_word, stem, words_of
+
+_WORDS = re.compile(r"\w+")
+_DENIALS = frozenset(
+    _WORDS.findall("""
+    not never no none nobody nothing t cannot neither nor without hardly barely rarely
+    hate hates dislike ain aint dont doesnt didnt cant wont isnt arent wasnt havent
+    hasnt
+    """)
+)
+_HATES = frozenset(_WORDS.findall("hate hates dislike"))
+# "t" is what is left of "don't" where marks are cut, and else no denial.
+_CUT = frozenset(
+    _WORDS.findall("""
+    don doesn didn can won isn aren wasn weren haven hasn hadn couldn wouldn shouldn ain
+    """)
+)
+_WISHES = frozenset(_WORDS.findall("want wants wanna wish hope hoping would d plan"))
+_WISHED = frozenset(_WORDS.findall("to i be have a an some"))  # "want a", "hope to"
+_CUSTOM = frozenset(_WORDS.findall("am m is are re was were be get got"))
+_SPEAKER = frozenset(_WORDS.findall("i we my"))
+_NOT_DENIED = frozenset(_WORDS.findall("stop wait resist help only"))  # "cannot wait"
+# Content words that these reach over: "not like to cook", "would love to be a pilot".
+_REACH = 2
+# What its owner likes; others tell what it is, has or does.
+LIKES = re.compile(r"\s*(?:i (?:like|love|enjoy|prefer)|my favou?rite) ")
+_LIKING = frozenset(_WORDS.findall("like likes love loves enjoy enjoys prefer stand"))
+_EMPTY = frozenset(_WORDS.findall("anymore longer yet really much think believe"))
+_CLAUSES = re.compile(r"[.,!?;]")
+# A clause without them, with an "or", goes on from the one before: "cats or birds".
+_SAYS = frozenset(
+    _WORDS.findall("i we he she they it you am is are was were my do does have has")
+)
+
+
+@dataclasses.dataclass
+class _Part:
+    """What one word denies or wishes for."""
+
+    likes: bool  # "hate dogs", "do not like dogs": how one likes them
+    stems: set[str] = dataclasses.field(default_factory=set)  # of content words
+
+
+def denies(sentence: str) -> bool:
+    words = words_of(sentence)
+    return any(_denies(words, n) for n in range(len(words)))
+
+
+def wishes(sentence: str) -> bool:
+    words = words_of(sentence)
+    return any(_wishes(words, n) for n in range(len(words)))
+
+
+@functools.lru_cache(maxsize=2**12)
+def parted(denials: bool, wishes: bool, text: str) -> tuple[frozenset, frozenset]:
+    """The stems of a text without what it denies, or wishes for, if these are to be
+    parted from the others; and of what it does.
+
+    What belongs to "my" is there in any case: who hates a job has one.
+    """
+    kept, others = set(), set()
+    for word, part, owned in _scan(text, denials, wishes):
+        if part is None or owned:
+            kept.add(stem(word))
+        elif not is_function_word(word):
+            others.add(stem(word))
+    return frozenset(kept), frozenset(others)
+
+
+def contradicts(sentence: str, heard: Sequence[str]) -> bool:
+    """Whether its owner has denied what a sentence tells, and not taken it back.
+
+    heard: the owner's words, in the order in which they were said. A denial is of this
+    sentence if all that it is about is in it ("i never drink beer" of "i drink beer
+    every day", not "i do not play golf" of "i play chess"), and of its kind: who hates
+    a job has one. It stands unless the same or a later utterance says otherwise. What
+    was wished for and never said to be is no fact either. A sentence that denies or
+    wishes for something is not looked at.
+    """
+    if denies(sentence) or wishes(sentence) or not heard:
+        return False
+    about, likes = content_stems(sentence), bool(LIKES.match(sentence.lower()))
+
+    def tells_of(part: _Part, known: set[str]) -> bool:
+        return part.likes == likes and part.stems <= about and not part.stems <= known
+
+    known: set[str] = set()  # of the newer utterances
+    for text in heard[::-1]:
+        denied, affirmed = _parts(text, True, False)
+        known |= affirmed
+        if any(tells_of(part, known) for part in denied):
+            return True
+    wished, others = zip(*(_parts(text, False, True) for text in heard), strict=True)
+    known = set().union(*others)
+    return not likes and any(
+        tells_of(part, known) for parts in wished for part in parts
+    )
+
+
+def _parts(text: str, denials: bool, wishes: bool) -> tuple[list[_Part], set[str]]:
+    """What each word of a text denies or wishes for, and the stems of all others."""
+    parts: dict[int, _Part] = {}
+    others = set()
+    for word, part, _ in _scan(text, denials, wishes):
+        if part is None:
+            others.add(stem(word))
+        else:
+            parts[id(part)] = part
+    return [part for part in parts.values() if part.stems], others
+
+
+def _scan(text: str, denials: bool, wishes: bool) -> Iterator[tuple]:
+    """The words of a text but those that deny or wish: each with the `_Part` that it
+    belongs to, or None, and whether it is the speaker's, behind "my".
+
+    "or" begins a part of the same kind: "not like cats or dogs".
+    """
+    part = None
+    for clause in _CLAUSES.split(text.lower()):
+        words, left, owned = words_of(clause), _REACH, False
+        if {"or", "nor"}.isdisjoint(words) or not _SAYS.isdisjoint(words):
+            part = None
+        for n, word in enumerate(words):
+            if (denials and _denies(words, n)) or (wishes and _wishes(words, n)):
+                part, left, owned = _Part(word in _HATES), _REACH, False
+                continue
+            if word in ("or", "nor") and part:
+                part, left = _Part(part.likes), _REACH
+            elif word == "but":
+                part = None
+            owned = owned or word == "my"
+            reached = part if left else None
+            yield word, reached, owned
+            if reached and not is_function_word(word):
+                left -= 1
+                if word in _LIKING and not part.stems:
+                    part.likes = True
+                elif word not in _EMPTY:
+                    part.stems.add(stem(word))
+
+
+def _denies(words: Sequence[str], n: int) -> bool:
+    """Whether a word denies those behind it; not the "no" of "no i love cats"."""
+    if words[n] == "t":
+        return n > 0 and words[n - 1] in _CUT
+    if words[n] == "no":
+        return n > 0 or _SPEAKER.isdisjoint(words[1:2])
+    return words[n] in _DENIALS and _NOT_DENIED.isdisjoint(words[n + 1 : n + 2])
+
+
+def _wishes(words: Sequence[str], n: int) -> bool:
+    """Whether a word wishes for what is behind it: "want a dog", "would love to".
+
+    Or tells that it is over: "used to be a nurse", but not "am used to the cold"; "was
+    a nurse until then"; "quit smoking".
+    """
+    over, behind = words[n], words[n + 1 : n + 2]
+    if over in ("quit", "stopped", "up"):
+        gives = over != "up" or words[n - 1 : n] in (["gave"], ["given"])
+        return gives and bool(behind) and behind[0].endswith("ing")
+    if over in ("was", "were"):
+        return "until" in words[n + 1 :]
+    if words[n] == "used":
+        custom = n > 0 and words[n - 1] in _CUSTOM
+        return words[n + 1 : n + 2] == ["to"] and not custom
+    if words[n] not in _WISHES:
+        return False
+    behind = [word for word in words[n + 1 : n + 4] if word not in ("really", "also")]
+    loves = behind[:1] in (["like"], ["love"])
+    if words[n] in ("would", "d") and not loves:
+        return False
+    return not _WISHED.isdisjoint(behind[loves : loves + 1])
