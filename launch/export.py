@@ -27,7 +27,7 @@ def program() -> None:
     workdir = Path(_WORKDIR.value)
     output = Path(config.output)
     card = output / "README.md"
-    ours = (output / "pipeline.json").exists() or not card.exists()
+    ours = export.is_export(output) or not card.exists()
     system = export.run(config, workdir)
     if not (workdir / "experiment.json").exists():
         return  # an exported folder, of which nothing more is known

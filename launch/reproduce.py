@@ -6,6 +6,8 @@ pretrained weights cannot be brought is told and left out, and the rows that nee
 named below the tables.
 """
 
+import sys
+
 from absl import flags
 
 from ppg_jax import experiment, presets
@@ -28,6 +30,10 @@ def program() -> None:
     wanted = dict.fromkeys(row for target in targets for row in paper.SHOWN[target])
     stages = experiment.stages_for(config, wanted)
     folders = {seed: workdir / f"seed_{seed}" for seed in _seeds()}
+    for stage in config.stages:
+        if stage.seed:
+            told = f"{stage.name}.seed={stage.seed} is not used"
+            print(f"{told}: --seeds are those of all stages.", file=sys.stderr)
     if _DRY_RUN.value:
         asked = {
             seed: [experiment.seeded(config, seed).stage(name) for name in stages]
@@ -53,9 +59,9 @@ def program() -> None:
 
 
 def _is_known(target: str, config: experiment.Experiment) -> bool:
-    """Whether the config has a row of a table; if not, that is told."""
+    """Whether the config has a row of a target; if not, that is told."""
     rows = paper.SHOWN[target]
-    known = target not in reproduced.TABLES or not {*rows}.isdisjoint(config.systems)
+    known = not rows or not {*rows}.isdisjoint(config.systems)
     if not known:
         print(f"{target}: none of its rows is in this config: {', '.join(rows)}")
     return known

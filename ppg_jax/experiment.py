@@ -75,7 +75,7 @@ class Experiment:
             if stage.name in (*known, *_OTHERS):
                 raise ValueError(f"two parts are named {stage.name!r}; rename one.")
             known.append(stage.name)
-        together.require(self.stages, self.evaluate)
+        together.require(self.stages, self.evaluate, self.systems)
         rows = (*self.systems, BEST_CONTROL)
         for name, row in self.systems.items():
             if name in (BEST_CONTROL, GOLD, *CONTROLS[row.kind]):

@@ -112,6 +112,19 @@ def test_what_a_stage_or_row_names_has_to_be_there():
         experiment(systems={"new": row})
     with pytest.raises(ValueError, match=r"row 'retrieval' has a control's name"):
         experiment(systems={"retrieval": Generators("", "response")})
+    for rows, told in [
+        ({"new": Generators("", "persona")}, "'persona' for a response generator"),
+        ({"new": Generators("", "critic")}, "'critic' for a response generator"),
+        ({"new": Generators("", "response", "response")}, "for a persona generator"),
+        ({"a/b": Generators("", "response")}, "no name of a file"),
+        (
+            {"new": Generators("", "response", against=("new",))},
+            "is compared with itself",
+        ),
+        (dict.fromkeys("ab", Generators("R", "response")), "two rows have the label"),
+    ]:
+        with pytest.raises(ValueError, match=told):
+            experiment(systems=rows)
     for change, told in [
         ({"persona": "response"}, "takes 'response' for a persona generator"),
         ({"response": "dialogue"}, "takes 'dialogue' for a response generator"),

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_json, write_json, write_text
+from ppg_jax.files import read_json, understood, write_json, write_text
 from ppg_jax.metrics import significance
 from ppg_jax.metrics import votes as counted
 from ppg_jax.metrics.votes import Votes
@@ -52,12 +52,14 @@ def write(folder: Path, name: str, predictions: Predictions, seed: int) -> list[
     key["questions"] = hashlib.sha256(text.encode()).hexdigest()
     again = f"move {voted if voted.exists() else paths[1]} away to ask anew"
     known = read_json(paths[1], f"{again}.") if paths[1].exists() else key
-    if known["questions"] != key["questions"] and voted.exists():
+    with understood(paths[1], f"{again}."):
+        same = known["questions"] == key["questions"]
+    if not same and voted.exists():
         raise UserError(
             f"{voted} has votes on other questions than these runs would ask; {again}, "
             "or give the runs that were asked about."
         )
-    if known["questions"] != key["questions"]:
+    if not same:
         print(f"{name}: {paths[0]} asks about other runs, and stays; {again}.")
         return paths
     write_text(paths[0], _MARK + text)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ppg_jax import run_dir
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_json, read_jsonl
+from ppg_jax.files import read_json, read_jsonl, understood
 from ppg_jax.metrics import clusters
 
 BEST_CONTROL = "best control"
@@ -72,12 +72,17 @@ def read(workdir: Path) -> Predictions:
             f"{folder} holds no evaluation; run `python -m launch.evaluate "
             f"--config=CONFIG --workdir={workdir}` first."
         )
+    again, rows, records = "evaluate the run again.", {}, {}
     instances = [record for _, record in read_jsonl(folder / "instances.jsonl")]
-    ids = [instance["id"] for instance in instances]
-    known = read_json(folder / "rows.json", "evaluate the run again.")
-    rows, records = {}, {}
+    with understood(folder / "instances.jsonl", again):
+        ids = [instance["id"] for instance in instances]
+    known = read_json(folder / "rows.json", again)
+    sentences = read_json(folder / "training_sentences.json", again)
+    with understood(folder / "training_sentences.json", again):
+        sentences = sentences["sentences"]
     for kind in TEXTS:
-        rows[kind] = _rows(folder / kind, known.get(kind, []))
+        with understood(folder / "rows.json", again):
+            rows[kind] = _rows(folder / kind, known.get(kind, []))
         records[kind] = {
             name: _records(folder / kind / f"{name}.jsonl", TEXTS[kind], ids)
             for name in rows[kind]
@@ -90,7 +95,7 @@ def read(workdir: Path) -> Predictions:
         instances,
         rows,
         records,
-        read_json(folder / "training_sentences.json")["sentences"],
+        sentences,
         run_dir.settings_of(folder),
         [s for s in experiment["stages"] if run_dir.finished(workdir, s["name"])],
         _beside(folder / "traits", rows["personas"], lambda found: found == ids),
@@ -161,7 +166,7 @@ def _row(told: Mapping) -> Row:
 def _own_row(folder: Path, name: str, models: Mapping[str, Row]) -> Row:
     """What NAME.json says; else compared with our last row, the first, and controls."""
     # Gold personas are no model.
-    first = next((n for n in models if models[n].models), next(iter(models)))
+    first = next((n for n in models if models[n].models), next(iter(models), ""))
     compared = [n for n in models if models[n].against or n == first]
     usual = dict.fromkeys([*compared[-1:], *compared[:1], BEST_CONTROL])
     path, told = folder / f"{name}.json", {}
@@ -171,8 +176,8 @@ def _own_row(folder: Path, name: str, models: Mapping[str, Row]) -> Row:
     unknown = ", ".join(told.keys() - {"label", "against"})
     if unknown:
         raise UserError(f"{path}: has {unknown}, and may have label and against alone.")
-    if not isinstance(label, str) or not label.strip():
-        raise UserError(f"{path}: label is {label!r}, expected a text.")
+    if not isinstance(label, str) or not label.strip() or "\n" in label:
+        raise UserError(f"{path}: label is {label!r}, expected a text of one line.")
     if not isinstance(against, list) or not all(isinstance(a, str) for a in against):
         raise UserError(f"{path}: against is {against!r}, expected a list of rows.")
     return Row(label, False, tuple(against), own=True)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ppg_jax import run_dir
-from ppg_jax.files import read_json, read_metrics, write_json
+from ppg_jax.errors import UserError
+from ppg_jax.files import read_json, read_metrics, understood, write_json
 from ppg_jax.report import (
     cases,
     diagrams,
@@ -32,7 +33,8 @@ def write(
 
     folders: run directory of each seed. MANIFEST.json has commit, packages, settings,
     hashes, hours and files.
-    Raises UserError for runs that were not evaluated, or on other instances.
+    Raises UserError for runs that were not evaluated, or on other instances; and when
+    all else is written for votes that do not count.
     """
     output.mkdir(parents=True, exist_ok=True)
     runs, targets = list(folders.values()), list(targets)
@@ -41,7 +43,7 @@ def write(
     if {*targets} & {*paper_tables.TABLES, "figure3"}:
         numbers = over_seeds.compute(runs, with_paper=True)
         write_json(output / "numbers.json", numbers)
-    made = {}
+    made, refused = {}, []
     for target in targets:
         if target in paper_tables.TABLES:
             files = paper_tables.write(output, target, numbers)
@@ -50,11 +52,17 @@ def write(
         elif target in cases.CASES:
             files = cases.write(output, target, first, seed=0)
         elif target in human.NAMES:
-            files = human.write(output, target, first, seed=0)
+            try:
+                files = human.write(output, target, first, seed=0)
+            except UserError as error:
+                refused.append(error)
+                continue
         else:
             files = _figure(output, target, first, runs, numbers)
         made[target] = [file.name for file in files]
     write_json(output / MANIFEST, _manifest(folders, output / MANIFEST, made))
+    if refused:
+        raise refused[0]
     return made
 
 
@@ -88,9 +96,10 @@ def _manifest(folders: Mapping[int, Path], path: Path, made: Mapping) -> dict:
         provenance = read_json(folder / "evaluate" / "provenance.json")
         runs[str(seed)] = {"made_of": provenance, "hours": took}
     known = read_json(path, f"remove {path}.") if path.exists() else {}
-    earlier = {t: f for t, f in known.get("files", {}).items() if t not in made}
-    others = known.get("of_other_runs", {}) | earlier
-    before = {seed: run["made_of"] for seed, run in known.get("runs", {}).items()}
+    with understood(path, f"remove {path}."):
+        earlier = {t: f for t, f in known.get("files", {}).items() if t not in made}
+        others = known.get("of_other_runs", {}) | earlier
+        before = {seed: run["made_of"] for seed, run in known.get("runs", {}).items()}
     if before == {seed: run["made_of"] for seed, run in runs.items()}:
         made, others = earlier | made, known.get("of_other_runs", {})
     others = {t: files for t, files in others.items() if t not in made}

@@ -6,6 +6,7 @@ PEFT's, with DIR/base if that has no name to get it by; DIR/pipeline.json is wha
 """
 
 import dataclasses
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -14,10 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from ppg_jax.errors import UserError
-from ppg_jax.files import write_json
+from ppg_jax.files import read_json, write_json
 from ppg_jax.inference.found import Found, find_models
 from ppg_jax.models import adapters, pretrained
 from ppg_jax.run_dir import EXPORTED
+
+# EXPORTED of the export before, while another one is written.
+_BEFORE = f"{EXPORTED}.before"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Config:
 
 
 def run(config: Config, workdir: Path) -> str:
-    """Writes the folder; what an earlier export left in it is replaced.
+    """Writes the folder; what an earlier export left in it is replaced, and what is no
+    export's stays.
 
     Returns the system's name.
     """
@@ -43,20 +48,30 @@ def run(config: Config, workdir: Path) -> str:
     found, output = find_models(workdir, config.system), Path(config.output)
     if config.adapters:
         _require_adapters(found)
+    before, known = output / _BEFORE, {}
     # It comes last: a folder without it is no pipeline, so none is ever half new.
-    (output / EXPORTED).unlink(missing_ok=True)
+    if (output / EXPORTED).exists():
+        os.replace(output / EXPORTED, before)
+    if before.exists():
+        known = read_json(before, f"remove {before}.").get("weights", {})
     write = _write_adapters if config.adapters else _write_models
     names = "system", "contrast", "response_contrast", "grounded"
     kept = {name: getattr(found, name) for name in names}
     kept["prompts"] = dataclasses.asdict(found.prompts)
     weights = write(found, output)
     read = {found.persona, found.response, found.critic}
-    for name in ("critic", "base", "base_response"):  # an earlier export's
-        if name not in weights and output / name not in read:
+    for name in ("critic", "base", "base_response"):
+        if name in known and name not in weights and output / name not in read:
             shutil.rmtree(output / name, ignore_errors=True)
     write_json(output / EXPORTED, kept | {"weights": weights})
+    before.unlink(missing_ok=True)
     print(f"wrote {output / EXPORTED} (system {found.system})")
     return found.system
+
+
+def is_export(folder: Path) -> bool:
+    """Whether an export has been written there, or was begun in the place of one."""
+    return (folder / EXPORTED).exists() or (folder / _BEFORE).exists()
 
 
 def _write_models(found: Found, output: Path) -> dict[str, str]:

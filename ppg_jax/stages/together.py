@@ -1,11 +1,12 @@
-"""Which stages of a config go together, beyond their names."""
+"""Which stages and rows of a config go together, beyond their names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
-def require(stages: Sequence, judged) -> None:
-    """Raises ValueError for stages that name others of a wrong kind, or critics that
-    cannot tell what they are asked for.  judged: the config of the evaluation."""
+def require(stages: Sequence, judged, rows: Mapping) -> None:
+    """Raises ValueError for stages and rows that name others of a wrong kind, or
+    critics that cannot tell what they are asked for.  judged: the config of the
+    evaluation."""
     # Alone what is supervised, and no other system's stage, can learn from another's
     # personas, and writes what REINFORCE goes on from.
     generators = {s.name: s.task for s in stages if hasattr(s, "exposure")}
@@ -21,6 +22,24 @@ def require(stages: Sequence, judged) -> None:
         if stage.name in generators and stage.exposure.persona:
             _require_kind(stage, "persona", stage.exposure.persona, generators)
     _require_critics(critics, judged, {stage.critic for stage in reinforced})
+    tasks = generators | dict.fromkeys(critics, "")
+    for name, row in rows.items():
+        _require_row(name, row, tasks)
+        if [r for r in rows.values() if (r.kind, r.label) == (row.kind, row.label)][1:]:
+            raise ValueError(f"two rows have the label {row.label!r}; rename one.")
+
+
+def _require_row(name: str, row, tasks: dict[str, str]) -> None:
+    """tasks: of generators, and "" of critics; what else there is may write both."""
+    if "/" in name or name in row.against:
+        told = "compared with itself" if name in row.against else "no name of a file"
+        raise ValueError(f"row {name!r} is {told}; give another.")
+    for kind in ("persona", "response"):
+        stage = getattr(row, kind, "")
+        if stage in tasks and tasks[stage] != kind:
+            raise ValueError(
+                f"row {name!r} takes {stage!r} for a {kind} generator, which is none."
+            )
 
 
 def _require_kind(stage, kind: str, name: str, generators: dict[str, str]) -> None:

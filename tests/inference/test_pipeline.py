@@ -341,6 +341,30 @@ def test_an_exported_folder_stands_alone(run_dir, tmp_path):
         assert tokenizer.pad_token == tokenizer.eos_token
 
 
+def test_an_export_removes_what_an_export_wrote_and_nothing_else(run_dir, tmp_path):
+    runs.export_generator(run_dir / "critic" / "model", seed=7)
+    write_json(run_dir / "critic" / "result.json", runs.FINISHED)
+    output = tmp_path / "out"
+    (output / "base").mkdir(parents=True)
+    (output / "base" / "of_somebody").write_text("x")
+    assert not export.is_export(output)
+    export.run(export.Config(str(output)), run_dir)
+    assert (output / "critic").is_dir() and export.is_export(output)
+    shutil.rmtree(run_dir / "critic")
+    file = run_dir / "response" / "model" / "model.safetensors"
+    weights = file.read_bytes()
+    file.unlink()
+    with pytest.raises(UserError):
+        export.run(export.Config(str(output)), run_dir)
+    # No pipeline any more, but what there is of one is still an export's.
+    assert export.is_export(output) and not (output / "pipeline.json").exists()
+    file.write_bytes(weights)
+    export.run(export.Config(str(output)), run_dir)
+    made = sorted(p.name for p in output.iterdir())
+    assert made == ["base", "persona", "pipeline.json", "response"]
+    assert (output / "base" / "of_somebody").read_text() == "x"
+
+
 def test_an_export_into_something_else_is_refused(run_dir):
     with pytest.raises(UserError, match="is there already and is no model folder"):
         export.run(export.Config(str(run_dir)), run_dir)

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from ppg_jax.errors import UserError
 from ppg_jax.files import read_json, read_metrics, write_json
 from ppg_jax.report import (
     cases,
@@ -90,6 +91,30 @@ def test_the_manifest_tells_what_was_made_of_other_runs(folders, tmp_path):
     assert one["files"].keys() == {"table1"} and one["runs"].keys() == {"0"}
     assert one["of_other_runs"] == {"table4": ["table4.md", "table4.tex", "table4.csv"]}
     assert made(["table4"], folders[:1])["of_other_runs"] == {}
+
+
+def test_votes_that_do_not_count_keep_nothing_else_from_being_written(
+    folders, tmp_path
+):
+    targets, file = ["table4", "table6", "table7"], tmp_path / "table6_votes.csv"
+    file.write_text("item,criterion,rater,choice\n1,coherence,x,C\n")
+    with pytest.raises(UserError, match=f"{file}:2"):
+        reproduced.write(targets, {0: folders[0]}, tmp_path)
+    made = read_json(tmp_path / "MANIFEST.json")["files"]
+    assert {*made} == {"table4", "table7"} and (tmp_path / "table7.md").exists()
+
+
+def test_a_manifest_or_key_that_is_none_is_told_in_one_line(folders, tmp_path):
+    for name, wrong in [
+        ("table6_key.json", {}),
+        ("MANIFEST.json", {"runs": {"0": {}}}),
+        ("MANIFEST.json", {"files": []}),
+    ]:
+        reproduced.write(["table6"], {0: folders[0]}, tmp_path)
+        write_json(tmp_path / name, wrong)
+        with pytest.raises(UserError, match=f"{name} is not as it was written"):
+            reproduced.write(["table6"], {0: folders[0]}, tmp_path)
+        (tmp_path / name).unlink()
 
 
 def test_a_plan_tells_of_rows_that_are_missing_and_of_other_settings(tmp_path):

@@ -635,6 +635,38 @@ def test_a_row_of_ones_own_is_compared_with_models_and_not_with_gold(tmp_path):
     assert against == ("rl", "plain", "best control")
 
 
+def test_where_no_model_was_evaluated_a_row_of_ones_own_is_compared_with_controls(
+    tmp_path,
+):
+    run_dir = make_run(tmp_path)
+    path = run_dir / "evaluate/rows.json"
+    rows = json.loads(path.read_text())
+    controls = [row for row in rows["responses"] if row["control"]]
+    write_json(path, rows | {"responses": controls})
+    folder = run_dir / "evaluate/responses"
+    for file in {*folder.glob("*")} - {folder / f"{r['name']}.jsonl" for r in controls}:
+        file.unlink()
+    shutil.copy(folder / f"{controls[0]['name']}.jsonl", folder / "mine.jsonl")
+    mine = predictions.read(run_dir).rows["responses"]["mine"]
+    assert mine.against == (predictions.BEST_CONTROL,)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("rows.json", {"responses": [{}]}),
+        ("rows.json", {"responses": 1}),
+        ("training_sentences.json", {}),
+        ("instances.jsonl", {"a": 1}),
+    ],
+)
+def test_an_evaluation_that_is_not_as_it_was_written_is_told(name, wrong, tmp_path):
+    run_dir = make_run(tmp_path)
+    (run_dir / "evaluate" / name).write_text(json.dumps(wrong))
+    with pytest.raises(UserError, match=f"{name} is not as it was written"):
+        predictions.read(run_dir)
+
+
 def test_a_row_of_ones_own_is_in_every_table_and_test(tmp_path, few_resamples):
     run_dir = make_run(tmp_path)
     write_own(run_dir)
