@@ -5,6 +5,7 @@ The only file that imports transformers, but for `tokenization_bpe`.
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -33,6 +34,14 @@ _USUAL = {
     "unk_token": "[UNK]",
     "mask_token": "[MASK]",
 }
+_ADDS_SPACE = re.compile(r"ByteLevel\(add_prefix_space=(True|False)")
+# By whose rules vocab.json with merges.txt, and vocab.txt, are read.
+_OF_MERGES = ("GPT2Tokenizer", "GPT2TokenizerFast")
+_OF_PIECES = tuple(
+    f"{name}Tokenizer{end}"
+    for name in ("Bert", "DistilBert", "Electra")
+    for end in ("", "Fast")
+)
 MADE_FROM = "made_from.json"  # what the tokenizer of a run was made from
 
 
@@ -57,8 +66,10 @@ def load_tokenizer(path):
         kind = PreTrainedTokenizerFast
     elif {"vocab.json", "merges.txt"} <= names:
         kind = GPT2TokenizerFast
+        _require_class(path / "tokenizer_config.json", _OF_MERGES)
     elif "vocab.txt" in names:
         kind = BertTokenizerFast
+        _require_class(path / "tokenizer_config.json", _OF_PIECES)
     else:
         raise UserError(
             f"{path}: no tokenizer here; expected tokenizer.json and "
@@ -92,6 +103,16 @@ def load_tokenizer(path):
     return tokenizer
 
 
+def _require_class(file: Path, known: Sequence[str]) -> None:
+    """Raises UserError if a folder without tokenizer.json names another class."""
+    named = files.read_json(file).get("tokenizer_class") if file.exists() else None
+    if named not in (None, *known):
+        raise UserError(
+            f"{file}: tokenizer_class is {named!r}, which has rules of its own; save "
+            "it with transformers as a fast tokenizer, which writes a tokenizer.json."
+        )
+
+
 def _obey(backend, file: Path) -> None:
     """Undoes what transformers changes of a file's rules."""
     from tokenizers import Tokenizer
@@ -120,8 +141,12 @@ def save(tokenizer, folder: Path, longest: int = 0) -> None:
     if longest and not (type(told) in (int, float) and told < _ANY_LENGTH):
         values["model_max_length"] = longest
     # Rows of a batch have to be padded with something, which masks hide.
-    if "eos_token" in values:
-        values.setdefault("pad_token", values["eos_token"])
+    if values.get("pad_token") is None and "eos_token" in values:
+        values["pad_token"] = values["eos_token"]
+    # transformers 4 goes by what stands here, whatever tokenizer.json says.
+    first = tokenizer.backend_tokenizer.pre_tokenizer
+    if (found := _ADDS_SPACE.search(repr(first))) is not None:
+        values["add_prefix_space"] = found[1] == "True"
     for name in ("backend", "is_local", "local_files_only"):
         values.pop(name, None)
     files.write_json(file, values)

@@ -20,6 +20,7 @@ from ppg_jax.models.llama import Llama, LlamaConfig
 from ppg_jax.models.weight_map import FAMILIES, Family, classifying
 
 MOST_LAYERS = 256
+WEIGHTS = "model.safetensors"
 LABELS = ("unrelated", "related")  # of a critic, as `data.pairs` numbers them
 MODELS = {
     "gpt2": (GPT2, GPT2Config),
@@ -74,6 +75,14 @@ def read(values: dict, path: Path):
     if not isinstance(kind, str) or kind not in FAMILIES:
         known = ", ".join(f'"{name}"' for name in FAMILIES)
         raise UserError(f'{path}: "model_type" is {kind!r}, expected one of {known}.')
+    if values.get("quantization_config"):
+        raise UserError(
+            f"{path}: 'quantization_config' is there, and nothing here computes with "
+            "quantized weights; give the model in float32, float16 or bfloat16, saved "
+            "without it."
+        )
+    weights = values.get("transformers_weights")
+    _expect(path, "transformers_weights", weights or WEIGHTS, WEIGHTS)
     if kind == "llama":
         values = _complete(_plain_rope(values, path))
     family = FAMILIES[kind]
@@ -132,8 +141,9 @@ def _plain_rope(values: dict, path: Path) -> dict:
 
 
 def _rope_type(rope: dict):
-    """transformers 4 called it type."""
-    return rope.get("rope_type", rope.get("type", "default"))
+    """transformers 4 called it type; positions that are divided by 1 are plain."""
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    return "default" if kind == "linear" and rope.get("factor") == 1 else kind
 
 
 def _complete(values: dict) -> dict:

@@ -115,6 +115,7 @@ def _require_whole(file: File) -> None:
 def _config(file: File) -> dict[str, Any]:
     _require_whole(file)
     file.expect("general.architecture", "llama")
+    file.expect("general.type", None, "model")
     for key, value in _ABSENT.items():
         file.expect(key, value, None)
     config: dict[str, Any] = {ours: file.integer(key) for ours, key in _SIZES.items()}

@@ -62,7 +62,7 @@ def locate(path_or_hub_id) -> Path:
     name, path = str(path_or_hub_id), Path(path_or_hub_id)
     with contextlib.suppress(RuntimeError):  # ~NAME of nobody
         path = path.expanduser()
-    if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
+    if os.path.isdir(path) or (path.suffix == ".gguf" and os.path.isfile(path)):
         return path
     if name in _PACKAGES:
         return _PACKAGES[name]()

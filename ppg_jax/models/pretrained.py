@@ -130,7 +130,7 @@ def base_of(folder) -> str:
         return ""
     base = peft.base_of(folder)
     # A stage of the same run directory is named from the folder on.
-    return str((folder / base).resolve()) if (folder / base).exists() else base
+    return str((folder / base).resolve()) if os.path.exists(folder / base) else base
 
 
 def _named_from(directory: Path, base: str) -> str:

@@ -103,7 +103,7 @@ def fill(model, family: Family, has_head: bool, tensors, file: Path) -> dict:
     modules = family.modules + (family.head if has_head else ())
     for path, name, transposed in weights(modules, config_json.layers_of(model)):
         if name not in tensors:
-            raise _missing(file, family.full_name(name))
+            raise _missing(file, family.full_name(name), name, tensors)
         tensor = tensors.pop(name)
         expected = shapes[path][::-1] if transposed else shapes[path]
         if tensor.array.shape != expected:
@@ -117,7 +117,16 @@ def fill(model, family: Family, has_head: bool, tensors, file: Path) -> dict:
     return traverse_util.unflatten_dict(params, sep="/")
 
 
-def _missing(file: Path, name: str) -> UserError:
+def _missing(file: Path, name: str, bare: str = "", tensors=None) -> UserError:
+    """bare: the name without the family's prefix."""
+    body = bare and bare != name
+    # Those of DataParallel, of torch.compile, and of other classes.
+    for tensor in (tensors or {}).values():
+        if tensor.name.endswith((f".{name}", f".{bare}" if body else f".{name}")):
+            return UserError(
+                f"{file}: tensor {name!r} is called {tensor.name!r} there; write the "
+                "file anew with the save_pretrained of the language model or encoder."
+            )
     return UserError(f"{file}: tensor {name!r} is missing; the file is incomplete.")
 
 

@@ -146,9 +146,9 @@ _BERT = _encoder(
     ),
 )
 
-# What a language model may have beside its own head: that of a double-heads model, and
-# a value function of reinforcement learning.
-_HEADS_BESIDE = r"multiple_choice_head\..*|v_head\..*"
+# What a model may have beside its own head: that of a double-heads model, a value
+# function of reinforcement learning, what marks the answer to a question.
+_HEADS_BESIDE = r"multiple_choice_head\..*|v_head\..*|qa_outputs\..*"
 
 # Of a decoder as classifier.
 _SCORE = (Module("score", "score", "matrix"),)
@@ -164,7 +164,7 @@ FAMILIES = {
         modules=_GPT2,
         layers="n_layer",
         prefix="transformer.",
-        skipped=rf"h\.\d+\.attn\.(bias|masked_bias)|{_HEADS_BESIDE}",
+        skipped=rf"h\.\d+\.attn\.(bias|masked_bias)|classifier\..*|{_HEADS_BESIDE}",
         fixed={
             "activation_function": "gelu_new",
             "scale_attn_weights": True,
@@ -202,7 +202,8 @@ FAMILIES = {
         modules=_DISTILBERT,
         layers="n_layers",
         prefix="distilbert.",
-        skipped=r"embeddings\.position_ids|vocab_(transform|layer_norm|projector)\..*",
+        skipped=r"embeddings\.position_ids|vocab_(transform|layer_norm|projector)\..*"
+        rf"|{_HEADS_BESIDE}",
         fixed={"activation": "gelu", "is_causal": False},
         head=_HEAD,
         other_names={
@@ -216,7 +217,8 @@ FAMILIES = {
         modules=_BERT,
         layers="n_layers",
         prefix="bert.",
-        skipped=r"embeddings\.(position|token_type)_ids|pooler\.dense\..*|cls\..*",
+        skipped=r"embeddings\.(position|token_type)_ids|pooler\.dense\..*|cls\..*"
+        rf"|{_HEADS_BESIDE}",
         fixed={
             "hidden_act": "gelu",
             "layer_norm_eps": 1e-12,

@@ -122,6 +122,34 @@ def test_a_folder_with_only_gpt2s_vocabulary_will_do(tmp_path):
     assert loaded.eos_token_id == tokenizer.eos_token_id == 0
     for text in TEXTS:
         assert encode(loaded, text) == encode(tokenizer, text)
+    save(loaded, tmp_path / "saved")
+    assert load_tokenizer(tmp_path / "saved").pad_token_id == 0  # a batch needs one
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "named"),
+    [("vocab.json", "Qwen2Tokenizer"), ("vocab.txt", "BertJapaneseTokenizer")],
+)
+def test_a_vocabulary_of_a_class_with_other_rules_is_refused(
+    vocabulary, named, tmp_path
+):
+    (tmp_path / vocabulary).write_text("{}")
+    (tmp_path / "merges.txt").write_text("")
+    told = json.dumps({"tokenizer_class": named})
+    (tmp_path / "tokenizer_config.json").write_text(told)
+    with pytest.raises(UserError, match=f"tokenizer_class is '{named}', which has"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("does", [True, False])
+def test_what_is_saved_says_of_a_first_space_what_the_tokenizer_does(does, tmp_path):
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    made = small.tokenizer()
+    made.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=does)
+    save(made, tmp_path)
+    values = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert values["add_prefix_space"] is does
 
 
 def test_a_folder_with_only_berts_vocabulary_will_do(tmp_path):

@@ -245,7 +245,13 @@ def test_a_tied_head_may_be_there_under_either_name(gpt2_folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["multiple_choice_head.summary.weight", "v_head.summary.bias"]
+    "name",
+    [
+        "multiple_choice_head.summary.weight",
+        "v_head.summary.bias",
+        "qa_outputs.weight",
+        "classifier.bias",
+    ],
 )
 def test_a_language_model_with_a_second_head_is_one(gpt2_folder, name):
     rewrite(gpt2_folder, lambda t: t | {name: np.zeros((1, 8), np.float32)})
@@ -390,6 +396,29 @@ def test_missing_extra_and_misshapen_tensors_are_named(kind, folder, monkeypatch
     assert r"'surprise\n' has no place" in complaint(folder)
 
 
+@pytest.mark.parametrize("before", ["module.", "_orig_mod.", "module.base."])
+def test_tensors_with_more_before_their_names_are_told_as_that(before, kind, folder):
+    rewrite(folder, lambda t: {before + name: array for name, array in t.items()})
+    assert "is called" in (told := complaint(folder)) and f"{before}" in told
+
+
+def test_a_llama_of_another_class_is_told_as_that(llama_folder):
+    def renamed(tensors):
+        return {n.replace("model.", "transformer."): a for n, a in tensors.items()}
+
+    rewrite(llama_folder, renamed)
+    assert "is called 'transformer.embed_tokens.weight'" in complaint(llama_folder)
+
+
+def test_an_encoder_that_answered_questions_is_a_start(distilbert_folder, tmp_path):
+    def answering(tensors):
+        kept = {n: a for n, a in tensors.items() if "classifier" not in n}
+        return kept | {"qa_outputs.weight": np.zeros((2, 8), np.float32)}
+
+    rewrite(distilbert_folder, answering)
+    assert pretrained.load(distilbert_folder)[0]
+
+
 def test_same_tensor_under_two_names_is_refused(gpt2_folder):
     rewrite(gpt2_folder, lambda t: t | {"ln_f.bias": t["transformer.ln_f.bias"]})
     assert "one and the same" in complaint(gpt2_folder)
@@ -501,6 +530,8 @@ def test_config_that_is_no_json_object_is_refused(gpt2_folder, content):
         ({"activation_function": "relu"}, "'activation_function' is 'relu'"),
         ({"add_cross_attention": True}, "'add_cross_attention' is True"),
         ({"is_causal": False}, "'is_causal' is False"),
+        ({"quantization_config": {"quant_method": "bitnet"}}, "'quantization_config'"),
+        ({"transformers_weights": "b.safetensors"}, "'transformers_weights' is 'b.s"),
     ],
 )
 def test_config_of_another_model_is_refused(gpt2_folder, settings, words):
@@ -531,6 +562,7 @@ def test_rope_theta_is_read_where_either_transformers_has_it(llama_folder):
         ({"rope_parameters": None, "rope_theta": 95.0, "rope_scaling": None}, 95.0),
         ({"rope_scaling": {"rope_type": "default", "rope_theta": 60.0}}, 60.0),
         ({"rope_scaling": {}, "rope_theta": 65.0}, 65.0),
+        ({"rope_scaling": {"type": "linear", "factor": 1.0}, "rope_theta": 66.0}, 66.0),
         # Where both are there, transformers takes none of the first.
         ({"rope_parameters": {"rope_theta": 7}, "rope_scaling": {}}, 1e4),
         ({}, 1e4),
