@@ -26,25 +26,28 @@ def is_said(trait: str, heard: Sequence[str]) -> bool:
 def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool:
     """Whether what a sentence tells rests on what was heard.
 
-    As `is_said`, by that share of the stems. Who farms is a farmer: a stem of four
-    letters or more stands for the same with an ending. Who does not smoke smokes not:
+    As `is_said`, by that share of the stems, and who loves one thing need not love
+    another. Who farms is a farmer: a stem of four letters or more stands for the same
+    with an ending. Who does not smoke smokes not:
     what was denied speaks for no sentence that denies nothing, nor does what was wished
     for speak for what one is, has or does. Nobody is a woman or a father, or has a
     wife, who has not said so, whatever the share: that is no matter for a guess.
     """
-    words = words_of(sentence)
+    words, likes = words_of(sentence), LIKES.match(sentence.lower())
     stems, negative = content_stems(" ".join(words)), denies(sentence)
     if negative and not any(stems & parted(True, False, text)[1] for text in heard):
         return False
-    real = not (LIKES.match(sentence.lower()) or wishes(sentence))
+    real = not (likes or wishes(sentence))
     known = frozenset().union(*(parted(not negative, real, t)[0] for t in heard))
     if not {stem(word) for word in words if word in PEOPLE} <= known:
         return False
     selves = frozenset(PEOPLE.values()).intersection(_what_one_is(words))
     if not selves <= frozenset().union(*map(_of_nobody_else, heard)):
         return False
-    found = sum(any(akin(one, other) for other in known) for one in stems)
-    return found >= share * len(stems) > 0
+    found = {one for one in stems if any(akin(one, other) for other in known)}
+    if likes and found <= content_stems(likes[0]):
+        return False
+    return len(found) >= share * len(stems) > 0
 
 
 def _what_one_is(words: Sequence[str]) -> Sequence[str]:
