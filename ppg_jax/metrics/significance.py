@@ -183,8 +183,11 @@ def share(right, groups=None, level: float = 0.95) -> Interval:
     total = sums.sum(axis=0)
     mean = ratio(total)
     error = jackknife_error(ratio(total - sums))
-    # Where all are alike, groups are all that is known to be independent.
-    n = mean * (1 - mean) / error**2 if error > 1e-9 else len(sums)
+    if error <= 1e-9:  # groups are all that is known to be independent
+        return wilson(mean * len(sums), len(sums), level)
+    # What few groups show of their spread is uncertain itself.
+    surer = normal_quantile(level) / stdtrit(len(sums) - 1, (1 + level) / 2)
+    n = mean * (1 - mean) / error**2 * surer**2
     return wilson(mean * n, n, level)
 
 

@@ -227,6 +227,16 @@ def test_the_interval_of_a_share_covers_the_truth_by_groups():
     assert balanced.high - balanced.low < 0.6 * (alone.high - alone.low)
 
 
+@pytest.mark.parametrize("number", [2, 3, 5, 10])
+def test_the_interval_of_a_share_covers_the_truth_with_few_groups(number):
+    rng, inside = np.random.default_rng(16), []
+    for _ in range(400):
+        right = rng.random(20 * number) < 0.75
+        low, high = share(right, np.arange(number).repeat(20))[1:]
+        inside.append(low <= 0.75 <= high)
+    assert np.mean(inside) >= 0.93
+
+
 def test_a_share_of_independent_ones_has_wilsons_interval():
     right = np.arange(4000) % 3 == 0
     np.testing.assert_allclose(share(right), wilson(right.sum(), 4000), atol=1e-5)
