@@ -43,7 +43,7 @@ _PAST = frozenset(
     _WORDS.findall("""
     was were had did went made got grew came saw ate drank met won lost left took bought
     taught ran wrote drove sold built broke quit gave knew found felt kept told became
-    began fell fought flew spent slept sang swam wore read said thought
+    began fell fought flew spent slept sang swam wore said thought
     """)
 )
 _MODAL = frozenset(
@@ -77,7 +77,7 @@ def as_said_of(
     # Who is married to a doctor has a husband who is one.
     if words[:1] != ["i"] or not {*KIN, "married"}.isdisjoint(words):
         who = _meant(words, people)
-        if who.endswith(f" {words[1]}" if words[1:] else " "):  # "my sisters husband"
+        if " " in who:  # "my sisters husband"
             sentence = re.sub(rf"\b{words[1]}\b", who, sentence, count=1)
         return "" if contradicts(sentence, people[who]) else sentence
     found = [
