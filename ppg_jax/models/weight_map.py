@@ -164,7 +164,7 @@ FAMILIES = {
         modules=_GPT2,
         layers="n_layer",
         prefix="transformer.",
-        skipped=rf"h\.\d+\.attn\.(bias|masked_bias)|classifier\..*|{_HEADS_BESIDE}",
+        skipped=rf"h\.\d+\.attn\.(bias|masked_bias)|{_HEADS_BESIDE}",
         fixed={
             "activation_function": "gelu_new",
             "scale_attn_weights": True,

@@ -250,7 +250,6 @@ def test_a_tied_head_may_be_there_under_either_name(gpt2_folder):
         "multiple_choice_head.summary.weight",
         "v_head.summary.bias",
         "qa_outputs.weight",
-        "classifier.bias",
     ],
 )
 def test_a_language_model_with_a_second_head_is_one(gpt2_folder, name):
