@@ -119,10 +119,9 @@ def fill(model, family: Family, has_head: bool, tensors, file: Path) -> dict:
 
 def _missing(file: Path, name: str, bare: str = "", tensors=None) -> UserError:
     """bare: the name without the family's prefix."""
-    body = bare and bare != name
     # Those of DataParallel, of torch.compile, and of other classes.
     for tensor in (tensors or {}).values():
-        if tensor.name.endswith((f".{name}", f".{bare}" if body else f".{name}")):
+        if tensor.name.endswith((f".{name}", f".{bare}")):
             return UserError(
                 f"{file}: tensor {name!r} is called {tensor.name!r} there; write the "
                 "file anew with the save_pretrained of the language model or encoder."

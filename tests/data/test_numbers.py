@@ -75,6 +75,7 @@ def test_a_number_that_nobody_said_goes_alone_or_with_its_sentence(told, stays):
         ("i am 30.", "i am not 30 yet", False),
         ("i am 3 years old.", "3 kids and a dog", False),
         ("i am 10.", "i am 10 minutes away", False),
+        ("i am 10 years old.", "i am in 10th grade", False),
     ],
 )
 def test_an_age_has_to_be_said_as_one(told, heard, stays):
