@@ -45,7 +45,10 @@ _AGES = (
     re.compile(rf"{_SOME}[ -]{{0,3}}(?:years?|yrs?)[ -]{{0,3}}(?:old|of age|young)"),
 )
 # "years" are of an age, other things that are counted are not.
-_NO_AGE = re.compile(r"^(?:not|never|no|in|at|on|from)\b|\b(?!yes|years|yrs|is|was|as|this)\w+s$")
+_NO_AGE = re.compile(
+    r"^(?:not|never|no|in|at|on|from)\b"
+    r"|\b(?!yes|years|yrs|is|was|as|this)\w+s$"
+)
 
 
 def numbers(text: str) -> set[int]:
@@ -107,7 +110,8 @@ def _said_in(text: str) -> frozenset[int]:
 
 @functools.lru_cache(maxsize=2**12)
 def _ages_in(text: str) -> frozenset[int]:
-    """What may be somebody's age in a text, not of "not 30", "in 10th" or "10 minutes"."""
+    """What may be somebody's age in a text: not 30 of "not 30", nor 10 of "in 10th" and
+    "10 minutes"."""
     found = (match[1] for told in _AGES for match in told.finditer(text.lower()))
     return _all(_said_in, [some for some in found if not _NO_AGE.search(some)])
 
