@@ -63,13 +63,14 @@ def parted(denials: bool, wishes: bool, text: str) -> tuple[frozenset, frozenset
     """The stems of a text without what it denies, or wishes for, if these are to be
     parted from the others; and of what it does.
 
-    What belongs to "my" is there in any case: who hates a job has one.
+    What belongs to "my" is among the others in any case, and with what is denied as
+    well: who hates a job has one, and hates it.
     """
     kept, others = set(), set()
     for word, part, owned in _scan(text, denials, wishes):
         if part is None or owned:
             kept.add(stem(word))
-        elif not is_function_word(word):
+        if part is not None and not is_function_word(word):
             others.add(stem(word))
     return frozenset(kept), frozenset(others)
 
