@@ -33,8 +33,9 @@ _REACH = 2
 LIKES = re.compile(r"\s*(?:i (?:like|love|enjoy|prefer)|my favou?rite) ")
 _LIKING = frozenset(_WORDS.findall("like likes love loves enjoy enjoys prefer stand"))
 _EMPTY = frozenset(_WORDS.findall("anymore longer yet really much think believe"))
-_CLAUSES = re.compile(r"[.,!?;]")
-# A clause without them, with an "or", goes on from the one before: "cats or birds".
+_MARKS = re.compile(r"([.,!?;])")
+_OR = frozenset(("or", "nor"))
+# Clauses without them, up to an "or", go on from the one before: "rats, cats or birds".
 _SAYS = frozenset(
     _WORDS.findall("i we he she they it you am is are was were my do does have has")
 )
@@ -121,18 +122,18 @@ def _scan(text: str, denials: bool, wishes: bool) -> Iterator[tuple]:
     """The words of a text but those that deny or wish: each with the `_Part` that it
     belongs to, or None, and whether it is the speaker's, behind "my".
 
-    "or" begins a part of the same kind: "not like cats or dogs".
+    "or" begins a part of the same kind: "not like cats or dogs"; so does each comma of
+    a list that an "or" ends: "not smoke, drink, or gamble".
     """
     part = None
-    for clause in _CLAUSES.split(text.lower()):
-        words, left, owned = words_of(clause), _REACH, False
-        if {"or", "nor"}.isdisjoint(words) or not _SAYS.isdisjoint(words):
-            part = None
+    for words, goes_on in _clauses(text):
+        part = _Part(part.likes) if part and goes_on else None
+        left, owned = _REACH, False
         for n, word in enumerate(words):
             if (denials and _denies(words, n)) or (wishes and _wishes(words, n)):
                 part, left, owned = _Part(word in _HATES), _REACH, False
                 continue
-            if word in ("or", "nor") and part:
+            if word in _OR and part:
                 part, left = _Part(part.likes), _REACH
             elif word == "but":
                 part = None
@@ -145,6 +146,20 @@ def _scan(text: str, denials: bool, wishes: bool) -> Iterator[tuple]:
                     part.likes = True
                 elif word not in _EMPTY:
                     part.stems.add(stem(word))
+
+
+def _clauses(text: str) -> list[tuple[list[str], bool]]:
+    """The words of each clause, and whether it goes on from the one before."""
+    pieces = ["", *_MARKS.split(text.lower()), ""]
+    clauses, listed = [], False  # whether the clause behind goes on up to an "or"
+    for n in range(len(pieces) - 2, 0, -2):
+        words = words_of(pieces[n])
+        head = words[: words.index("but")] if "but" in words else words
+        on = listed and pieces[n + 1] == "," and head == words
+        listed = (on or not _OR.isdisjoint(head)) and _SAYS.isdisjoint(head)
+        begins = pieces[n - 1] == "," or words[:1] in (["or"], ["nor"])
+        clauses.append((words, listed and begins))
+    return clauses[::-1]
 
 
 def _denies(words: Sequence[str], n: int) -> bool:
