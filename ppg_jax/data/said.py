@@ -10,6 +10,13 @@ from ppg_jax.data.stems import PEOPLE, akin, content_stems, stem, stems_of, word
 
 _END = re.compile(r"(.*[^\s,])\s*,\s+(\w+(?:\s+\w+){0,2})(\s*[.!]?)")
 _CLAUSES = re.compile(r"[.,!?;]")
+# What is said of "you", up to the next clause of one's own; questions are not.
+_OF_YOU = re.compile(
+    r"(?:^|(?<=[.,!?;]))\s*(?:(?:so|well|oh|wow|ah|then|and|but)\b[\s,]*)*"
+    r"(?:you|your \w+) (?:are|must|have)\b"
+    r"[^.!?;]*?(?=[.!?;]|$|,\s*(?:\w+ )?(?:i|my|we|our)\b)",
+    re.IGNORECASE,
+)
 _OWNERS = frozenset(("my", "your", "his", "her", "their", "our"))
 _OWN = frozenset(("i", "am", "as", "being"))
 
@@ -68,6 +75,13 @@ def _of_nobody_else(text: str) -> set[str]:
             owned = word in _OWNERS or (owned and word not in _OWN)
             found |= set() if owned else {word}
     return found
+
+
+def without_you(text: str) -> str:
+    """An utterance without what it states of whom it is said to: "so you are a sailor,
+    right?" makes no sailor of the speaker, nor does "you must love boats".
+    """
+    return _OF_YOU.sub("", text)
 
 
 def without_guessed_end(sentence: str, heard: Sequence[str]) -> str:

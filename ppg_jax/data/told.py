@@ -13,7 +13,12 @@ from ppg_jax.data.dialogue import Instance, dialogue_of
 from ppg_jax.data.kin import as_said_of
 from ppg_jax.data.numbers import tells_age_alone, without_unsaid
 from ppg_jax.data.prompts import Prompts
-from ppg_jax.data.said import is_grounded, is_ones_own, without_guessed_end
+from ppg_jax.data.said import (
+    is_grounded,
+    is_ones_own,
+    without_guessed_end,
+    without_you,
+)
 from ppg_jax.data.sentences import once, says_again, says_more, sentences
 from ppg_jax.files import read_jsonl, write_jsonl
 
@@ -74,22 +79,24 @@ def grounded_persona(
     """The tokens of what the partner has said, of personas inferred along the way.
 
     told: `told_persona` of each of the `moments`, in their order. What the last one
-    says stays if it `is_grounded` in what the partner has said; what earlier ones said,
-    the newest first, if two thirds of it were by then; neither with a number or an end
-    that the partner has not said (`without_unsaid`, `without_guessed_end`), and each of
+    says stays if it `is_grounded` in what the partner has said (but of the speaker,
+    `without_you`); what earlier ones said, the newest first, if two thirds of it were
+    by then; neither with a number or an end that the partner has not said
+    (`without_unsaid`, `without_guessed_end`), and each of
     whom it was said of (`as_said_of`). Of two that say the same (`says_again`) one
     stays, the first unless the other `says_more`; what is too long for a generated
     persona goes, the last first. [] where nothing stays: nothing is known of the
     partner.
     """
     *_, now = along
+    heard = [without_you(text) for text in now.context[::-2][::-1]]
     kept: list[str] = []
     for tokens, then in zip(told[::-1], along[::-1], strict=True):
-        heard, share = then.context[::-2], 0.5 if then is now else REMEMBERED
+        by, share = len(then.context[::-2]), 0.5 if then is now else REMEMBERED
         for sentence in sentences(prompts.text(tokens)):
-            sentence = without_unsaid(sentence, now.context[::-2])
-            sentence = without_guessed_end(sentence, now.context[::-2])
-            sentence = _as_heard(sentence, now.context[::-2][::-1], len(heard), share)
+            sentence = without_unsaid(sentence, heard)
+            sentence = without_guessed_end(sentence, heard)
+            sentence = _as_heard(sentence, heard, by, share)
             if sentence and not is_ones_own(sentence, now, REMEMBERED):
                 _keep(kept, sentence)
     most = prompts.config.max_persona_tokens

@@ -229,6 +229,22 @@ def test_an_end_that_nobody_said_is_left_out(sentence, told):
     assert said.without_guessed_end(sentence, heard) == told
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("so you are a sailor , right ?", "?"),
+        ("ok . you must love maps , i do . hi", "ok ., i do . hi"),
+        ("oh , wow , your boats are big . mine sank", ". mine sank"),
+        ("do you like maps ?", "do you like maps ?"),
+        ("are you a sailor ?", "are you a sailor ?"),
+        ("i am a sailor like you are", "i am a sailor like you are"),
+        ("you and i sail", "you and i sail"),
+    ],
+)
+def test_what_is_stated_of_you_is_not_of_the_speaker(text, left):
+    assert said.without_you(text).strip() == left
+
+
 def test_stems_are_right_from_several_threads():
     """Without the cache, and with threads that are switched all the time."""
     words = ["teaching", "hospitals", "gardener", "musical", "relational"] * 1000

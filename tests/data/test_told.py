@@ -176,6 +176,8 @@ def test_ages_and_what_others_do_are_told_of_whom_they_were_said_of():
     assert told("my wife sings.", "i sing.") == "my wife sings."
     assert told("my wife and i sing.", "i sing.") == "i sing."
     assert told("my parents sing.", "i sing.") == "my parents sing."
+    assert told("so you sing ? you must love tea.", "i love tea.") == ""
+    assert told("you must sing , i love tea.", "i love tea.") == "i love tea."
     both = ("my dad is a nurse.", "oh.", "my mom is a nurse.")
     after = dataclasses.replace(AFTER_TALK, context=both, turn=1, id="d:1")
     assert grounded("", "i am a nurse.", instance=after) == "my mom is a nurse."
