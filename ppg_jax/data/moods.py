@@ -26,7 +26,13 @@ _WISHES = frozenset(_WORDS.findall("want wants wanna wish hope hoping would d pl
 _WISHED = frozenset(_WORDS.findall("to i be have a an some"))  # "want a", "hope to"
 _CUSTOM = frozenset(_WORDS.findall("am m is are re was were be get got"))
 _SPEAKER = frozenset(_WORDS.findall("i we my"))
-_NOT_DENIED = frozenset(_WORDS.findall("stop wait resist help only"))  # "cannot wait"
+# "cannot wait", "not just"; "cannot believe that i won".
+_NOT_DENIED = frozenset(_WORDS.findall("stop wait resist help only just"))
+_CAN = frozenset(_WORDS.findall("can could cannot cant couldnt"))
+_BEATS = frozenset(_WORDS.findall("than beats beat better"))  # "nothing is better"
+_OPENERS = frozenset(_WORDS.findall("oh and but well so because"))
+# They end a denial: "no fish because i am vegan".
+_TURNS = frozenset(_WORDS.findall("but because cause cuz without"))
 # Content words that these reach over: "not like to cook", "would love to be a pilot".
 _REACH = 2
 # What its owner likes; others tell what it is, has or does.
@@ -135,7 +141,7 @@ def _scan(text: str, denials: bool, wishes: bool) -> Iterator[tuple]:
                 continue
             if word in _OR and part:
                 part, left = _Part(part.likes), _REACH
-            elif word == "but":
+            elif _ends(words, n, part):
                 part = None
             owned = owned or word == "my"
             reached = part if left else None
@@ -162,13 +168,42 @@ def _clauses(text: str) -> list[tuple[list[str], bool]]:
     return clauses[::-1]
 
 
+def _ends(words: Sequence[str], n: int, part: _Part | None) -> bool:
+    """Whether a denial reaches no further: at "but", or "and i" of "and i sing"."""
+    if words[n] in ("and", "so"):
+        return not _SPEAKER.isdisjoint(words[n + 1 : n + 2])
+    denied = part is not None and part.stems  # "no dog, just a cat", not "not just a"
+    return words[n] in _TURNS or (words[n] == "just" and bool(denied))
+
+
 def _denies(words: Sequence[str], n: int) -> bool:
     """Whether a word denies those behind it; not the "no" of "no i love cats"."""
-    if words[n] == "t":
-        return n > 0 and words[n - 1] in _CUT
-    if words[n] == "no":
-        return n > 0 or _SPEAKER.isdisjoint(words[1:2])
-    return words[n] in _DENIALS and _NOT_DENIED.isdisjoint(words[n + 1 : n + 2])
+    word, behind = words[n], words[n + 1 : n + 4]
+    if word == "no":
+        return n > 0 or _SPEAKER.isdisjoint(behind[:1])
+    if word == "t":
+        return n > 0 and words[n - 1] in _CUT and not _praises(words, n)
+    return word in _DENIALS and not _praises(words, n)
+
+
+def _praises(words: Sequence[str], n: int) -> bool:
+    """Whether a denying word says how much of a thing is so: "cannot live without it",
+    "cannot get enough of it", "nothing is better", "who does not love it"."""
+    before, behind = words[max(n - 3, 0) : n], words[n + 1 : n + 4]
+    if not _NOT_DENIED.isdisjoint(behind[:1]):
+        return True
+    if words[n] == "without":
+        return not _DENIALS.isdisjoint(before)
+    if words[n] in ("nothing", "nobody"):
+        return behind[:1] == ["like"] or not _BEATS.isdisjoint(behind)
+    if "who" in before and _OPENERS.issuperset(words[: words.index("who")]):
+        return True
+    can = not _CAN.isdisjoint([*before[-1:], words[n]])
+    return can and (
+        behind[:1] == ["believe"]
+        or "without" in behind
+        or behind[:2] == ["get", "enough"]
+    )
 
 
 def _wishes(words: Sequence[str], n: int) -> bool:
