@@ -8,6 +8,8 @@ import functools
 import re
 from collections.abc import Iterable, Sequence
 
+from ppg_jax.data.stems import akin, is_function_word, stem
+
 _WORDS = re.compile(r"\d{1,18}|[a-z]+")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
 _ONES = _WORDS.findall("""
@@ -28,9 +30,26 @@ _MEANT = {"couple": 2, "pair": 2, "twin": 2, "twins": 2, "both": 2, "triplets": 
 _BEFORE = frozenset(_WORDS.findall("and had has have of my own with"))
 _MEASURES = frozenset(
     _WORDS.findall(
-        "days feet hours inches lbs miles minutes months pounds times weeks years"
+        "bucks days dollars feet hours inches lbs miles minutes months pounds times "
+        "weeks years"
     )
 )
+_REACH = 3  # words behind a number in which it counts something
+_ONE = frozenset(("a", "an", "one"))
+_YES = frozenset(_WORDS.findall("yes yeah yep sure just only them"))
+_IS = frozenset(_WORDS.findall("is am s m was turned turns age aged at"))  # "she is 6"
+_CLAUSES = re.compile(r"[.,!?;]")
+# Who has "two boys" has two sons, and two kids.
+_COUNTED = {
+    stem(word): frozenset(map(stem, _WORDS.findall(words)))
+    for words in (
+        "boy son",
+        "girl daughter",
+        "sibling brother sister",
+        "kid child children boy son girl daughter twin triplet",
+    )
+    for word in (words.split()[:3] if "kid" in words else words.split()[:2])
+}
 
 # One's age, in a persona and as it is said: "i am 24", "turned 24", "24 , and you ?".
 _IS_AGED = re.compile(
@@ -53,21 +72,22 @@ _NO_AGE = re.compile(
 
 def numbers(text: str) -> set[int]:
     """The values from 2 on of a text's words: 25 of "twenty five", 200 of "200"."""
-    return {value for value in _joined(map(_value, _words(text))) if value > 1}
+    return {value for _, value in _joined(map(_value, _words(text))) if value > 1}
 
 
-def _joined(values: Iterable[int]) -> list[int]:
-    """One value for those that tell one number together."""
-    joined = [0]
-    for value in values:
-        before = joined[-1]
+def _joined(values: Iterable[int]) -> list[tuple[int, int]]:
+    """One value for those that tell one number together, behind the place of the last
+    one; 0 for what is no number."""
+    joined = [(-1, 0)]
+    for n, value in enumerate(values):
+        before = joined[-1][1]
         if before in range(20, 100, 10) and 0 < value < 10:
-            joined[-1] += value
+            joined[-1] = n, before + value
         elif before and value in (100, 1000, 1_000_000):
-            joined[-1] *= value
+            joined[-1] = n, before * value
         else:
-            joined.append(value)
-    return joined
+            joined.append((n, value))
+    return joined[1:]
 
 
 def tells_age_alone(sentence: str) -> bool:
@@ -79,19 +99,91 @@ def without_unsaid(sentence: str, heard: Sequence[str]) -> str:
     """The sentence if all its numbers were heard; else without these where a plural
     that they count stays ("i have four sons." -> "i have sons."); "" where none does,
     and of an age that was not heard as one.
+
+    A number of things has to be heard of these: who has "two boys and four dogs" has
+    not four boys, and is told of no other number of them.
     """
     if not _age(sentence)[0] <= _all(_ages_in, heard):
         return ""
-    said = _all(_said_in, heard)
-    if numbers(sentence) <= said:
+    said, words = _all(_said_in, heard), ["", *sentence.split(), ""]
+    guessed, known = _guessed(sentence, heard, said)
+    if known:
+        return ""
+    if numbers(sentence) <= said - guessed:
         return sentence
-    words, kept = ["", *sentence.split(), ""], []
+    kept = []
     for before, word, behind in zip(words, words[1:], words[2:], strict=False):
-        if numbers(word) <= said:
+        if numbers(word) <= said - guessed:
             kept.append(word)
         elif before not in _BEFORE or not _is_plural(behind):
             return ""
     return " ".join(kept) if len(kept) < len(words) - 2 else sentence
+
+
+def _guessed(
+    sentence: str, heard: Sequence[str], among: frozenset[int]
+) -> tuple[frozenset[int], bool]:
+    """The values among those heard that the sentence tells of things of which they were
+    not, and whether another one was heard of some of these."""
+    pairs = [pair for text in heard for pair in _counts(text)]
+    guessed, known = set(), False
+    for value, thing in _told_counts(sentence):
+        said = {n for n, words in pairs if any(_is_of(thing, word) for word in words)}
+        bare = {n for n, words in pairs if not words}
+        if value in among - said - bare:
+            guessed.add(value)
+            known = known or bool(said)
+    return frozenset(guessed), known
+
+
+def _told_counts(sentence: str) -> list[tuple[int, str]]:
+    """(value, stem) of the "two dogs" and "two old dogs" of a sentence."""
+    words, found = _words(sentence), []
+    for n, value in _joined(map(_value, words)):
+        for word in words[n + 1 : n + 1 + _REACH] if value > 1 else ():
+            if is_function_word(word) or _value(word) or word in _MEASURES:
+                break
+            if _is_plural(word):
+                found.append((value, stem(word)))
+                break
+    return found
+
+
+@functools.lru_cache(maxsize=2**12)
+def _counts(text: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    """The numbers of a text, each with the stems of what it may count, none of "yes ,
+    two" and "i have two of them"; 1 for "a dog"."""
+    found = []
+    for clause in _CLAUSES.split(_THOUSANDS.sub("", text.lower())):
+        words = _words(clause)
+        values = [max(_value(word), _MEANT.get(word, 0)) for word in words]
+        alone = not any(_is_thing(word) for word in words)
+        for n, value in _joined(values):
+            if value > 1 and alone and not _IS.intersection(words[:n]):
+                found.append((value, ()))
+            elif (value > 1 or words[n] in _ONE) and (counted := _counted(words, n)):
+                found.append((value or 1, counted))
+    return tuple(found)
+
+
+def _counted(words: Sequence[str], n: int) -> tuple[str, ...]:
+    """The stems of what a number may count: the "old dogs" of "two old dogs", the
+    "twins" that are two themselves."""
+    counted = [words[n]] if words[n] in _MEANT else []
+    for word in words[n + 1 : n + 1 + _REACH]:
+        if word in _ONE or _value(word):
+            break
+        counted.append(word)
+    return tuple(map(stem, counted))
+
+
+def _is_thing(word: str) -> bool:
+    none = _value(word) or word in _MEANT or word in _YES
+    return not none and not is_function_word(word)
+
+
+def _is_of(thing: str, word: str) -> bool:
+    return akin(thing, word) or word in _COUNTED.get(thing, ())
 
 
 def _all(told, heard: Sequence[str]) -> frozenset[int]:
@@ -105,7 +197,7 @@ def _said_in(text: str) -> frozenset[int]:
     """
     words = _words(text)
     values = [max(_value(word), _MEANT.get(word, 0)) for word in words]
-    return frozenset(_joined(values))
+    return frozenset(value for _, value in _joined(values))
 
 
 @functools.lru_cache(maxsize=2**12)

@@ -59,6 +59,29 @@ def test_a_number_that_nobody_said_goes_alone_or_with_its_sentence(told, stays):
 @pytest.mark.parametrize(
     ("told", "heard", "stays"),
     [
+        ("i have four boys.", ["i got 2 boys", "4 hens, a goose and a goat"], ""),
+        ("i have 2 sons.", ["i got 2 boys", "4 hens, a goose"], "i have 2 sons."),
+        ("i have two kids.", ["i have two little boys"], "i have two kids."),
+        ("i have two girls.", ["2 boys and a girl"], ""),
+        ("i have two girls.", ["two boys, a girl"], ""),
+        ("i have 6 boys.", ["my girl is 6", "my boys row"], "i have boys."),
+        ("i have two hens.", ["i have hens", "yes, two."], "i have two hens."),
+        ("i have two hens.", ["hens. i have two of them"], "i have two hens."),
+        ("i have two hens.", ["a couple of fat hens"], "i have two hens."),
+        ("i have 2 children.", ["my twins row"], "i have 2 children."),
+        ("i have 200 hens.", ["over two hundred hens"], "i have 200 hens."),
+        ("i own 4 old boats.", ["4 boats and two hens"], "i own 4 old boats."),
+        ("i own two boats.", ["4 boats and two hens"], ""),
+        ("i row 5 miles.", ["5 or so, then home"], "i row 5 miles."),
+    ],
+)
+def test_a_number_of_things_has_to_be_said_of_these(told, heard, stays):
+    assert without_unsaid(told, heard) == stays
+
+
+@pytest.mark.parametrize(
+    ("told", "heard", "stays"),
+    [
         ("i am 24 years old.", "i am 24 .", True),
         ("i am 24.", "hi ! i'm 24, you?", True),
         ("i am a twenty-five year old man.", "i turned 25 today", True),
