@@ -14,30 +14,43 @@ from ppg_jax.data.stems import is_function_word
 _WORDS = re.compile(r"\w+")
 _CLAUSES = re.compile(r"(?<=[.,!?;])")
 _SHE = frozenset(
-    _WORDS.findall(
-        "mom mum mommy mama mother wife sister daughter girlfriend aunt grandmother "
-        "grandma granny niece"
-    )
+    _WORDS.findall("""
+    mom mum mommy mama mother wife sister daughter girlfriend gf fiancee aunt
+    grandmother grandma granny nana niece granddaughter stepmom stepmother stepsister
+    stepdaughter girl
+    """)
 )
 _HE = frozenset(
-    _WORDS.findall(
-        "dad daddy papa father husband hubby brother son boyfriend uncle grandfather "
-        "grandpa nephew"
-    )
+    _WORDS.findall("""
+    dad daddy papa father husband hubby brother son boyfriend bf uncle grandfather
+    grandpa granddad nephew grandson stepdad stepfather stepbrother stepson boy
+    """)
 )
 _ANY = frozenset(
-    _WORDS.findall(
-        "spouse partner fiance ex kid child friend cousin roommate neighbor coworker "
-        "boss dog cat"
-    )
+    _WORDS.findall("""
+    spouse partner fiance ex kid child friend bff cousin twin sibling grandchild
+    roommate neighbor coworker colleague boss dog cat oldest eldest youngest baby
+    toddler teacher coach manager
+    """)
 )
 _SEVERAL = frozenset(
-    _WORDS.findall(
-        "parents brothers sisters sons daughters kids children family friends "
-        "grandparents neighbors dogs cats"
-    )
+    _WORDS.findall("""
+    parents brothers sisters sons daughters kids children family friends grandparents
+    neighbors dogs cats girls boys twins siblings cousins grandkids grandchildren
+    roommates coworkers colleagues
+    """)
 )
 KIN = _SHE | _HE | _ANY | _SEVERAL
+# "i am a teacher" tells of nobody else.
+_OTHERS = frozenset(
+    _WORDS.findall("girl boy girls boys baby teacher coach manager boss oldest twin")
+)
+_PETS = frozenset(("dog", "cat", "dogs", "cats"))
+_CALLED = frozenset(  # without a "my": "dad is a baker"
+    _WORDS.findall("mom mum mommy dad daddy grandma grandpa granny nana")
+)
+# Somebody unknown, by the ending: "my plumber is late , he snores".
+_SOMEBODY = re.compile(r"\w{2,}(?:er|or|ist|ian|man|mate|ess|ant)")
 # Verbs that third persons and pasts share, and what may stand before a verb.
 _PAST = frozenset(
     _WORDS.findall("""
@@ -54,6 +67,9 @@ _ADVERBS = frozenset(
 )
 # Behind "my dad": what follows is told of him. Other verbs end in "s" or "ed".
 _TELLS = _PAST | _MODAL | _ADVERBS | {"is", "has", "are", "have", "s", "who"}
+_HAVE = frozenset(_WORDS.findall("have has got with"))
+_SOME = frozenset(_WORDS.findall("a an one two three four five"))
+_MY = frozenset(("my", "our"))
 _SPEAKER = frozenset(_WORDS.findall("i we my me our us you your"))
 _BETWEEN = frozenset(_WORDS.findall("and but because so"))
 _THIRD = {"am": "is", "have": "has", "do": "does", "go": "goes", "dont": "doesnt"}
@@ -72,10 +88,10 @@ def as_said_of(
     the third person ("i am a soldier." -> "my dad is a soldier."), the last one first.
     "" where it takes several together, and where its owner `contradicts` it.
     """
-    words = _WORDS.findall(sentence.lower())
+    words = _words(sentence)
     people = _by_person(tuple(heard))
     # Who is married to a doctor has a husband who is one.
-    if words[:1] != ["i"] or not {*KIN, "married"}.isdisjoint(words):
+    if words[:1] != ["i"] or not {*KIN - _OTHERS, "married"}.isdisjoint(words):
         who = _meant(words, people)
         if " " in who:  # "my sisters husband"
             sentence = re.sub(rf"\b{words[1]}\b", who, sentence, count=1)
@@ -107,8 +123,8 @@ def _by_person(heard: tuple[str, ...]) -> dict[str, list[str]]:
     said: dict[str, list[list[str]]] = {"": [[] for _ in heard]}
     last: dict[str, str] = {}
     for turn, text in enumerate(heard):
-        for clause in _CLAUSES.split(text.lower()):
-            for who, words in _of_clause(_WORDS.findall(clause), last):
+        for clause in _CLAUSES.split(_apposed(text.lower())):
+            for who, words in _of_clause(_words(clause), last):
                 if who not in said:
                     said[who] = [[] for _ in heard]
                 said[who][turn] += words
@@ -117,31 +133,86 @@ def _by_person(heard: tuple[str, ...]) -> dict[str, list[str]]:
     return {who: [" ".join(words) for words in told] for who, told in said.items()}
 
 
+def _words(text: str) -> list[str]:
+    """In lower case; "brother in law" is one, and "a friend of mine" is "my friend"."""
+    text = re.sub(r"\b(\w+) in law\b", r"\1_in_law", text.lower())
+    text = re.sub(
+        r"\b(?:an?|one|two) ((?:\w+ )?\w+) of (?:mine|ours)\b", r"my \1", text
+    )
+    return _WORDS.findall(text)
+
+
+def _apposed(text: str) -> str:
+    """ "my dad, a baker, is old" -> "my dad is a baker, my dad is old"."""
+    return re.sub(
+        r"\b((?:my|our) \w+) ?, (an? \w+(?: \w+){0,3}) ?, (?=\w+s\b)",
+        r"\1 is \2 , \1 ",
+        text,
+    )
+
+
 def _of_clause(words: list[str], last: dict[str, str]) -> Iterator[tuple[str, list]]:
-    """(of whom, words) of a clause; last: whom "she" and "he" are, kept up to date.
+    """(of whom, words) of a clause; last: whom "she", "he" and "they" are, kept up to
+    date.
 
     What is doubted or denied before "my dad" is so of him: "none of my kids play".
     """
     who, owner = "", ""
     for n, word in enumerate(words):
-        behind, before = words[n + 1 : n + 2], words[max(n - 5, 0) : n]
-        named = word in KIN and (_is_mine(before) or behind == ["who"])
-        if _is_mine(before) and _owns(word, behind):
-            owner, named = word, False
-        elif named:
-            name = f"{owner} {word}" if before[-1:] == [owner] else word
-            last |= {"she": name} if word in _SHE else {}
-            last |= {"he": name} if word in _HE else {}
+        behind, before = words[n + 1 : n + 3], words[max(n - 5, 0) : n]
+        mine, kin = _is_mine(before), _is_kin(word)
+        if mine and _owns(word, behind[:1]):
+            owner = word
+        elif kin and (mine or _is_called(word, before, behind) or _is_had(before)):
+            theirs = owner if owner and before[-1:] == [owner] else ""
+            if not mine and who in KIN - _SEVERAL:
+                theirs = f"{who}s"  # "my sister has a son"
+            name = f"{theirs} {word}".strip()
+            last |= dict.fromkeys(_pronouns(word), name)
             yield "", [word]
-            if _tells(word, behind):
+            if _tells(word, behind, mine or word in _CALLED):
                 who = name
                 yield who, ["not"] if _is_doubted(before) else []
             continue
+        elif before[-1:] == ["my"] and _SOMEBODY.fullmatch(word):
+            last |= dict.fromkeys(("she", "he") if _tells(word, behind) else (), word)
         if word in _SPEAKER:
             who = ""
         elif word in last:
             who = last[word]
         yield who, [word]
+
+
+def _is_kin(word: str) -> bool:
+    return word.removesuffix("_in_law") in KIN
+
+
+def _pronouns(word: str) -> tuple[str, ...]:
+    """By which someone is spoken of next: of a dog what is told is told of its owner,
+    who has a collie if "he is a collie"."""
+    word = word.removesuffix("_in_law")
+    if word in _PETS:
+        return ()
+    if word in _SEVERAL:
+        return ("they",)
+    return (*(["she"] * (word not in _HE)), *(["he"] * (word not in _SHE)))
+
+
+def _is_called(word: str, before: Sequence[str], behind: Sequence[str]) -> bool:
+    """Whether it is the "dad" of "and dad bakes", or has "who" behind it."""
+    first = word in _CALLED and _BETWEEN.issuperset(before)
+    return behind[:1] == ["who"] or (first and _tells(word, behind))
+
+
+def _is_had(before: Sequence[str]) -> bool:
+    """Whether these words end in "have a", "have two lovely", or "live with a"."""
+    back = list(before[::-1])
+    ends = [n for n, word in enumerate(back) if word in _HAVE]
+    if not ends or "you" in back:
+        return False
+    between = back[: ends[0]]
+    adjectives = [w for w in between if w not in _SOME and not w.isdecimal()]
+    return len(adjectives) < 3 and not any(map(is_function_word, adjectives))
 
 
 def _owns(word: str, behind: Sequence[str]) -> bool:
@@ -157,21 +228,28 @@ def _is_doubted(before: Sequence[str]) -> bool:
 
 
 def _is_mine(before: Sequence[str]) -> bool:
-    """Whether these words end in "my", "my only", or "my old red"."""
+    """Whether these words end in "my", "our only", or "my old red"."""
     back = list(before[:-5:-1])
-    if "my" not in back:
+    if _MY.isdisjoint(back):
         return False
-    between = back[: back.index("my")]
+    between = back[: min(back.index(word) for word in _MY.intersection(back))]
     return len(between) < 2 or not any(map(is_function_word, between))
 
 
-def _tells(who: str, behind: Sequence[str]) -> bool:
-    """Whether what is behind "my dad" tells of him, not of "my dad and i"."""
+def _tells(who: str, behind: Sequence[str], mine: bool = True) -> bool:
+    """Whether what is behind "my dad" tells of him, not of "my dad and i": a verb, or
+    a verb behind a name; of what is not "my" ("i have a son") "who" alone."""
+    if not mine:
+        return behind[:1] in (["who"], ["that"])
     if not behind or behind[0] in _SPEAKER or behind[0] in _BETWEEN:
         return False
-    (word,) = behind
-    verb = word in _TELLS or (len(word) > 3 and word.endswith(("s", "ed")))
-    return verb or who in _SEVERAL  # of several people verbs have no ending
+    named = not is_function_word(behind[0]) and any(map(_is_verb, behind[1:2]))
+    # Of several people verbs have no ending.
+    return _is_verb(behind[0]) or named or who in _SEVERAL
+
+
+def _is_verb(word: str) -> bool:
+    return word in _TELLS or (len(word) > 3 and word.endswith(("s", "ed")))
 
 
 def _told_of(who: str, sentence: str) -> str:
@@ -182,7 +260,8 @@ def _told_of(who: str, sentence: str) -> str:
     if not found:
         return ""
     adverb, verb, rest = found.groups()
-    one = who.split()[-1]
+    one = who.split()[-1].removesuffix("_in_law")
+    who = who.replace("_", " ")
     theirs = "her" if one in _SHE else "his" if one in _HE else "their"
     rest = re.sub(r"\bmy\b", theirs, rest)
     if one not in _SEVERAL:
