@@ -212,6 +212,8 @@ def _is_had(before: Sequence[str]) -> bool:
         return False
     between = back[: ends[0]]
     adjectives = [w for w in between if w not in _SOME and not w.isdecimal()]
+    if back[ends[0]] == "with" and adjectives == between:  # "i work with kids"
+        return False
     return len(adjectives) < 3 and not any(map(is_function_word, adjectives))
 
 

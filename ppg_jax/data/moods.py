@@ -5,7 +5,7 @@ import functools
 import re
 from collections.abc import Iterator, Sequence
 
-from ppg_jax.data.stems import content_stems, is_function_word, stem, words_of
+from ppg_jax.data.stems import akin, content_stems, is_function_word, stem, words_of
 
 _WORDS = re.compile(r"\w+")
 _DENIALS = frozenset(
@@ -38,6 +38,7 @@ _REACH = 2
 # What its owner likes; others tell what it is, has or does.
 LIKES = re.compile(r"\s*(?:i (?:like|love|enjoy|prefer)|my favou?rite) ")
 _LIKING = frozenset(_WORDS.findall("like likes love loves enjoy enjoys prefer stand"))
+_LIKED = frozenset(map(stem, _LIKING))
 _EMPTY = frozenset(_WORDS.findall("anymore longer yet really much think believe"))
 _MARKS = re.compile(r"([.,!?;])")
 _OR = frozenset(("or", "nor"))
@@ -66,20 +67,41 @@ def wishes(sentence: str) -> bool:
 
 
 @functools.lru_cache(maxsize=2**12)
-def parted(denials: bool, wishes: bool, text: str) -> tuple[frozenset, frozenset]:
+def parted(
+    denials: bool, wishes: bool, text: str, reach: int = _REACH
+) -> tuple[frozenset, frozenset]:
     """The stems of a text without what it denies, or wishes for, if these are to be
     parted from the others; and of what it does.
 
+    reach: so many content words behind a word that denies.
     What belongs to "my" is among the others in any case, and with what is denied as
     well: who hates a job has one, and hates it.
     """
     kept, others = set(), set()
-    for word, part, owned in _scan(text, denials, wishes):
+    for word, part, owned in _scan(text, denials, wishes, reach):
         if part is None or owned:
             kept.add(stem(word))
         if part is not None and not is_function_word(word):
             others.add(stem(word))
     return frozenset(kept), frozenset(others)
+
+
+def denied_alike(sentence: str, heard: Sequence[str]) -> bool:
+    """Whether what a sentence denies was denied, and what else it tells was not.
+
+    How one likes it is no matter ("i do not like dogs" is not of cats), nor is what
+    was denied of one thing where the sentence denies another that was affirmed ("i do
+    not speak french, i speak spanish").
+    """
+    affirmed, denied = parted(True, False, sentence, len(sentence))
+    denied = frozenset(one for one in denied if one not in _LIKED) or denied
+    kept, others = zip(*(parted(True, False, text) for text in heard), strict=True)
+    known, against = frozenset().union(*kept), frozenset().union(*others)
+    told = affirmed & content_stems(sentence)
+    if told & (against - known):
+        return False
+    shared = {one for one in denied if any(akin(one, other) for other in against)}
+    return bool(shared - known) or (bool(shared) and not (denied - shared) & known)
 
 
 def contradicts(sentence: str, heard: Sequence[str]) -> bool:
@@ -124,7 +146,9 @@ def _parts(text: str, denials: bool, wishes: bool) -> tuple[list[_Part], set[str
     return [part for part in parts.values() if part.stems], others
 
 
-def _scan(text: str, denials: bool, wishes: bool) -> Iterator[tuple]:
+def _scan(
+    text: str, denials: bool, wishes: bool, reach: int = _REACH
+) -> Iterator[tuple]:
     """The words of a text but those that deny or wish: each with the `_Part` that it
     belongs to, or None, and whether it is the speaker's, behind "my".
 
@@ -134,13 +158,13 @@ def _scan(text: str, denials: bool, wishes: bool) -> Iterator[tuple]:
     part = None
     for words, goes_on in _clauses(text):
         part = _Part(part.likes) if part and goes_on else None
-        left, owned = _REACH, False
+        left, owned = reach, False
         for n, word in enumerate(words):
             if (denials and _denies(words, n)) or (wishes and _wishes(words, n)):
-                part, left, owned = _Part(word in _HATES), _REACH, False
+                part, left, owned = _Part(word in _HATES), reach, False
                 continue
             if word in _OR and part:
-                part, left = _Part(part.likes), _REACH
+                part, left = _Part(part.likes), reach
             elif _ends(words, n, part):
                 part = None
             owned = owned or word == "my"

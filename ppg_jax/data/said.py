@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ppg_jax.data.dialogue import Instance
-from ppg_jax.data.moods import LIKES, denies, parted, wishes
+from ppg_jax.data.moods import LIKES, denied_alike, denies, parted, wishes
 from ppg_jax.data.stems import PEOPLE, akin, content_stems, stem, stems_of, words_of
 
 _END = re.compile(r"(.*[^\s,])\s*,\s+(\w+(?:\s+\w+){0,2})(\s*[.!]?)")
@@ -42,7 +42,7 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
     """
     words, likes = words_of(sentence), LIKES.match(sentence.lower())
     stems, negative = content_stems(" ".join(words)), denies(sentence)
-    if negative and not any(stems & parted(True, False, text)[1] for text in heard):
+    if negative and not (heard and denied_alike(sentence, heard)):
         return False
     real = not (likes or wishes(sentence))
     known = frozenset().union(*(parted(not negative, real, t)[0] for t in heard))

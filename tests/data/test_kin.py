@@ -84,6 +84,7 @@ from ppg_jax.data.kin import as_said_of
         ("i row.", "my mom is old. my plumber is fun. she rows", "my plumber rows."),
         ("i row.", "my parents are old. they row", "my parents row."),
         ("i row.", "they row", "i row."),
+        ("i row.", "i work with kids , they row", "i row."),
         ("i have a collie.", "my dog is old. he is a collie", "i have a collie."),
         ("i am a teacher.", "my mom is a teacher", "my mom is a teacher."),
         ("i am a teacher.", "i am a teacher", "i am a teacher."),
