@@ -61,6 +61,13 @@ _OTHER = {"y'all": "yall", "ain't": "aint"}  # than `expand_contractions` has it
 # Behind a noun, where it is no owner's: "my brother's a pilot", not "my brother's car".
 _IS = re.compile(r"(?<=\w)(?<!\blet)'s(?= (?:an?|the|not|very|always|also|never)\b)")
 
+# What a generator tears: "i m", "he s", "don t".
+_TORN = re.compile(
+    r"\b(?:(i) (m)|(i|you|we|they) (re|ve|ll|d)|(he|she|it|that|there) (s|ll|d)"
+    r"|((?:do|does|did|ca|wo|is|are|was|were|have|has|had|could|would|should)n) (t))\b",
+    re.IGNORECASE,
+)
+
 _OUTSIDE = r"\s\"'()\[\]{}<>|\\*~^"  # of addresses: they end there
 _PIECES = re.compile(
     rf"""(?P<whole>
@@ -103,6 +110,15 @@ def normalized_persona(persona: Sequence[str], form: str) -> tuple[str, ...]:
     if form == "as_typed":
         return tuple(persona)
     return tuple(map(_as_profile, persona))
+
+
+def normalized_sentence(sentence: str, form: str) -> str:
+    """A sentence that a generator wrote in one of `FORMS`: "i m a Sailor ." -> "i am a
+    sailor."."""
+    if form == "as_typed":
+        return sentence
+    whole = _TORN.sub(lambda found: "'".join(filter(None, found.groups())), sentence)
+    return _as_profile(whole)
 
 
 def _as_profile(text: str) -> str:

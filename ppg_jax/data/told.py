@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ppg_jax.data.dialogue import Instance, dialogue_of
 from ppg_jax.data.kin import as_said_of
+from ppg_jax.data.normalization import normalized_sentence
 from ppg_jax.data.numbers import tells_age_alone, without_unsaid
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.said import (
@@ -82,11 +83,11 @@ def grounded_persona(
     says stays if it `is_grounded` in what the partner has said (but of the speaker,
     `without_you`); what earlier ones said, the newest first, if two thirds of it were
     by then; neither with a number or an end that the partner has not said
-    (`without_unsaid`, `without_guessed_end`), and each of
-    whom it was said of (`as_said_of`). Of two that say the same (`says_again`) one
-    stays, the first unless the other `says_more`; what is too long for a generated
-    persona goes, the last first. [] where nothing stays: nothing is known of the
-    partner.
+    (`without_unsaid`, `without_guessed_end`), each in the form of what people type
+    (`normalized_sentence`) and of whom it was said of (`as_said_of`). Of two that say
+    the same (`says_again`) one stays, the first unless the other `says_more`; what is
+    too long for a generated persona goes, the last first. [] where nothing stays:
+    nothing is known of the partner.
     """
     *_, now = along
     heard = [without_you(text) for text in now.context[::-2][::-1]]
@@ -94,6 +95,7 @@ def grounded_persona(
     for tokens, then in zip(told[::-1], along[::-1], strict=True):
         by, share = len(then.context[::-2]), 0.5 if then is now else REMEMBERED
         for sentence in sentences(prompts.text(tokens)):
+            sentence = normalized_sentence(sentence, prompts.config.text)
             sentence = without_unsaid(sentence, heard)
             sentence = without_guessed_end(sentence, heard)
             sentence = _as_heard(sentence, heard, by, share)

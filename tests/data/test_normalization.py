@@ -9,7 +9,11 @@ import pytest
 
 from ppg_jax.data import persona_world, personachat
 from ppg_jax.data.dialogue import instances
-from ppg_jax.data.normalization import normalized, normalized_persona
+from ppg_jax.data.normalization import (
+    normalized,
+    normalized_persona,
+    normalized_sentence,
+)
 from ppg_jax.inference.pipeline import Request
 
 
@@ -101,6 +105,22 @@ def test_other_scripts_and_emoji_stay(text):
 )
 def test_a_persona_sentence_has_no_space_before_its_full_stop(typed, expected):
     assert profile(typed) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("i m a sailor.", "i am a sailor."),
+        ("i don t row , i can t.", "i do not row , i cannot."),
+        ("he s a Sailor !", "he is a sailor."),
+        ("we ve boats", "we have boats"),
+        ("i took vitamin d.", "i took vitamin d."),
+        ("i row.", "i row."),
+    ],
+)
+def test_what_a_generator_wrote_gets_the_form_of_the_data(written, expected):
+    assert normalized_sentence(written, "personachat") == expected
+    assert normalized_sentence(written, "as_typed") == written
 
 
 def test_as_typed_leaves_everything():

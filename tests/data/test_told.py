@@ -156,6 +156,15 @@ def test_what_nobody_said_is_not_told_and_what_was_inferred_before_is_remembered
     )
 
 
+def test_what_is_told_has_the_form_of_the_data():
+    said = ("i am a sailor",)
+    heard = dataclasses.replace(AFTER_TALK, context=said, turn=0, id="d:0")
+    assert grounded("i m a Sailor.", instance=heard) == "i am a sailor."
+    typed = small.prompts(text="as_typed")
+    assert grounded("", "", "I sing.", prompts=typed) == "I sing."
+    assert grounded("", "", "I sing.") == "i sing."
+
+
 def test_what_was_said_and_then_denied_is_told_no_longer():
     said = ("i have two dogs", "hm", "i sing", "hm")
     for newest, told in [("no, no dogs", "i sing."), ("ok", "i sing. i have dogs.")]:
