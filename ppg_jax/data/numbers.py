@@ -90,6 +90,12 @@ def _joined(values: Iterable[int]) -> list[tuple[int, int]]:
     return joined[1:]
 
 
+def in_digits(words: Sequence[str]) -> list[str]:
+    """Words in lower case, each number as one: "25" for "twenty five"."""
+    values = _joined(_value(word) if len(word) < 19 else 0 for word in words)
+    return [str(value) if value else words[n] for n, value in values]
+
+
 def tells_age_alone(sentence: str) -> bool:
     """True of "i am 24." and "i am 24 years old.", not of "i am a 24 year old man."."""
     return _age(sentence)[1]

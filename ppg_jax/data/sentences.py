@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from ppg_jax.data.kin import KIN
 from ppg_jax.data.moods import denies, wishes
-from ppg_jax.data.stems import content_stems
+from ppg_jax.data.numbers import in_digits
+from ppg_jax.data.stems import PEOPLE, content_stems, words_of
 
 # They tell little beside what is liked, where one lives, and who has a name: "i love to
 # knit" and "i enjoy knitting" are one trait, a dog and a cat named Max are two.
 _LIGHT = content_stems("like love enjoy prefer favorite live name")
+_CHILD = frozenset(("child", "children", "kid", "kids"))
 _WORDS = re.compile(r"\w+")
 # Not behind "u." and "ph. d.", "st." and "dr.", but behind "so do i."
 _BORDER = re.compile(
@@ -64,7 +66,8 @@ def _alike(a: frozenset[str], b: frozenset[str]) -> bool:
 def says_again(sentence: str, other: str) -> bool:
     """Whether one of the two tells little beside the other: two thirds of what the
     shorter is about are in both, of one person ("my mom ..."), both as it is, as it is
-    not or as it is wished for; or both are the same letters ("fire fighter").
+    not or as it is wished for; or both are the same letters ("fire fighter"). Moms are
+    mothers, kids are children, and three is 3.
     """
     a, b = _core(sentence), _core(other)
     if _letters(sentence) == _letters(other) != "":
@@ -87,7 +90,7 @@ def _kin(sentence: str) -> str:
     """Whom of the speaker's people it begins with; "" for the speaker."""
     first, *others = [*_WORDS.findall(sentence.lower())[:3], ""]
     people = [word for word in others if first == "my" and word in KIN]
-    return people[0] if people else ""
+    return _one_word(people[0]) if people else ""
 
 
 def _mood(sentence: str) -> tuple[bool, bool]:
@@ -95,8 +98,14 @@ def _mood(sentence: str) -> tuple[bool, bool]:
 
 
 def _core(sentence: str) -> frozenset[str]:
-    stems = content_stems(sentence)
+    words = map(_one_word, in_digits(words_of(sentence)))
+    stems = content_stems(" ".join(words))
     return (stems - _LIGHT) or stems
+
+
+def _one_word(word: str) -> str:
+    """One for those that stand for the same people."""
+    return "child" if word in _CHILD else PEOPLE.get(word, word)
 
 
 def text_once(text: str, before: Sequence[str] = ()) -> str:
