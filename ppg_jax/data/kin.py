@@ -12,6 +12,7 @@ from ppg_jax.data.said import is_grounded
 from ppg_jax.data.stems import is_function_word
 
 _WORDS = re.compile(r"\w+")
+_MARKS = frozenset(".,!?;")
 _CLAUSES = re.compile(r"(?<=[.,!?;])")
 _SHE = frozenset(
     _WORDS.findall("""
@@ -99,7 +100,7 @@ def as_said_of(
     found = [
         who
         for who, texts in people.items()
-        if is_grounded(sentence, [" , ".join(texts[:by])], share)
+        if is_grounded(sentence, [" . ".join(texts[:by])], share)
         and not contradicts(sentence, texts)
     ]
     if not found or found[0] == "":
@@ -129,7 +130,7 @@ def _by_person(heard: tuple[str, ...]) -> dict[str, list[str]]:
                     said[who] = [[] for _ in heard]
                 said[who][turn] += words
             for told in said.values():
-                told[turn].append(",")
+                told[turn].append(clause[-1:] if clause[-1:] in _MARKS else "")
     return {who: [" ".join(words) for words in told] for who, told in said.items()}
 
 

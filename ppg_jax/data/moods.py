@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -24,6 +25,17 @@ _CUT = frozenset(
 )
 _WISHES = frozenset(_WORDS.findall("want wants wanna wish hope hoping would d plan"))
 _WISHED = frozenset(_WORDS.findall("to i be have a an some"))  # "want a", "hope to"
+# "going to move", "almost became", "in school to be a": it is not so yet.
+_PLANNED = frozenset(
+    _WORDS.findall("""
+    be become have get buy own move start open adopt learn marry retire travel try take
+    go quit study visit
+    """)
+)
+_DONE = frozenset(_WORDS.findall("became got went bought had took made lost won quit"))
+_STUDIES = frozenset(_WORDS.findall("school college university studying training"))
+_BECOMES = frozenset(_WORDS.findall("become becoming get getting"))
+_WOULD = frozenset(_WORDS.findall("would could might d"))
 _CUSTOM = frozenset(_WORDS.findall("am m is are re was were be get got"))
 _SPEAKER = frozenset(_WORDS.findall("i we my"))
 # "cannot wait", "not just"; "cannot believe that i won".
@@ -63,7 +75,8 @@ def denies(sentence: str) -> bool:
 
 def wishes(sentence: str) -> bool:
     words = words_of(sentence)
-    return any(_wishes(words, n) for n in range(len(words)))
+    wished = any(_wishes(words, n) for n in range(len(words)))
+    return wished or _supposed(words) < len(words)
 
 
 @functools.lru_cache(maxsize=2**12)
@@ -156,10 +169,13 @@ def _scan(
     a list that an "or" ends: "not smoke, drink, or gamble".
     """
     part = None
-    for words, goes_on in _clauses(text):
+    for words, goes_on, supposed in _clauses(text):
         part = _Part(part.likes) if part and goes_on else None
         left, owned = reach, False
         for n, word in enumerate(words):
+            if wishes and n >= supposed:
+                yield word, _Part(False, {stem(word)}), False
+                continue
             if (denials and _denies(words, n)) or (wishes and _wishes(words, n)):
                 part, left, owned = _Part(word in _HATES), reach, False
                 continue
@@ -170,7 +186,7 @@ def _scan(
             owned = owned or word == "my"
             reached = part if left else None
             yield word, reached, owned
-            if reached and not is_function_word(word):
+            if reached and not (is_function_word(word) or word in _BECOMES):
                 left -= 1
                 if word in _LIKING and not part.stems:
                     part.likes = True
@@ -178,8 +194,9 @@ def _scan(
                     part.stems.add(stem(word))
 
 
-def _clauses(text: str) -> list[tuple[list[str], bool]]:
-    """The words of each clause, and whether it goes on from the one before."""
+def _clauses(text: str) -> list[tuple[list[str], bool, int]]:
+    """The words of each clause, whether it goes on from the one before, and from which
+    of them on it tells what is not so (`_supposed`)."""
     pieces = ["", *_MARKS.split(text.lower()), ""]
     clauses, listed = [], False  # whether the clause behind goes on up to an "or"
     for n in range(len(pieces) - 2, 0, -2):
@@ -188,8 +205,27 @@ def _clauses(text: str) -> list[tuple[list[str], bool]]:
         on = listed and pieces[n + 1] == "," and head == words
         listed = (on or not _OR.isdisjoint(head)) and _SAYS.isdisjoint(head)
         begins = pieces[n - 1] == "," or words[:1] in (["or"], ["nor"])
-        clauses.append((words, listed and begins))
-    return clauses[::-1]
+        clauses.append((words, listed and begins, pieces[n + 1]))
+    found, sentence = [], []
+    for words, goes_on, mark in clauses[::-1]:
+        sentence.append((words, goes_on))
+        if mark != ",":
+            left = _supposed([word for words, _ in sentence for word in words])
+            for words, goes_on in sentence:
+                found.append((words, goes_on, left))
+                left = max(left - len(words), 0)
+            sentence = []
+    return found
+
+
+def _supposed(words: Sequence[str]) -> int:
+    """From which word on a sentence tells what would be so if something else were: all
+    of "if i won i would sail", nothing of "if i win i sail"."""
+    pairs = enumerate(itertools.pairwise(words))
+    would = [n for n, (a, b) in pairs if a in ("i", "we") and b in _WOULD]
+    if "if" not in words or not would:
+        return len(words)
+    return min(words.index("if"), would[0])
 
 
 def _ends(words: Sequence[str], n: int, part: _Part | None) -> bool:
@@ -234,8 +270,10 @@ def _wishes(words: Sequence[str], n: int) -> bool:
     """Whether a word wishes for what is behind it: "want a dog", "would love to".
 
     Or tells that it is over: "used to be a nurse", but not "am used to the cold"; "was
-    a nurse until then"; "quit smoking".
+    a nurse until then"; "quit smoking". Or that it is still ahead (`_is_ahead`).
     """
+    if _is_ahead(words, n):
+        return True
     over, behind = words[n], words[n + 1 : n + 2]
     if over in ("quit", "stopped", "up"):
         gives = over != "up" or words[n - 1 : n] in (["gave"], ["given"])
@@ -252,3 +290,21 @@ def _wishes(words: Sequence[str], n: int) -> bool:
     if words[n] in ("would", "d") and not loves:
         return False
     return not _WISHED.isdisjoint(behind[loves : loves + 1])
+
+
+def _is_ahead(words: Sequence[str], n: int) -> bool:
+    """Whether a word says that what is behind it is not so yet: "going to move",
+    "almost became", "studying to be a nurse", "thinking of getting a dog"."""
+    word, before, behind = words[n], words[max(n - 9, 0) : n], words[n + 1 : n + 3]
+    if word in ("almost", "nearly"):
+        past = behind and (behind[0] in _DONE or behind[0].endswith("ed"))
+        return bool(past) and before[-1:] in (["i"], ["we"])
+    if word in ("thinking", "considering", "dreaming"):
+        gets = [word for word in behind if word not in ("of", "about")][:1]
+        return bool(gets) and gets[0].endswith("ing")
+    if word != "to":
+        return word == "gonna"
+    if before[-1:] == ["going"]:
+        return not _PLANNED.isdisjoint(behind[:1])
+    studies = not _STUDIES.isdisjoint(before)
+    return behind[:1] == ["become"] or (studies and behind[:1] == ["be"])
