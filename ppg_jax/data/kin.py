@@ -96,7 +96,8 @@ def as_said_of(
         who = _meant(words, people)
         if " " in who:  # "my sisters husband"
             sentence = re.sub(rf"\b{words[1]}\b", who, sentence, count=1)
-        return "" if contradicts(sentence, people[who]) else sentence
+        fits = not contradicts(sentence, people[who])
+        return sentence if fits and _is_of(who, words[2:], people, share, by) else ""
     found = [
         who
         for who, texts in people.items()
@@ -106,6 +107,19 @@ def as_said_of(
     if not found or found[0] == "":
         return sentence if found else ""
     return _told_of(found[-1], sentence)
+
+
+def _is_of(who: str, told: Sequence[str], people, share: float, by: int | None) -> bool:
+    """Whether what is told of one of the speaker's people rests on what was said of
+    them, if anything was: who says that a daughter sings has none who farms."""
+    said = people[who][:by]
+    empty = all(is_function_word(word) for text in said for word in _words(text))
+    if not who or not told or empty:  # "just as my dad did"
+        return True
+    name = who.split()[-1]
+    near = [c for t in people[""][:by] for c in _CLAUSES.split(t) if name in _words(c)]
+    rest = re.sub(r"^(like|love|enjoy|prefer)s? ", r"i \1 ", " ".join(told))
+    return is_grounded(rest, [" . ".join([*said, *near])], share)
 
 
 def _meant(words: Sequence[str], people) -> str:
