@@ -6,9 +6,26 @@ from collections.abc import Iterable, Sequence
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.moods import LIKES, denied_alike, denies, parted, wishes
-from ppg_jax.data.stems import PEOPLE, akin, content_stems, stem, stems_of, words_of
+from ppg_jax.data.stems import (
+    PEOPLE,
+    akin,
+    content_stems,
+    is_function_word,
+    stem,
+    stems_of,
+    words_of,
+)
 
 _END = re.compile(r"(.*[^\s,])\s*,\s+(\w+(?:\s+\w+){0,2})(\s*[.!]?)")
+# A name at a sentence's end, behind what has it: "a cat" of "i have a cat named max."
+_NAMED = re.compile(
+    r"(.*?\b(\w+))\s+(named|called|name is|names are)\s+([^.!?]+?)(\s*[.!?]*)", re.I
+)
+_NAMING = frozenset(
+    ("named", "called", "call", "name", "names", "meet", "am", "m", "here", "this")
+)
+_BESIDE = 4  # words
+_SENTENCES = re.compile(r"[.!?;]")
 _CLAUSES = re.compile(r"[.,!?;]")
 # What is said of "you", up to the next clause of one's own; questions are not.
 _OF_YOU = re.compile(
@@ -94,6 +111,36 @@ def without_guessed_end(sentence: str, heard: Sequence[str]) -> str:
     if found and not content_stems(found[2]) & known:
         return found[1] + found[3]
     return sentence
+
+
+def without_guessed_name(sentence: str, heard: Sequence[str]) -> str:
+    """The sentence without a name that was not heard as one.
+
+    Told of spiders and of a cat, a generator writes "i have a cat named spider". A name
+    stands near "named", "name" and the like, or near what has it: "my cat max".
+    """
+    found = _NAMED.fullmatch(sentence)
+    if not found:
+        return sentence
+    before, owner, naming, name, end = found.groups()
+    names = [word for word in words_of(name) if not is_function_word(word)]
+    signs = {stem(word) for word in (*_NAMING, owner.lower()) if word != "my"}
+    if not names or any(
+        _is_beside(word, signs, text) for word in names for text in heard
+    ):
+        return sentence
+    return before + end if naming in ("named", "called") else ""
+
+
+def _is_beside(name: str, signs: set[str], text: str) -> bool:
+    """Whether a word stands near one of these stems, in one sentence of a text."""
+    for sentence in _SENTENCES.split(text):
+        words = words_of(sentence)
+        for n in [n for n, word in enumerate(words) if word == name]:
+            near = words[max(n - _BESIDE, 0) : n + _BESIDE]
+            if not signs.isdisjoint(map(stem, near)):
+                return True
+    return False
 
 
 def is_ones_own(sentence: str, instance: Instance, share: float = 0.5) -> bool:

@@ -18,6 +18,7 @@ from ppg_jax.data.said import (
     is_grounded,
     is_ones_own,
     without_guessed_end,
+    without_guessed_name,
     without_you,
 )
 from ppg_jax.data.sentences import once, says_again, says_more, sentences
@@ -82,12 +83,12 @@ def grounded_persona(
     told: `told_persona` of each of the `moments`, in their order. What the last one
     says stays if it `is_grounded` in what the partner has said (but of the speaker,
     `without_you`); what earlier ones said, the newest first, if two thirds of it were
-    by then; neither with a number or an end that the partner has not said
-    (`without_unsaid`, `without_guessed_end`), each in the form of what people type
-    (`normalized_sentence`) and of whom it was said of (`as_said_of`). Of two that say
-    the same (`says_again`) one stays, the first unless the other `says_more`; what is
-    too long for a generated persona goes, the last first. [] where nothing stays:
-    nothing is known of the partner.
+    by then; neither with a number, an end or a name that the partner has not said
+    (`without_unsaid`, `without_guessed_end`, `without_guessed_name`), each in the form
+    of what people type (`normalized_sentence`) and of whom it was said of
+    (`as_said_of`). Of two that say the same (`says_again`) one stays, the first unless
+    the other `says_more`; what is too long for a generated persona goes, the last
+    first. [] where nothing stays: nothing is known of the partner.
     """
     *_, now = along
     heard = [without_you(text) for text in now.context[::-2][::-1]]
@@ -98,6 +99,7 @@ def grounded_persona(
             sentence = normalized_sentence(sentence, prompts.config.text)
             sentence = without_unsaid(sentence, heard)
             sentence = without_guessed_end(sentence, heard)
+            sentence = without_guessed_name(sentence, heard)
             sentence = _as_heard(sentence, heard, by, share)
             if sentence and not is_ones_own(sentence, now, REMEMBERED):
                 _keep(kept, sentence)

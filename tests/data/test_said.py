@@ -274,6 +274,27 @@ def test_an_end_that_nobody_said_is_left_out(sentence, told):
 
 
 @pytest.mark.parametrize(
+    ("sentence", "heard", "told"),
+    [
+        ("i have a goat named wasp.", "wasps scare me. a goat", "i have a goat."),
+        ("i have a goat named wasp .", "a wasp ! i have a goat", "i have a goat ."),
+        ("i have a goat named tilly.", "a goat, her name is tilly", None),
+        ("i have a goat named tilly.", "my goat tilly is old", None),
+        ("i have a goat named tilly.", "tilly is my goat", None),
+        ("my name is otto.", "what is your name? i met otto", ""),
+        ("my name is otto.", "hi, i am otto", None),
+        ("my name is otto.", "otto here", None),
+        ("my goats name is tilly.", "my goat tilly is old", None),
+        ("i have a goat.", "a goat", None),
+        ("i am called a goat.", "they called me a goat", None),
+    ],
+)
+def test_a_name_has_to_be_said_as_one(sentence, heard, told):
+    kept = said.without_guessed_name(sentence, ["hm.", *heard.split(". ")])
+    assert kept == (sentence if told is None else told)
+
+
+@pytest.mark.parametrize(
     ("text", "left"),
     [
         ("so you are a sailor , right ?", "?"),
