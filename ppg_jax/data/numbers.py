@@ -63,6 +63,13 @@ _AGES = (
     ),
     re.compile(rf"{_SOME}[ -]{{0,3}}(?:years?|yrs?)[ -]{{0,3}}(?:old|of age|young)"),
 )
+# Of oneself, and now: not "when i turned 18".
+_OWN = re.compile(
+    r"(?<!when )(?<!before )(?<!until )(?<!after )(?<!if )"
+    r"(?:\bi am|\bi ?'? ?m|\bi just turned|(?:^|[,.!?] ?|actually )just turned)"
+    rf"\W+(?:now |only |just )?{_SOME}"
+)
+_NOT_NOW = re.compile(r"\b(?:feet|foot|ft|percent)$")
 # "years" are of an age, other things that are counted are not.
 _NO_AGE = re.compile(
     r"^(?:not|never|no|in|at|on|from)\b"
@@ -104,12 +111,14 @@ def tells_age_alone(sentence: str) -> bool:
 def without_unsaid(sentence: str, heard: Sequence[str]) -> str:
     """The sentence if all its numbers were heard; else without these where a plural
     that they count stays ("i have four sons." -> "i have sons."); "" where none does,
-    and of an age that was not heard as one.
+    and of an age that was not heard as one, or before a newer one.
 
+    heard: in the order in which it was said.
     A number of things has to be heard of these: who has "two boys and four dogs" has
     not four boys, and is told of no other number of them.
     """
-    if not _age(sentence)[0] <= _all(_ages_in, heard):
+    age = _age(sentence)[0]
+    if not age <= _all(_ages_in, heard) or age & _outgrown(heard):
         return ""
     said, words = _all(_said_in, heard), ["", *sentence.split(), ""]
     guessed, known = _guessed(sentence, heard, said)
@@ -212,6 +221,18 @@ def _ages_in(text: str) -> frozenset[int]:
     "10 minutes"."""
     found = (match[1] for told in _AGES for match in told.finditer(text.lower()))
     return _all(_said_in, [some for some in found if not _NO_AGE.search(some)])
+
+
+def _outgrown(heard: Sequence[str]) -> frozenset[int]:
+    """The ages that the speaker told before the last one: 34 where it is 35 now."""
+    found = [match[1] for text in heard for match in _OWN.finditer(text.lower())]
+    told = [
+        _said_in(some)
+        for some in found
+        if not (_NO_AGE.search(some) or _NOT_NOW.search(some))
+    ]
+    ages = [values - {0} for values in told if values - {0}]
+    return frozenset().union(*ages) - ages[-1] if ages else frozenset()
 
 
 def _age(sentence: str) -> tuple[set[int], bool]:

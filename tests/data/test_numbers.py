@@ -103,3 +103,20 @@ def test_a_number_of_things_has_to_be_said_of_these(told, heard, stays):
 )
 def test_an_age_has_to_be_said_as_one(told, heard, stays):
     assert without_unsaid(told, [heard]) == (told if stays else "")
+
+
+@pytest.mark.parametrize(
+    ("told", "heard", "stays"),
+    [
+        ("i am 34.", ["i am 34", "i just turned 35"], False),
+        ("i am 35.", ["i am 34", "well , i just turned 35"], True),
+        ("i am 34 years old.", ["i am 34", "i am now 35 , sorry"], False),
+        ("i am 34.", ["i am 34", "i moved when i just turned 18"], True),
+        ("i am 34.", ["i am 34", "i am 6 feet tall"], True),
+        ("i am 34.", ["i am 34", "i am 20 minutes away"], True),
+        ("i am 34.", ["i am 34", "i am 34"], True),
+        ("i am 24.", ["i am 50", "my son is 24 years old"], True),  # told of him then
+    ],
+)
+def test_the_last_age_is_the_age(told, heard, stays):
+    assert without_unsaid(told, heard) == (told if stays else "")
