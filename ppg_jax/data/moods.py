@@ -52,6 +52,11 @@ LIKES = re.compile(r"\s*(?:i (?:like|love|enjoy|prefer)|my favou?rite) ")
 _LIKING = frozenset(_WORDS.findall("like likes love loves enjoy enjoys prefer stand"))
 _LIKED = frozenset(map(stem, _LIKING))
 _EMPTY = frozenset(_WORDS.findall("anymore longer yet really much think believe"))
+# "i do not", and no more: of what was asked before.
+_DENIES_IT = re.compile(
+    r"(?:(?:no|nope|well|sadly|but) )*i (?:\w+ )?(?:not|cannot|\w+nt|\w+n t)"
+    r"(?: (?:really|either|anymore|yet|though|myself))*(?:$| (?:but|because|and|so)\b)"
+)
 _MARKS = re.compile(r"([.,!?;])")
 _OR = frozenset(("or", "nor"))
 # Clauses without them, up to an "or", go on from the one before: "rats, cats or birds".
@@ -66,6 +71,15 @@ class _Part:
 
     likes: bool  # "hate dogs", "do not like dogs": how one likes them
     stems: set[str] = dataclasses.field(default_factory=set)  # of content words
+
+
+@dataclasses.dataclass
+class _Clause:
+    words: list[str]
+    mark: str  # that ends it
+    goes_on: bool  # what is denied or wished for before it
+    supposed: int = 0  # from which word on it tells what is not so (`_supposed`)
+    denied: bool = False  # as a whole: the question of "do you smoke? i do not"
 
 
 def denies(sentence: str) -> bool:
@@ -169,13 +183,14 @@ def _scan(
     a list that an "or" ends: "not smoke, drink, or gamble".
     """
     part = None
-    for words, goes_on, supposed in _clauses(text):
-        part = _Part(part.likes) if part and goes_on else None
+    for clause in _clauses(text):
+        words = clause.words
+        part = _Part(part.likes) if part and clause.goes_on else None
         left, owned = reach, False
-        for n, word in enumerate(words):
-            if wishes and n >= supposed:
-                yield word, _Part(False, {stem(word)}), False
-                continue
+        denied = 0 if denials and clause.denied else len(words)
+        whole = min(clause.supposed if wishes else len(words), denied)
+        yield from _all_of(words[whole:])
+        for n, word in enumerate(words[:whole]):
             if (denials and _denies(words, n)) or (wishes and _wishes(words, n)):
                 part, left, owned = _Part(word in _HATES), reach, False
                 continue
@@ -194,28 +209,43 @@ def _scan(
                     part.stems.add(stem(word))
 
 
-def _clauses(text: str) -> list[tuple[list[str], bool, int]]:
-    """The words of each clause, whether it goes on from the one before, and from which
-    of them on it tells what is not so (`_supposed`)."""
+def _all_of(words: Sequence[str]) -> Iterator[tuple]:
+    """As `_scan` has it, words that are denied, or not so, together."""
+    about = {stem(word) for word in words if not is_function_word(word)}
+    part = _Part(not about.isdisjoint(_LIKED), about - _LIKED)
+    return ((word, part, False) for word in words)
+
+
+def _clauses(text: str) -> list[_Clause]:
     pieces = ["", *_MARKS.split(text.lower()), ""]
     clauses, listed = [], False  # whether the clause behind goes on up to an "or"
     for n in range(len(pieces) - 2, 0, -2):
-        words = words_of(pieces[n])
+        words, mark = words_of(pieces[n]), pieces[n + 1]
         head = words[: words.index("but")] if "but" in words else words
-        on = listed and pieces[n + 1] == "," and head == words
+        on = listed and mark == "," and head == words
         listed = (on or not _OR.isdisjoint(head)) and _SAYS.isdisjoint(head)
         begins = pieces[n - 1] == "," or words[:1] in (["or"], ["nor"])
-        clauses.append((words, listed and begins, pieces[n + 1]))
-    found, sentence = [], []
-    for words, goes_on, mark in clauses[::-1]:
-        sentence.append((words, goes_on))
-        if mark != ",":
-            left = _supposed([word for words, _ in sentence for word in words])
-            for words, goes_on in sentence:
-                found.append((words, goes_on, left))
-                left = max(left - len(words), 0)
+        clauses.append(_Clause(words, mark, listed and begins))
+    asked: list[_Clause] = []
+    for sentence in _sentences(clauses[::-1]):
+        words = [word for clause in sentence for word in clause.words]
+        for clause in asked if _DENIES_IT.match(" ".join(words[:8])) else ():
+            clause.denied = True
+        asked = sentence if sentence[-1].mark == "?" else []
+        left = _supposed(words)
+        for clause in sentence:
+            clause.supposed, left = left, max(left - len(clause.words), 0)
+    return clauses[::-1]
+
+
+def _sentences(clauses: Sequence[_Clause]) -> Iterator[list[_Clause]]:
+    """The clauses of a text by what a comma does not end."""
+    sentence = []
+    for clause in clauses:
+        sentence.append(clause)
+        if clause.mark != ",":
+            yield sentence
             sentence = []
-    return found
 
 
 def _supposed(words: Sequence[str]) -> int:
