@@ -173,8 +173,9 @@ def _counts(text: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
         words = _words(clause)
         values = [max(_value(word), _MEANT.get(word, 0)) for word in words]
         alone = not any(_is_thing(word) for word in words)
+        begins = next((n for n, word in enumerate(words) if word in _IS), len(words))
         for n, value in _joined(values):
-            if value > 1 and alone and not _IS.intersection(words[:n]):
+            if value > 1 and alone and n < begins:
                 found.append((value, ()))
             elif (value > 1 or words[n] in _ONE) and (counted := _counted(words, n)):
                 found.append((value or 1, counted))

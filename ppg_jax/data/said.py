@@ -29,7 +29,7 @@ _SENTENCES = re.compile(r"[.!?;]")
 _CLAUSES = re.compile(r"[.,!?;]")
 # What is said of "you", up to the next clause of one's own; questions are not.
 _OF_YOU = re.compile(
-    r"(?:^|(?<=[.,!?;]))\s*(?:(?:so|well|oh|wow|ah|then|and|but)\b[\s,]*)*"
+    r"(?:^|(?<=[.,!?;]))\s*(?:(?:so|well|oh|wow|ah|then|and|but)\b[\s,]*){0,4}"
     r"(?:you|your \w+) (?:are|must|have)\b"
     r"[^.!?;]*?(?=[.!?;]|$|,\s*(?:\w+ )?(?:i|my|we|our)\b)",
     re.IGNORECASE,
