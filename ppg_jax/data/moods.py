@@ -262,8 +262,9 @@ def _ends(words: Sequence[str], n: int, part: _Part | None) -> bool:
     """Whether a denial reaches no further: at "but", or "and i" of "and i sing"."""
     if words[n] in ("and", "so"):
         return not _SPEAKER.isdisjoint(words[n + 1 : n + 2])
-    denied = part is not None and part.stems  # "no dog, just a cat", not "not just a"
-    return words[n] in _TURNS or (words[n] == "just" and bool(denied))
+    if words[n] in ("just", "i"):  # "no dog, just a cat", not "not just a cat"
+        return part is not None and bool(part.stems)
+    return words[n] in _TURNS
 
 
 def _denies(words: Sequence[str], n: int) -> bool:

@@ -145,7 +145,7 @@ def _guessed(
     for value, thing in _told_counts(sentence):
         said = {n for n, words in pairs if any(_is_of(thing, word) for word in words)}
         bare = {n for n, words in pairs if not words}
-        if value in among - said - bare:
+        if value in among - said and (said or value not in bare):
             guessed.add(value)
             known = known or bool(said)
     return frozenset(guessed), known

@@ -68,6 +68,7 @@ def test_a_number_that_nobody_said_goes_alone_or_with_its_sentence(told, stays):
         ("i have two hens.", ["i have hens", "yes, two."], "i have two hens."),
         ("i have two hens.", ["hens. i have two of them"], "i have two hens."),
         ("i have two hens.", ["a couple of fat hens"], "i have two hens."),
+        ("i have 5 kids.", ["i have 2 kids , 5 and 8"], ""),
         ("i have 2 children.", ["my twins row"], "i have 2 children."),
         ("i have 200 hens.", ["over two hundred hens"], "i have 200 hens."),
         ("i own 4 old boats.", ["4 boats and two hens"], "i own 4 old boats."),

@@ -167,6 +167,8 @@ def targets(prompts, made) -> list[str]:
         ("i like goats.", "goats ? i do not, but my dad does.", 0.5, False),
         ("i have goats.", "do you have goats ? i do not row.", 0.5, True),
         ("i have goats.", "do you have goats ? i have.", 0.5, True),
+        ("i sail.", "if i am not rowing i am sailing.", 0.5, True),
+        ("i sail.", "i do not think i sail.", 0.5, False),
         ("i hate my shift.", "i hate my shift.", 0.5, True),
         ("i do not like my boss.", "i do not like my boss.", 0.5, True),
         ("i hate my boss.", "i like my boss, i hate rain.", 0.5, False),
