@@ -57,6 +57,8 @@ _DENIES_IT = re.compile(
     r"(?:(?:no|nope|well|sadly|but) )*i (?:\w+ )?(?:not|cannot|\w+nt|\w+n t)"
     r"(?: (?:really|either|anymore|yet|though|myself))*(?:$| (?:but|because|and|so)\b)"
 )
+# "not a big fan of", "not into"
+_NO_FAN = re.compile(r"\b(not(?: really)?) (?:an? (?:\w+ )?fan of|into|fond of)\b")
 _MARKS = re.compile(r"([.,!?;])")
 _OR = frozenset(("or", "nor"))
 # Clauses without them, up to an "or", go on from the one before: "rats, cats or birds".
@@ -217,7 +219,8 @@ def _all_of(words: Sequence[str]) -> Iterator[tuple]:
 
 
 def _clauses(text: str) -> list[_Clause]:
-    pieces = ["", *_MARKS.split(text.lower()), ""]
+    text = _NO_FAN.sub(r"\1 like", text.lower())
+    pieces = ["", *_MARKS.split(text), ""]
     clauses, listed = [], False  # whether the clause behind goes on up to an "or"
     for n in range(len(pieces) - 2, 0, -2):
         words, mark = words_of(pieces[n]), pieces[n + 1]

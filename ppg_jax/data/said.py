@@ -31,7 +31,8 @@ _CLAUSES = re.compile(r"[.,!?;]")
 _OF_YOU = re.compile(
     r"(?:^|(?<=[.,!?;]))\s*(?:(?:so|well|oh|wow|ah|then|and|but)\b[\s,]*){0,4}"
     r"(?:you|your \w+) (?:are|must|have)\b"
-    r"[^.!?;]*?(?=[.!?;]|$|,\s*(?:\w+ )?(?:i|my|we|our)\b)",
+    r"[^.!?;]*?(?=[.!?;]|$|,\s*(?:\w+ )?(?:i|my|we|our)\b)"
+    r"(?!\W*(?:me too|same|so (?:am|do|have) i|i (?:am|do|have) too)\b)",
     re.IGNORECASE,
 )
 _OWNERS = frozenset(("my", "your", "his", "her", "their", "our"))

@@ -169,6 +169,8 @@ def targets(prompts, made) -> list[str]:
         ("i have goats.", "do you have goats ? i have.", 0.5, True),
         ("i sail.", "if i am not rowing i am sailing.", 0.5, True),
         ("i sail.", "i do not think i sail.", 0.5, False),
+        ("i do not like eels.", "i am not a big fan of eels.", 0.5, True),
+        ("i like eels.", "not really into eels.", 0.5, False),
         ("i hate my shift.", "i hate my shift.", 0.5, True),
         ("i do not like my boss.", "i do not like my boss.", 0.5, True),
         ("i hate my boss.", "i like my boss, i hate rain.", 0.5, False),
@@ -310,6 +312,7 @@ def test_a_name_has_to_be_said_as_one(sentence, heard, told):
         ("do you like maps ?", "do you like maps ?"),
         ("are you a sailor ?", "are you a sailor ?"),
         ("i am a sailor like you are", "i am a sailor like you are"),
+        ("so you are from rome ? me too", "so you are from rome ? me too"),
         ("you and i sail", "you and i sail"),
     ],
 )
