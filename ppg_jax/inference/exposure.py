@@ -9,9 +9,9 @@ Axes: N instances.
 """
 
 import dataclasses
+import hashlib
 import math
 import sys
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,7 +65,9 @@ def chosen(exposure: Exposure, asked: Sequence[Instance], seed: int) -> list[Ins
     """Those that are told a generated persona; each is drawn by its own id."""
 
     def drawn(instance: Instance) -> float:
-        return zlib.crc32(f"{seed} {instance.id}".encode()) / 2**32
+        # A checksum would not do: those of names that are alike differ alike.
+        number = hashlib.sha256(f"{seed} {instance.id}".encode()).digest()[:8]
+        return int.from_bytes(number) / 2**64
 
     return [i for i in asked if drawn(i) < exposure.share]
 

@@ -1,12 +1,14 @@
 """What a response generator is told in training is what inference will tell it."""
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ppg_jax.data.dialogue import instances
+from ppg_jax.data.dialogue import Instance, dialogue_of, instances
 from ppg_jax.data.examples import examples
 from ppg_jax.errors import UserError
 from ppg_jax.inference import exposure
@@ -105,12 +107,36 @@ def test_instances_of_another_split_with_the_same_ids_are_not_taken_for_them(
 
 
 def test_which_instances_are_told_is_drawn_by_each_ones_id_and_the_seed():
-    asked = [dataclasses.replace(ASKED[0], id=f"d{n}:0") for n in range(2000)]
+    asked = turns_of(2000, 1)
     drawn = [i.id for i in exposure.chosen(HALF, asked, 0)]
-    assert 900 < len(drawn) < 1100
     assert [i.id for i in exposure.chosen(HALF, asked[::-1], 0)] == drawn[::-1]
-    assert [i.id for i in exposure.chosen(HALF, asked, 1)] != drawn
     assert exposure.chosen(ALL, asked, 0) == asked
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_seeds_and_the_turns_of_a_dialogue_are_drawn_independently(share):
+    """Both of two are drawn in share^2 of 4000, give or take four errors of that."""
+    asked = turns_of(500, 8)
+    exposed = Exposure("persona", share)
+    drawn = [{i.id for i in exposure.chosen(exposed, asked, seed)} for seed in range(3)]
+    both = share**2
+    error = 4 * np.sqrt(both * (1 - both) / 4000)
+    for one, other in itertools.combinations(drawn, 2):
+        assert len(one & other) / 4000 == pytest.approx(both, abs=error)
+    for apart in range(1, 8):
+        pairs = [(a, b) for a, b in zip(asked, asked[apart:], strict=False)]
+        same = [(a, b) for a, b in pairs if dialogue_of(a.id) == dialogue_of(b.id)]
+        found = np.mean([a.id in drawn[0] and b.id in drawn[0] for a, b in same])
+        error = 4 * np.sqrt(both * (1 - both) / len(same))
+        assert found == pytest.approx(both, abs=error)
+    of_all = sum(len(some) for some in drawn) / 3 / 4000
+    assert of_all == pytest.approx(share, abs=0.02)
+
+
+def turns_of(dialogues: int, turns: int) -> list[Instance]:
+    """Instances that differ in their ids alone."""
+    ids = itertools.product(range(dialogues), range(turns))
+    return [dataclasses.replace(ASKED[0], id=f"train:{d}:{t}") for d, t in ids]
 
 
 def test_the_personas_are_in_the_prompt_and_the_target_is_the_same(prompts):
