@@ -100,7 +100,7 @@ class Reply:
     partner_persona: PartnerPersona
     tokens: tuple[int, ...]  # without the end token
     ended: bool  # False: cut at `max_response_tokens`
-    log_prob: float  # of the sequence, the end token included
+    log_prob: float  # of tokens and end token, as they were decoded (`Completion`)
     unread: int = 0
 
     def __str__(self) -> str:

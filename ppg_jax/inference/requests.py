@@ -10,13 +10,19 @@ from ppg_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class PartnerPersona:
-    """What the response generator is told about the partner; prints as its text."""
+    """What the response generator is told about the partner; prints as its text.
+
+    log_prob: in nats, of all that the generator wrote after the newest utterance, in the
+    distribution that it was decoded from (`generator.Completion`); None if the persona
+    was given. It is not of the text: that has repeated sentences once and nothing that
+    tells of the speaker, and that of a grounded persona is what rests on the partner's
+    words, of earlier inferences, too.
+    """
 
     text: str
     sentences: tuple[str, ...]
     tokens: tuple[int, ...]  # with the end token; () leaves the persona out
     ended: bool = True  # False: cut at `max_persona_tokens`
-    # Of all that was sampled, repeated sentences too; None if it was given.
     log_prob: float | None = None
 
     def __str__(self) -> str:
