@@ -37,10 +37,10 @@ MANY, FINE = 16, 32
 class Completion(NamedTuple):
     """One generated sequence, on the host.
 
-    log_prob: in nats, of the whole sequence, the end token included, in the distribution
-    that it was decoded from: with a contrast the contrasted one, and where it was
-    sampled that of the temperature, truncated by top_k and top_p. Only without them is
-    it the model's own.
+    log_prob: in nats, of the whole sequence, the end token included, in the
+    distribution that it was decoded from: with a contrast the contrasted one, and where
+    it was sampled that of the temperature, truncated by top_k and top_p. Only without
+    them is it the model's own.
     """
 
     tokens: tuple[int, ...]  # without the end token

@@ -12,11 +12,11 @@ from ppg_jax.errors import UserError
 class PartnerPersona:
     """What the response generator is told about the partner; prints as its text.
 
-    log_prob: in nats, of all that the generator wrote after the newest utterance, in the
-    distribution that it was decoded from (`generator.Completion`); None if the persona
-    was given. It is not of the text: that has repeated sentences once and nothing that
-    tells of the speaker, and that of a grounded persona is what rests on the partner's
-    words, of earlier inferences, too.
+    log_prob: in nats, of all that the generator wrote after the newest utterance, in
+    the distribution that it was decoded from (`generator.Completion`); None if the
+    persona was given. It is not of the text: that has repeated sentences once and
+    nothing that tells of the speaker, and that of a grounded persona is what rests on
+    the partner's words, of earlier inferences, too.
     """
 
     text: str

@@ -13,12 +13,12 @@ log-probability (null); an `id` that is missing is the line's number; fields of 
 names come back as they are. A bad line becomes {"id": ..., "line": 17, "error": ...},
 and the rest goes on.
 
-Log-probabilities are in nats, of the distribution that was decoded from: with a contrast
-(`--contrast`, `--response_contrast`) the contrasted one, and where answers are sampled
-that of the temperature, truncated by `--top_k` and `--top_p`. They are of all tokens
-that were generated. The texts may say less: repeated sentences go, of a persona what
-tells of the speaker, and of a grounded one what the partner has not said; there the
-number is that of the newest inference, before anything is left out.
+Log-probabilities are in nats, of the distribution that was decoded from: with a
+contrast (`--contrast`, `--response_contrast`) the contrasted one, and where answers are
+sampled that of the temperature, truncated by `--top_k` and `--top_p`. They are of all
+tokens that were generated. The texts may say less: repeated sentences go, of a persona
+what tells of the speaker, and of a grounded one what the partner has not said; there
+the number is that of the newest inference, before anything is left out.
 
 Answers are written chunk by chunk to OUTPUT.part, which becomes OUTPUT at the end;
 OUTPUT.settings.json says what they were made from, OUTPUT.sums has the SHA-256 of each
