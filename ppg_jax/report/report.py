@@ -310,25 +310,22 @@ def _definitions(numbers: Mapping) -> str:
     ]
     if "sacrebleu" in used:
         lines.append(f"sacreBLEU's signature: `{numbers['sacrebleu_signature']}`.")
-    lines.append(
+    lines += [
         "Perplexity is that of the gold response, given the partner persona that the "
         "system is told at inference (none, the gold or the generated one), and that "
-        "of the gold persona."
-    )
-    lines.append(
+        "of the gold persona: its sentences in the order in which a generator learned "
+        "them, as given or said first; of n-grams and rows of one's own as given.",
         f"Intervals: percentile bootstrap, {numbers['resamples']:,} resamples of whole "
         f"{_unit(numbers)}; Distinct: jackknife over them, for drawing a text twice "
         "adds words and no different ones. A base persona is all dialogues whose "
         "profiles share two sentences or more, for gold personas recur in many "
-        f"dialogues. {_sides(numbers)}"
-    )
-    lines.append(
+        f"dialogues. {_sides(numbers)}",
         "How far to trust these: at 100 to 120 groups an interval of BLEU covers 0.91 "
         "where 0.95 is meant, one of ROUGE-L 0.93 to 0.95. For the BLEU of personas "
         "that are the same for everyone no test on a hundred base personas keeps its "
         "level where new ones are drawn: at 0.05 it finds a difference that is not "
-        "there in 0.18 of the cases (`python -m tests.type_one_error DATA`)."
-    )
+        "there in 0.18 of the cases (`python -m tests.type_one_error DATA`).",
+    ]
     return bullets(lines)
 
 

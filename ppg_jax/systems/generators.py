@@ -15,7 +15,7 @@ from ppg_jax import run_dir
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.retrieval import TOLD, told_sentences
-from ppg_jax.data.said import ORDERS
+from ppg_jax.data.said import ORDERS, as_given
 from ppg_jax.data.told import grounded_persona, moments, told_persona, unheard
 from ppg_jax.inference.found import learned_as
 from ppg_jax.inference.generator import Completion, Generator
@@ -253,14 +253,20 @@ class _Personas:
     grounded: bool
 
     def score(self, asked: Sequence[Instance]) -> list[Score]:
-        def score() -> dict[str, Score]:
-            make = self.loaded.prompts.persona_example
-            examples = [make(self.order(i)) for i in asked]
-            return _scores(self.asking, self.loaded, examples)
+        golds = [self.order(instance) for instance in asked]
 
-        key = ("persona scores", self.loaded.name, self.order, _names(asked))
+        def score() -> dict[str, Score]:
+            examples = map(self.loaded.prompts.persona_example, golds)
+            return _scores(self.asking, self.loaded, list(examples))
+
+        texts = tuple(gold.partner_persona for gold in golds)
+        key = ("persona scores", self.loaded.name, _names(asked), texts)
         scores = self.asking.once(key, score)
         return [scores[instance.id] for instance in asked]
+
+    def in_order(self, asked: Sequence[Instance]) -> "tuple[_Personas, list[Instance]]":
+        fixed = dataclasses.replace(self, order=as_given)
+        return fixed, [self.order(instance) for instance in asked]
 
     def respond(self, asked: Sequence[Instance]) -> list[Answer]:
         decoded = self.contrast, self.grounded

@@ -2,7 +2,8 @@
 
 Of a persona generator: the gold partner persona, given its own conversation and another
 dialogue's that is as long. Of a response generator: the gold response, given the gold
-partner persona and another dialogue's. What is not swapped stays as it is.
+partner persona and another dialogue's. What is not swapped stays as it is, the order of
+gold sentences too: it is that of the own conversation.
 """
 
 import dataclasses
@@ -63,6 +64,8 @@ def records(
     None for a row that has no likelihood, or that heeds nothing that is swapped.
     """
     answers = row.given_gold.load(asking)
+    if row.kind == "personas":
+        answers, some = answers.in_order(some)
     pairs = zip(some, others, strict=True)
     altered = [_altered(row.kind, *pair) for pair in pairs]
     if not _heeds(answers, some[:FIRST], altered[:FIRST]):

@@ -41,6 +41,17 @@ class Answers(Protocol):
         """Its own answer, by the seed that all are asked with."""
 
 
+class PersonaAnswers(Answers, Protocol):
+    """Those of a row of personas that is no control."""
+
+    def in_order(
+        self, asked: Sequence[Instance]
+    ) -> tuple["PersonaAnswers", list[Instance]]:
+        """The same row and instances, whose gold sentences are in the order that it
+        scores them in, and which it scores as they are, whatever is swapped in them.
+        """
+
+
 @dataclasses.dataclass(frozen=True)
 class Asking:
     """How one evaluation asks all its rows, what they may know, and what they share.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ppg_jax.data.dialogue import Instance, dialogue_of, instances
+from ppg_jax.files import read_json, write_json
 from ppg_jax.systems import swapped
 from ppg_jax.systems.generators import Generators, PersonaGenerator
 from ppg_jax.systems.system import Asking
@@ -100,6 +101,25 @@ def by_hand(kind: str, generator, some, given) -> list[float]:
     examples = [prompts.persona_example(i) for i in mixed]
     scores = runs._scorer(model)(params, examples)
     return [scores[i.id].nll for i in some]
+
+
+def test_the_gold_persona_is_the_same_text_in_both_contexts(tmp_path):
+    """Learned said first, of three sentences: in the order of the own conversation."""
+    workdir = runs.write_run(tmp_path)
+    path = workdir / "persona" / "fingerprint.json"
+    write_json(path, read_json(path) | {"persona_order": "said_first"})
+    gold, strange = ("i run.", "i sing.", "i paint."), ("i love tea.",)
+    own = Instance("a:0", 0, ("i am.",), gold, ("i paint.", "hi", "i run."), "yes")
+    other = Instance("b:0", 0, (), strange, ("i sing.", "hi", "i love tea."), "yes")
+    row, at = PersonaGenerator("a", "persona"), Asking(workdir, (), runs.PROMPTS)
+    (record,) = swapped.records(row, at, [own], [other])
+    said_first = ("i paint.", "i run.", "i sing.")
+    ordered = [dataclasses.replace(own, partner_persona=said_first)]
+    generator = runs.load_generator(workdir / "persona" / "model")
+    for key, given in [("nll", own), ("nll_other", other)]:
+        (expected,) = by_hand("personas", generator, ordered, [given])
+        np.testing.assert_allclose(record[key], expected, rtol=1e-5)
+    assert row.load(at).score([own])[0].nll == pytest.approx(record["nll"], rel=1e-5)
 
 
 def test_a_row_that_heeds_nothing_has_no_records():
