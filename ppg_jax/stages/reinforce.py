@@ -82,15 +82,16 @@ class Config:
     (section 5.7). Under Adam, which divides a gradient by its own size, it does nothing
     to a relative 1e-4, nor where each gradient is clipped by its norm; a KL penalty or
     an entropy bonus weighs the less beside it. reduce: "sum" or "mean" of the log-probs
-    over tokens. temperature 0 trains on greedy completions; top_k 0 and top_p 1 are
-    off. batching: whether an update's instances are turns that follow each other, whose
-    common context is then read once, or drawn one by one. micro_batches: parts that a
-    gradient is summed over, at least; cut are the packed rows. updates: at most; 0 is
-    one epoch. dtype: what both policies compute in; their weights stay float32.
-    validation_instances: how many each validation measures, always the same ones, drawn
-    by `seed`; 0 is all. *_every: counted in updates. criterion: the NLL that the best
-    policies have least of, of the gold response or persona; the last are kept, too.
-    patience: after how many validations in a row without a better one training stops.
+    over tokens; KL and entropy are in nats per token, whatever `reduce` is. temperature
+    0 trains on greedy completions; top_k 0 and top_p 1 are off. batching: whether an
+    update's instances are turns that follow each other, whose common context is then
+    read once, or drawn one by one. micro_batches: parts that a gradient is summed over,
+    at least; cut are the packed rows. updates: at most; 0 is one epoch. dtype: what
+    both policies compute in; their weights stay float32. validation_instances: how many
+    each validation measures, always the same ones, drawn by `seed`; 0 is all. *_every:
+    counted in updates. criterion: the NLL that the best policies have least of, of the
+    gold response or persona; the last are kept, too. patience: after how many
+    validations in a row without a better one training stops.
     """
 
     name: str = "reinforce"

@@ -8,8 +8,11 @@ among the candidates, by the hidden state of each one's last token.
 
 Differs from its published code: the candidates of an instance branch off one pass over
 what they have in common, which gives the same states; the best validation may be kept;
-gradients of a batch's parts are summed before they are clipped, not in between. See
-`models.double_heads`, too, for what that has otherwise.
+gradients of a batch's parts are summed before they are clipped, not in between. Of a
+folder of ParlAI's files those with candidates are not read where the ones without lie
+beside them, as in the download (`data.corpus`): then distractors are drawn from other
+conversations, where the published code has the file's. See `models.double_heads`, too,
+for what that has otherwise.
 
 Axes: B instances, M targets, C candidates.
 """

@@ -38,8 +38,8 @@ class TrainState:
 class OptimizerConfig:
     """Adam (Kingma and Ba, 2015), with weight decay decoupled where there is any.
 
-    `schedule` is what follows the linear warm-up: constant, or down to 0 at the last
-    step. clip_norm 0 is off.
+    `schedule` is what follows the linear warm-up: constant, or down to a rate of 0 that
+    comes after the last update, which still has a little. clip_norm 0 is off.
     """
 
     learning_rate: float = 5e-4  # the highest, after the warm-up
