@@ -24,15 +24,16 @@ def distractors(
     Raises:
       UserError: there are not so many different responses.
     """
-    pool = [(_conversation(d), i.response) for d in dialogues for i in d.instances()]
+    # The two sides of a conversation have the same utterances.
+    pool = [(d.utterances, i.response) for d in dialogues for i in d.instances()]
     found = {}
     for dialogue in dialogues:
         of_turn = dialogue.candidates or [()] * len(dialogue.response_indices())
         for instance, known in zip(dialogue.instances(), of_turn, strict=True):
-            own = _conversation(dialogue)
             rng = np.random.default_rng([seed, zlib.crc32(instance.id.encode())])
             drawn = (pool[i] for i in _order(rng, len(pool)))
-            others = (said for conversation, said in drawn if conversation != own)
+            own = dialogue.utterances
+            others = (said for utterances, said in drawn if utterances != own)
             found[instance.id] = _different(instance, known, others, number)
     return found
 
@@ -62,8 +63,3 @@ def _different(
 def _order(rng: np.random.Generator, size: int) -> Iterator[int]:
     yield from rng.integers(size, size=TRIED)
     yield from rng.permutation(size)
-
-
-def _conversation(dialogue: Dialogue) -> str:
-    """The same for both sides of one."""
-    return dialogue.id.removesuffix("/swapped")

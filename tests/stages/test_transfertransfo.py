@@ -103,6 +103,17 @@ def test_distractors_are_never_the_gold_response_and_never_twice_the_same():
         distractors(dialogues, 99, 0)
 
 
+def test_no_distractor_is_of_the_same_conversation_whatever_its_sides_are_called():
+    one, other, *_ = runs.dialogues("train", 6)
+    one = dataclasses.replace(one, utterances=(*"abcd",))
+    sides = one, dataclasses.replace(one.swapped(), id="the other side")
+    for seed in range(20):
+        found = distractors((*sides, other), 1, seed)
+        of_sides = [i.id for side in sides for i in side.instances()]
+        drawn = {said for i in of_sides for said in found[i]}
+        assert drawn <= {*other.utterances}
+
+
 def test_distractors_are_the_last_candidates_of_the_file():
     one, *others = runs.dialogues("train", 4)
     said = [i.response for i in one.instances()]
