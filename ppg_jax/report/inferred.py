@@ -111,10 +111,15 @@ def sentences(numbers: Mapping) -> list[str]:
     for kind, say in (("personas", _infers), ("responses", _uses)):
         for row in numbers.get("swapped", {}).get(kind, {}).values():
             told.append(say(_labels(numbers[kind], row["rows"]), row["by_turn"]))
-    against = numbers.get("traits", {}).get("against_best", {})
     return [sentence for sentence in told if sentence] + [
-        _against(numbers["personas"], name, test) for name, test in against.items()
+        _against(numbers["personas"], test) for test in against_best(numbers)
     ]
+
+
+def against_best(numbers: Mapping) -> list[dict]:
+    """Of the planned tests, those of trait F1 against the control that has most."""
+    tests = numbers["persona_tests"]
+    return [t for t in tests if t["best_control"] and t["metric"] == "trait_f1"]
 
 
 def _sign(test: Mapping) -> int:
@@ -163,14 +168,14 @@ def _uses(label: str, points: Mapping) -> str:
     return f"**{label}** {found} ({_evidence(points[ALL])})."
 
 
-def _against(systems: Mapping, name: str, test: Mapping) -> str:
-    mine, control = systems[name], systems[test["control"]]
+def _against(systems: Mapping, test: Mapping) -> str:
+    mine, control = systems[test["a"]], systems[test["b"]]
     a, b = (s["metrics"]["trait_f1"]["value"] for s in (mine, control))
     verdict = {
-        -1: "infers fewer right traits than",
-        0: "is not shown to infer more right traits than",
-        1: "infers more right traits than",
-    }[_sign(test)]
+        test["a"]: "infers more right traits than",
+        test["b"]: "infers fewer right traits than",
+        None: "is not shown to infer more right traits than",
+    }[test["better"]]
     best = control["label"].removeprefix("control: ")
     return (
         f"**{mine['label']}** {verdict} the best control, which understands nothing "

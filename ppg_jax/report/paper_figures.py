@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ppg_jax.files import write_text
-from ppg_jax.report import figures, paper, trait_figures
+from ppg_jax.report import figures, inferred, paper, trait_figures
 from ppg_jax.report.drawing import BLUE, DPI, GREEN, STYLE
 from ppg_jax.report.tables import comma_separated
 
@@ -49,7 +49,7 @@ def traits(folder: Path, numbers: Mapping) -> list[Path]:
     if not found:
         return []
     known = numbers["personas"]
-    best = {each["control"] for each in found["against_best"].values()}
+    best = {test["b"] for test in inferred.against_best(numbers)}
     names = [n for n in known if n in {*paper.SHOWN["traits"], *best}]
     by_turn = {
         key: {name: table[name] for name in names if name in table}

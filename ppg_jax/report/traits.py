@@ -43,11 +43,10 @@ def turns(exchanges: np.ndarray) -> dict[str, np.ndarray]:
 def compute(
     predictions: Predictions, rows: Mapping[str, Scores], units: Units
 ) -> dict[str, dict]:
-    """{"by_turn": ..., "said": ..., "against_best": ...}; {} without any traits.
+    """{"by_turn": ..., "said": ...}; {} without any traits.
 
     by_turn: {curve: {row: {turn: {value, low, high, unit, instances}}}}. said: {turn:
-    the same, the share of gold sentences that partners have said}. against_best: of
-    each model {control, difference, p, at_floor, p_holm}, by trait F1.
+    the same, the share of gold sentences that partners have said}.
     """
     if not predictions.traits:
         return {}
@@ -65,7 +64,6 @@ def compute(
     return {
         "by_turn": by_turn,
         "said": _by_turn(Score(np.array(said, np.float64), share), units, chosen),
-        "against_best": _against_best(predictions, rows, units),
     }
 
 
@@ -85,23 +83,6 @@ def _part(units: Units, taken: np.ndarray) -> Units:
 def _several(units: Units) -> bool:
     """Whether there are groups to resample."""
     return all(len(np.unique(groups)) > 1 for groups in units.values())
-
-
-def _against_best(predictions: Predictions, rows, units: Units) -> dict[str, dict]:
-    """Each model's trait F1 against that of the control that has the most of it."""
-    known = predictions.rows["personas"]
-    scores = {n: m["trait_f1"] for n, m in rows.items() if "trait_f1" in m}
-    controls = {n: s.value for n, s in scores.items() if known[n].control}
-    best = max(controls, key=controls.__getitem__, default=None)
-    if best is None:
-        return {}
-    models = {n: s for n, s in scores.items() if not known[n].control}
-    found = {
-        name: {"control": best, **compared(score, scores[best], units)}
-        for name, score in models.items()
-    }
-    corrected(list(found.values()))
-    return found
 
 
 def swapped(predictions: Predictions, kind: str, units: Units) -> dict[str, dict]:
