@@ -94,7 +94,7 @@ def read_json(path: Path, hint: str = "get it again.") -> dict:
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is no file; {hint}")  # a pipe would be waited for
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = _loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} is missing; {hint}") from None
     except OSError as error:
@@ -135,9 +135,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-            if "\\u" in line:  # half of a character, that cannot be written again
-                json.dumps(record, ensure_ascii=False).encode()
+            record = _loads(line)
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", type(error).__name__)
             raise UserError(
@@ -146,6 +144,14 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
         if not isinstance(record, dict):
             raise UserError(f"{path}:{number}: no object, expected one object a line.")
         yield number, record
+
+
+def _loads(text: str) -> Any:
+    """`json.loads`; ValueError for half a character, which cannot be written again."""
+    value = json.loads(text)
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def once_each(pairs: list[tuple]) -> dict:

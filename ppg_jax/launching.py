@@ -71,7 +71,7 @@ def exit_codes():
     except (FileExistsError, NotADirectoryError) as error:
         fail(f"{error.filename}: a file is in the place of a folder; name another.")
     except OSError as error:
-        where = error.filename or "a file"
+        where = error.filename or "a file, or what this prints to"
         fail(
             f"{where}: {error.strerror or error}. Mend that and run the same command: "
             "what is done stays, and it goes on from there."

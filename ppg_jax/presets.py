@@ -15,6 +15,7 @@ import re
 import sys
 import textwrap
 import tokenize
+import traceback
 from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
@@ -75,7 +76,9 @@ def from_flags() -> tuple[ConfigDict, Path]:
 
 def _read(parse, name: str) -> ConfigDict:
     """What a preset or a file holds; UserError if a flag changes what it has not."""
-    values = parse(str(config_file(name)))
+    path = config_file(name)
+    load(path)  # says in one line what is wrong with it
+    values = parse(str(path))
     fields = field_names(values)
     for argument in sys.argv[1:]:
         found = re.match(r"--?(?:no)?config\.([^=[]+)", argument)
@@ -116,14 +119,18 @@ class Setting(NamedTuple):
 
 def load(path: Path):
     """The `config.Section` of a file; UserError in one line if it gives none."""
-    spec = util.spec_from_file_location("config", path)
+    spec = util.spec_from_file_location("ppg_jax_config", path)
     module = util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a dataclass in it looks for itself there
     try:
         spec.loader.exec_module(module)
         config = module.get_config()
-    except Exception as error:  # of any kind: the file is the user's
-        told = " ".join(str(error).split())
-        raise UserError(f"{path}: {type(error).__name__}: {told}.") from None
+    except (Exception, SystemExit) as error:  # of any kind: the file is the user's
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        where = ":".join(map(str, [path, *lines[-1:]]))
+        told = " ".join(str(error).split()).removesuffix(".")
+        raise UserError(f"{where}: {type(error).__name__}: {told}.") from None
     if not hasattr(config, "made_of"):
         told = "is not what ppg_jax.experiment.config_dict returns"
         raise UserError(f"{path}: get_config() gives a config that {told}.")

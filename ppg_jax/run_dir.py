@@ -33,6 +33,7 @@ READ = {
     "critic": "critic",
 }
 EXPORTED = "pipeline.json"  # of a folder that was exported
+EXPORTED_BEFORE = f"{EXPORTED}.before"  # the same, while it is exported anew
 MODEL = "model"  # the folder of a stage's only one
 # Fields that change how a run is watched, where its data lies or how people's text
 # reaches its models, not what it computes. (What the data is, the inputs say.) What is

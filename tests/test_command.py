@@ -227,7 +227,7 @@ def test_a_config_is_shown_as_the_flags_that_make_it(monkeypatch, capsys, name):
 
 @pytest.mark.parametrize(
     "code",
-    ["x = 1", "def get_config(): return nothing", "def get_config(): return {}", "("],
+    ["x = 1", "def get_config(): return {}", "("],
 )
 def test_a_file_that_gives_no_config_is_told(monkeypatch, capsys, tmp_path, code):
     file = tmp_path / "mine.py"
@@ -236,6 +236,40 @@ def test_a_file_that_gives_no_config_is_told(monkeypatch, capsys, tmp_path, code
     told = capsys.readouterr().err
     assert told.startswith(f"ppg-jax configs: {file}: ")
     assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize("read", ["configs", "train"])
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("return 1 / 0", "ZeroDivisionError"),
+        ("return nothing", "NameError"),
+        ("raise SystemExit(0)", "SystemExit"),
+    ],
+)
+def test_an_error_of_a_config_file_has_its_line(ppg_jax, tmp_path, line, error, read):
+    file = tmp_path / "mine.py"
+    file.write_text(f"def get_config():\n    x = 1\n    {line}\n")
+    asked = [str(file)] if read == "configs" else [f"--config={file}"]
+    failed = ppg_jax(read, *asked)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith(f"ppg-jax {read}: {file}:3: {error}: ")
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_a_config_file_may_have_dataclasses_of_its_own(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from __future__ import annotations\n"
+        "import dataclasses\n"
+        "from configs import quickstart\n\n\n"
+        "@dataclasses.dataclass\n"
+        "class Mine:\n"
+        "    x: int = 1\n\n\n"
+        "def get_config():\n"
+        "    return quickstart.get_config()\n"
+    )
+    assert presets.load(file).persona.task == "persona"
 
 
 @dataclasses.dataclass

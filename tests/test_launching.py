@@ -19,7 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
     [
         (UserError("a.json: two\nlines"), 2, "a.json: two lines"),
         (OSError(errno.ENOSPC, "No space left on device", "a/b"), 2, "a/b: No space"),
-        (PermissionError(errno.EROFS, "Read-only file system"), 2, "a file: Read-only"),
+        (
+            PermissionError(errno.EROFS, "Read-only file system"),
+            2,
+            "prints to: Read-only",
+        ),
         (MemoryError("64 GiB"), 2, r"not enough memory (64 GiB)"),
         (RuntimeError("RESOURCE_EXHAUSTED: 9 G\nof"), 2, "on the device (RESOURCE_EX"),
         (KeyboardInterrupt(), 130, "interrupted"),

@@ -12,6 +12,7 @@ from ppg_jax.data.prompts import PromptConfig
 from ppg_jax.errors import UserError
 from ppg_jax.run_dir import (
     EXPORTED,
+    EXPORTED_BEFORE,
     FINGERPRINT,
     finished,
     finished_stage,
@@ -56,6 +57,11 @@ def find_models(workdir="", system: str = "") -> Found:
     """
     workdir = Path(workdir or RELEASED)
     exported = (workdir / EXPORTED).exists()
+    if not exported and (workdir / EXPORTED_BEFORE).exists():
+        raise UserError(
+            f"{workdir}: an export into it was broken off; export the run again: "
+            f"python -m launch.export --workdir=RUN --output={workdir}"
+        )
     with reading(workdir):
         return (_find_exported if exported else _find_trained)(workdir, system)
 

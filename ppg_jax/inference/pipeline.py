@@ -72,10 +72,10 @@ class PipelineConfig:
     def __post_init__(self):
         require_one_of(self, weights=WEIGHTS, grounded=(None, False, True))
         require_positive(self, "batch_size", "bucket")
-        require_count(self, "seed")
-        # It says what is wrong with the others.
-        for contrast in (self.contrast, self.response_contrast):
-            self.decoding(max_new_tokens=1, contrast=contrast or 0.0)
+        contrasts = ("contrast", "response_contrast")
+        given = [name for name in contrasts if getattr(self, name) is not None]
+        require_count(self, "seed", *given)
+        self.decoding(max_new_tokens=1)  # says what is wrong with the others
 
     def decoding(self, max_new_tokens: int, contrast: float = 0.0) -> Decoding:
         return Decoding(

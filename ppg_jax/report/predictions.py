@@ -13,6 +13,7 @@ from ppg_jax.metrics import clusters
 
 BEST_CONTROL = "best control"
 MOST = 1e300  # of a number
+MOST_CUT = 1_000_000  # tokens of a text that were left out
 MOST_NATS = 700  # that a token may cost: of more, a perplexity is no number
 TEXTS = {"responses": "response", "personas": "persona"}  # kind of row: its field
 
@@ -246,7 +247,10 @@ def _is_number(value) -> bool:
 _FIELDS = {
     "nll": (lambda v: _is_number(v) and v >= 0, "0 or more, in nats"),
     "tokens": (lambda v: _is_number(v) and v > 0 and v % 1 == 0, "a whole number"),
-    "cut": (lambda v: _is_number(v) and v >= 0 and v % 1 == 0, "0 or a whole number"),
+    "cut": (
+        lambda v: _is_number(v) and 0 <= v <= MOST_CUT and v % 1 == 0,
+        f"a whole number, at most {MOST_CUT:,}",
+    ),
     **dict.fromkeys(
         ("critic_score", "held_out_score"),
         (lambda v: _is_number(v) and 0 <= v <= 1, "0 to 1"),

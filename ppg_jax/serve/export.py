@@ -18,10 +18,7 @@ from ppg_jax.errors import UserError
 from ppg_jax.files import read_json, write_json
 from ppg_jax.inference.found import Found, find_models
 from ppg_jax.models import adapters, pretrained
-from ppg_jax.run_dir import EXPORTED
-
-# EXPORTED of the export before, while another one is written.
-_BEFORE = f"{EXPORTED}.before"
+from ppg_jax.run_dir import EXPORTED, EXPORTED_BEFORE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +43,12 @@ def run(config: Config, workdir: Path) -> str:
     if not config.output:
         raise UserError("--output is empty; give a folder.")
     found, output = find_models(workdir, config.system), Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    if output.samefile(found.persona.parent):
+        raise UserError(f"--output={output} is what is read; give another folder.")
     if config.adapters:
         _require_adapters(found)
-    before, known = output / _BEFORE, {}
+    before, known = output / EXPORTED_BEFORE, {}
     # It comes last: a folder without it is no pipeline, so none is ever half new.
     if (output / EXPORTED).exists():
         os.replace(output / EXPORTED, before)
@@ -71,7 +71,7 @@ def run(config: Config, workdir: Path) -> str:
 
 def is_export(folder: Path) -> bool:
     """Whether an export has been written there, or was begun in the place of one."""
-    return (folder / EXPORTED).exists() or (folder / _BEFORE).exists()
+    return (folder / EXPORTED).exists() or (folder / EXPORTED_BEFORE).exists()
 
 
 def _write_models(found: Found, output: Path) -> dict[str, str]:

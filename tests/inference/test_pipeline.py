@@ -235,10 +235,18 @@ def test_whatever_passes_the_check_has_a_reply_of_any_length(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "options", [{"temperature": -1}, {"top_p": 0}, {"stage": "x"}, {"temp": 1}]
+    "options",
+    [
+        {"temperature": -1},
+        {"top_p": 0},
+        {"contrast": -1},
+        {"response_contrast": -1},
+        {"stage": "x"},
+        {"temp": 1},
+    ],
 )
 def test_a_wrong_option_is_named(options):
-    with pytest.raises(UserError, match=next(iter(options))):
+    with pytest.raises(UserError, match=rf"\b{next(iter(options))}\b"):
         Pipeline.load(runs.finished_run(), **options)
 
 
@@ -358,11 +366,25 @@ def test_an_export_removes_what_an_export_wrote_and_nothing_else(run_dir, tmp_pa
         export.run(export.Config(str(output)), run_dir)
     # No pipeline any more, but what there is of one is still an export's.
     assert export.is_export(output) and not (output / "pipeline.json").exists()
+    with pytest.raises(UserError, match="was broken off; export the run again"):
+        Pipeline.load(output)
     file.write_bytes(weights)
     export.run(export.Config(str(output)), run_dir)
     made = sorted(p.name for p in output.iterdir())
     assert made == ["base", "persona", "pipeline.json", "response"]
     assert (output / "base" / "of_somebody").read_text() == "x"
+
+
+@pytest.mark.parametrize("place", ["", "/../exported"])
+def test_an_export_of_an_exported_folder_onto_itself_is_refused(
+    run_dir, tmp_path, place
+):
+    """A kill in its middle would leave nothing to begin again from."""
+    output = tmp_path / "exported"
+    export.run(export.Config(str(output)), run_dir)
+    with pytest.raises(UserError, match="is what is read; give another folder"):
+        export.run(export.Config(f"{output}{place}"), output)
+    assert Pipeline.load(output).system == "ours_supervised"
 
 
 def test_an_export_into_something_else_is_refused(run_dir):

@@ -714,6 +714,7 @@ def test_records_of_other_instances_are_refused_by_file_and_line(tmp_path):
         ({"response": ["a"], "nll": 1.0, "tokens": 3}, "'response' is of type list"),
         ({"response": None, "nll": 1.0, "tokens": 3}, "response is missing, and other"),
         ({"nll": 1.0, "tokens": 2.5}, "tokens is 2.5, expected a whole number"),
+        ({"nll": 1.0, "tokens": 3, "cut": 10**12}, "cut is 10{12}, expected a whole"),
         ({"critic_score": "a"}, "critic_score is 'a', expected 0 to 1"),
         ({"ended": "yes"}, "ended is 'yes', expected true or false"),
     ],
@@ -772,6 +773,7 @@ def test_what_one_says_of_ones_own_row_is_checked(tmp_path):
         ({"against": "ours"}, r"against is 'ours', expected a list of rows"),
         ({"against": [[3]]}, r"against is \[\[3\]\], expected a list of rows"),
         ({"label": 3}, r"label is 3, expected a text"),
+        ({"label": "\ud800"}, "not JSON .*surrogates"),
         ({"label": "Ours with RL"}, r"'Ours with RL' is another row's label"),
         ({"lable": "Mine"}, r"has lable, and may have label and against alone"),
     ]:
