@@ -9,6 +9,8 @@ those of int8 operands int32, and exact.
                        XLA's own products for weights that are stored so
     avx512_vnni        the same for int8 matrices of sixteen rows and more; for fewer
                        XLA's own
+    avx2               XLA's own for int8 matrices: oneDNN sums pairs in 16 bits there,
+                       which are too few
     others, and a GPU  `jnp.einsum`
 """
 
@@ -98,7 +100,7 @@ def int8_by_call() -> bool:
     Three times as fast as XLA for prefill, 1.7 times for sixteen rows, and slower for
     one or two (docs/performance.md, "Smaller weights").
     """
-    return has_int8() and _are_right([(jnp.int8, jnp.int32)])
+    return "avx512_vnni" in _cpu_flags() and _are_right([(jnp.int8, jnp.int32)])
 
 
 def _are_right(kinds) -> bool:
@@ -116,10 +118,10 @@ def _are_right(kinds) -> bool:
 
 
 def _is_right(kind, total) -> bool:
-    ones = np.ones((16, 16), kind)
+    most = np.full((16, 16), 127, kind)  # of int8; bfloat16 has it exactly
     call = functools.partial(_onednn, "mk,kn->mn", dtype=total)
-    compiled = jax.jit(call).lower(ones, ones).compile()
-    return bool((np.asarray(compiled(ones, ones)) == 16).all())
+    compiled = jax.jit(call).lower(most, most).compile()
+    return bool((np.asarray(compiled(most, most)) == 16 * 127**2).all())
 
 
 def _has_amx() -> bool:
@@ -134,8 +136,8 @@ def has_bfloat16() -> bool:
 
 @functools.cache
 def has_int8() -> bool:
-    """Whether this machine's CPU multiplies int8 numbers, with tiles or without."""
-    return "avx512_vnni" in _cpu_flags()
+    """Whether this machine's CPU multiplies int8 numbers sooner than float32 ones."""
+    return "avx2" in _cpu_flags()
 
 
 @functools.cache

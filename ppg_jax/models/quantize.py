@@ -23,7 +23,7 @@ from ppg_jax.models import product
 
 WEIGHTS = ("float32", "bfloat16", "int8")
 # What multiplies them on a CPU, as /proc/cpuinfo calls it.
-NEEDED = {"bfloat16": "avx512_bf16", "int8": "avx512_vnni"}
+NEEDED = {"bfloat16": "avx512_bf16", "int8": "avx2"}
 # Names of the token embedding in the trees of the decoders' families.
 TABLES = ("wte", "embed_tokens")
 

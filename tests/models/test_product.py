@@ -1,5 +1,6 @@
 """Products by the CPU's tiles are products; without tiles they are plain ones."""
 
+import platform
 import subprocess
 import sys
 
@@ -158,6 +159,19 @@ def test_no_program_of_it_is_written_to_the_compile_cache(kind, tmp_path):
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the call is x86's")
+@pytest.mark.parametrize("saturates", [True, False])
+def test_a_call_that_sums_in_too_few_bits_is_not_taken(saturates, monkeypatch):
+    """As oneDNN's does on a CPU with avx2 and without VNNI."""
+
+    def call(spec, a, b, dtype):
+        y = product.plain(spec, a, b, dtype)
+        return jnp.clip(y, -(2**15), 2**15 - 1) if saturates else y
+
+    monkeypatch.setattr(product, "_onednn", call)
+    assert product._are_right([(jnp.int8, jnp.int32)]) != saturates
 
 
 # ---- a CPU that multiplies bfloat16 numbers, and has no tiles ----

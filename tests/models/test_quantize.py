@@ -33,9 +33,7 @@ tiles = pytest.mark.skipif(
 halves = pytest.mark.skipif(
     not product.has_bfloat16(), reason="this CPU has no avx512_bf16"
 )
-octets = pytest.mark.skipif(
-    not product.has_int8(), reason="this CPU has no avx512_vnni"
-)
+octets = pytest.mark.skipif(not product.has_int8(), reason="this CPU has no avx2")
 SMALLER = ("bfloat16", "int8")
 FAST = [pytest.param("bfloat16", marks=halves), pytest.param("int8", marks=octets)]
 VOCABULARY = 97
