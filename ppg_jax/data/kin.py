@@ -139,7 +139,7 @@ def _by_person(heard: tuple[str, ...]) -> dict[str, list[str]]:
     last: dict[str, str] = {}
     for turn, text in enumerate(heard):
         for clause in _CLAUSES.split(_apposed(text.lower())):
-            for who, words in _of_clause(_words(clause), last):
+            for who, words in _of_clause(_apart(_words(clause)), last):
                 if who not in said:
                     said[who] = [[] for _ in heard]
                 said[who][turn] += words
@@ -155,6 +155,16 @@ def _words(text: str) -> list[str]:
         r"\b(?:an?|one|two) ((?:\w+ )?\w+) of (?:mine|ours)\b", r"my \1", text
     )
     return _WORDS.findall(text)
+
+
+def _apart(words: Sequence[str]) -> list[str]:
+    """ "my husbands late" -> "my husband s late": told of him, as is what is his."""
+    found = []
+    for n, word in enumerate(words):
+        one = word.removesuffix("s")
+        owns = word not in KIN and one in KIN and KIN.isdisjoint(words[n + 1 : n + 2])
+        found += [one, "s"] if owns else [word]
+    return found
 
 
 def _apposed(text: str) -> str:

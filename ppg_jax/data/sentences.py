@@ -108,6 +108,14 @@ def _one_word(word: str) -> str:
     return "child" if word in _CHILD else PEOPLE.get(word, word)
 
 
+def says_nothing_new(text: str, before: Sequence[str]) -> bool:
+    """Whether all sentences of a text were said before, in the same words, and it has
+    three words or more: "hello !" may be said twice."""
+    known = {folded(s) for u in before for s in sentences(u)}
+    said = sentences(text)
+    return len(_WORDS.findall(text)) > 2 and all(folded(s) in known for s in said)
+
+
 def text_once(text: str, before: Sequence[str] = ()) -> str:
     """A text, each of its sentences once; one that repeats nothing stays as it is.
 

@@ -15,17 +15,16 @@ from ppg_jax.config import (
     require_one_of,
     require_positive,
 )
-from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.normalization import normalized_persona
 from ppg_jax.data.prompts import PromptConfig, Prompts
-from ppg_jax.data.sentences import sentences, text_once
+from ppg_jax.data.sentences import sentences
 from ppg_jax.data.tokenization import sha256
-from ppg_jax.data.told import unheard
 from ppg_jax.errors import UserError
 from ppg_jax.inference.draws import Draws
 from ppg_jax.inference.found import find_models
-from ppg_jax.inference.generator import Completion, Generator
-from ppg_jax.inference.inferring import Inferring, finite
+from ppg_jax.inference.generator import Generator
+from ppg_jax.inference.inferring import Inferring
+from ppg_jax.inference.replying import Replying
 from ppg_jax.inference.requests import PartnerPersona as PartnerPersona
 from ppg_jax.inference.requests import Request as Request
 from ppg_jax.inference.requests import all_asked
@@ -92,7 +91,8 @@ class Reply:
     """A generated response, and the persona that it was told; prints as its text.
 
     The text has each sentence once, and none that was said in an earlier reply of the
-    conversation, if another is there; the tokens are all that was generated.
+    conversation, if another is there; where all was said before it is generated once
+    more without the self persona. The tokens are all that was generated.
     unread: tokens of the newest utterance, at its beginning, that had no room.
     """
 
@@ -145,6 +145,7 @@ class Pipeline:
         self._infer = Inferring(
             prompts, self._persona, self.persona[1], bool(config.grounded)
         )
+        self._reply = Replying(prompts, self._response, self.response[1])
 
     def __repr__(self) -> str:
         models = [type(model).__name__ for model, _ in (self.persona, self.response)]
@@ -275,27 +276,11 @@ class Pipeline:
         partners = self._partners(requests, numbers, seed)
         told = [partner.tokens or None for partner in partners]
         read = [request.instance(self._form) for request in requests]
-        prompt = self.prompts.response_prompt
-        prompts = list(map(prompt, read, told))
-        others = map(unheard, read if self._contrasts[1] else ())
-        without = list(map(prompt, others, told))
-        _, params = self.response
-        ids = [2 * number + 1 for number in numbers]
-        _, limit = self._limits
-        completions = finite(
-            "response", self._response(params, prompts, seed, ids, limit, without)
-        )
-        unread = map(self.prompts.unread, read, told)
-        texts = map(self._reply_text, completions, read)
-        made = zip(texts, partners, completions, unread, strict=True)
+        made = zip(self._reply(read, told, numbers, seed), partners, strict=True)
         return [
-            Reply(text, partner, *completion, left)
-            for text, partner, completion, left in made
+            Reply(said.text, partner, *said.completion, said.unread)
+            for said, partner in made
         ]
-
-    def _reply_text(self, completion: Completion, instance: Instance) -> str:
-        own = instance.context[-2::-2]
-        return text_once(self.prompts.text(completion.tokens), own)
 
     def check(self, request: Request) -> None:
         """Raises UserError if the request's personas leave no room for completions."""

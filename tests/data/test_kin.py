@@ -59,6 +59,13 @@ from ppg_jax.data.kin import as_said_of
         ("my kids swim.", "none of my kids swim", ""),
         ("my kids swim.", "i swim and my kids swim", "my kids swim."),
         ("my parents drink.", "neither of my parents drinks", ""),
+        ("i am late.", "my husbands late again", "my husband is late."),
+        ("i have a red car.", "my moms car is red", "my mom has a red car."),
+        (
+            "i am a pilot.",
+            "my husbands brother is a pilot",
+            "my husbands brother is a pilot.",
+        ),
         ("i am a pilot.", "i do not think my dad is a pilot", ""),
         ("my dad is a pilot.", "i wish my dad was a pilot", ""),
         (

@@ -1,0 +1,90 @@
+"""Responses by one generator, which is told who the partner is; none that only repeats.
+
+Greedy replies of a small model come back to the speaker's own persona, in the same
+words, whatever was said. What the speaker has said before is asked for anew without it.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.prompts import Prompts
+from ppg_jax.data.sentences import says_nothing_new, text_once
+from ppg_jax.data.told import unheard
+from ppg_jax.inference.generator import Completion, Generator
+from ppg_jax.inference.inferring import finite
+
+
+class Said(NamedTuple):
+    """A response: its text, what was generated, and `Prompts.unread` of its prompt."""
+
+    text: str
+    completion: Completion
+    unread: int
+
+
+class Replying:
+    """A response generator that is asked for instances.
+
+    The text of a response has each sentence once, and none of an earlier one of the
+    conversation, if another is there (`text_once`). One that `says_nothing_new` is
+    generated once more without the self persona, and stays if that is no better.
+    """
+
+    def __init__(self, prompts: Prompts, generator: Generator, params):
+        self._prompts, self._generator, self._params = prompts, generator, params
+
+    def __call__(
+        self,
+        asked: Sequence[Instance],
+        told: Sequence[Sequence[int] | None],
+        numbers: Sequence[int],
+        seed: int,
+    ) -> list[Said]:
+        """One for each instance, in their order.
+
+        told: the tokens of the partner persona, None for none; numbers: one each; what
+        is sampled derives from it and the seed.
+        """
+        said = self._said(asked, told, numbers, seed)
+        again = [
+            n
+            for n, instance in enumerate(asked)
+            if instance.self_persona and _repeats(said[n], instance)
+        ]
+        if not again:
+            return said
+        without = [dataclasses.replace(asked[n], self_persona=()) for n in again]
+        others = [[values[n] for n in again] for values in (told, numbers)]
+        for n, other in zip(again, self._said(without, *others, seed), strict=True):
+            if other.text and not _repeats(other, asked[n]):
+                said[n] = other
+        return said
+
+    def _said(self, asked: Sequence[Instance], told, numbers, seed) -> list[Said]:
+        prompts, make = self._prompts, self._prompts.response_prompt
+        rows = list(map(make, asked, told))
+        others = map(unheard, asked if self._generator.decoding.contrast else ())
+        without = list(map(make, others, told))
+        # Odd, where personas have even ones: the two must not share their randomness.
+        ids = [2 * number + 1 for number in numbers]
+        limit = prompts.config.max_response_tokens
+        written = self._generator(self._params, rows, seed, ids, limit, without)
+        made = zip(finite("response", written), asked, told, strict=True)
+        return [
+            Said(
+                text_once(prompts.text(completion.tokens), _earlier(instance)),
+                completion,
+                prompts.unread(instance, partner),
+            )
+            for completion, instance, partner in made
+        ]
+
+
+def _earlier(instance: Instance) -> Sequence[str]:
+    return instance.context[-2::-2]
+
+
+def _repeats(said: Said, instance: Instance) -> bool:
+    return says_nothing_new(said.text, _earlier(instance))
