@@ -20,6 +20,7 @@ from ppg_jax.files import write_json
 from ppg_jax.inference import generator
 from ppg_jax.inference.generator import Completion
 from ppg_jax.inference.pipeline import PartnerPersona, Pipeline, Request
+from ppg_jax.inference.sampling import Decoding
 from ppg_jax.models import product
 from ppg_jax.run_dir import claim, read_experiment, settings_of
 from ppg_jax.serve import export
@@ -147,6 +148,8 @@ def test_a_persona_and_its_response_share_no_randomness(monkeypatch):
 class Spy:
     """A generator that says what it is told to, and keeps its prompts."""
 
+    decoding = Decoding(9)
+
     def __init__(self, completion):
         self.completion, self.prompts = completion, []
 
@@ -167,7 +170,7 @@ def test_the_generated_persona_reaches_the_response_generator_token_by_token(
     spy = Spy(Completion((8,), True, -1.0))
     inferred = Spy(Completion(tuple(letters), ended, -2.0))
     monkeypatch.setattr(pipeline._infer, "_generator", inferred)
-    monkeypatch.setattr(pipeline, "_response", spy)
+    monkeypatch.setattr(pipeline._reply, "_generator", spy)
     reply = pipeline.reply(SELF, CONTEXT)
     instance = Instance("", 0, tuple(SELF), (), tuple(CONTEXT), "")
     assert inferred.prompts == [prompts.persona_prompt(instance)]
@@ -183,7 +186,7 @@ def test_a_given_persona_is_told_as_it_is_in_training(monkeypatch):
     pipeline = runs.pipeline()
     spy, idle = Spy(Completion((8,), True, -1.0)), Spy(None)
     monkeypatch.setattr(pipeline._infer, "_generator", idle)
-    monkeypatch.setattr(pipeline, "_response", spy)
+    monkeypatch.setattr(pipeline._reply, "_generator", spy)
     instance = REQUESTS[0].instance()
     inferred = pipeline._infer._told([instance], [Completion((50, 51), False, -1.0)])
     given = [("i sing.", "i run."), "i sing. i run.", inferred, (), ""]
@@ -219,7 +222,9 @@ def test_what_is_no_request_is_told_in_one_line(arguments, told):
 
 def test_whatever_passes_the_check_has_a_reply_of_any_length(monkeypatch):
     pipeline = runs.pipeline()
-    monkeypatch.setattr(pipeline, "_response", Spy(Completion((8,), True, -1.0)))
+    monkeypatch.setattr(
+        pipeline._reply, "_generator", Spy(Completion((8,), True, -1.0))
+    )
     longest = Completion((50,) * runs.PROMPTS.max_persona_tokens, False, -1.0)
     monkeypatch.setattr(pipeline._infer, "_generator", Spy(longest))
     fitting = 0
@@ -426,7 +431,7 @@ def asked(monkeypatch, pipeline, request) -> list:
     """The prompts of both generators for a request, with and without its persona."""
     spies = [Spy(Completion((8,), True, -1.0)) for _ in range(2)]
     monkeypatch.setattr(pipeline._infer, "_generator", spies[0])
-    monkeypatch.setattr(pipeline, "_response", spies[1])
+    monkeypatch.setattr(pipeline._reply, "_generator", spies[1])
     pipeline.replies([request, dataclasses.replace(request, partner_persona=None)])
     return [spy.prompts for spy in spies]
 
@@ -479,7 +484,7 @@ def test_an_inferred_persona_says_each_sentence_once(monkeypatch, ended):
     spy = Spy(Completion((8,), True, -1.0))
     inferred = Spy(Completion(tuple(sampled), ended, -2.0))
     monkeypatch.setattr(pipeline._infer, "_generator", inferred)
-    monkeypatch.setattr(pipeline, "_response", spy)
+    monkeypatch.setattr(pipeline._reply, "_generator", spy)
     partner = pipeline.reply(SELF, CONTEXT).partner_persona
     tail = () if not ended else partner.sentences[1:]
     assert partner.sentences == ("i run.", *tail) and "i run." not in tail
@@ -625,7 +630,9 @@ def test_what_is_no_choice_of_guesses_is_refused():
 def test_a_reply_does_not_tell_again_what_the_model_has_told(monkeypatch):
     pipeline, text = runs.pipeline(), "i have two dogs now . i sing ."
     tokens = tuple(pipeline.prompts._encode(text))
-    monkeypatch.setattr(pipeline, "_response", Spy(Completion(tokens, True, -1.0)))
+    monkeypatch.setattr(
+        pipeline._reply, "_generator", Spy(Completion(tokens, True, -1.0))
+    )
     own, partners = ["hi .", "i have two dogs now .", "ok"], ["i have two dogs now ."]
     reply = pipeline.reply(SELF, own, ())
     assert (reply.text, reply.tokens) == ("i sing .", tokens)
