@@ -1,12 +1,15 @@
 """What a text denies, wishes for, or tells as over, by its words alone."""
 
 import dataclasses
+import enum
 import functools
 import itertools
+import operator
 import re
 from collections.abc import Iterator, Sequence
 
 from ppg_jax.data.stems import akin, content_stems, is_function_word, stem, words_of
+from ppg_jax.data.tense import is_ahead, is_over
 
 _WORDS = re.compile(r"\w+")
 _DENIALS = frozenset(
@@ -23,20 +26,12 @@ _CUT = frozenset(
     don doesn didn can won isn aren wasn weren haven hasn hadn couldn wouldn shouldn ain
     """)
 )
-_WISHES = frozenset(_WORDS.findall("want wants wanna wish hope hoping would d plan"))
-_WISHED = frozenset(_WORDS.findall("to i be have a an some"))  # "want a", "hope to"
-# "going to move", "almost became", "in school to be a": it is not so yet.
-_PLANNED = frozenset(
-    _WORDS.findall("""
-    be become have get buy own move start open adopt learn marry retire travel try take
-    go quit study visit
-    """)
+_WISHES = frozenset(
+    _WORDS.findall("want wants wanna wish hope hoping would should d plan")
 )
-_DONE = frozenset(_WORDS.findall("became got went bought had took made lost won quit"))
-_STUDIES = frozenset(_WORDS.findall("school college university studying training"))
+_WISHED = frozenset(_WORDS.findall("to i be have a an some"))  # "want a", "hope to"
 _BECOMES = frozenset(_WORDS.findall("become becoming get getting"))
 _WOULD = frozenset(_WORDS.findall("would could might d"))
-_CUSTOM = frozenset(_WORDS.findall("am m is are re was were be get got"))
 _SPEAKER = frozenset(_WORDS.findall("i we my"))
 # "cannot wait", "not just"; "cannot believe that i won".
 _NOT_DENIED = frozenset(_WORDS.findall("stop wait resist help only just"))
@@ -67,9 +62,17 @@ _SAYS = frozenset(
 )
 
 
+class Mood(enum.Flag):
+    """How a text tells what is not so."""
+
+    DENIED = enum.auto()
+    WISHED = enum.auto()  # or planned, or supposed
+    OVER = enum.auto()
+
+
 @dataclasses.dataclass
 class _Part:
-    """What one word denies or wishes for."""
+    """What one word denies, wishes for, or tells as over."""
 
     likes: bool  # "hate dogs", "do not like dogs": how one likes them
     stems: set[str] = dataclasses.field(default_factory=set)  # of content words
@@ -85,29 +88,27 @@ class _Clause:
 
 
 def denies(sentence: str) -> bool:
-    words = words_of(sentence)
-    return any(_denies(words, n) for n in range(len(words)))
+    return Mood.DENIED in mood_of(sentence)
 
 
-def wishes(sentence: str) -> bool:
+def mood_of(sentence: str) -> Mood:
     words = words_of(sentence)
-    wished = any(_wishes(words, n) for n in range(len(words)))
-    return wished or _supposed(words) < len(words)
+    ahead = Mood.WISHED if _supposed(words) < len(words) else Mood(0)
+    found = (_mood_at(words, n) for n in range(len(words)))
+    return functools.reduce(operator.or_, found, ahead)
 
 
 @functools.lru_cache(maxsize=2**12)
-def parted(
-    denials: bool, wishes: bool, text: str, reach: int = _REACH
-) -> tuple[frozenset, frozenset]:
-    """The stems of a text without what it denies, or wishes for, if these are to be
-    parted from the others; and of what it does.
+def parted(moods: Mood, text: str, reach: int = _REACH) -> tuple[frozenset, frozenset]:
+    """The stems of a text without what it tells in one of the moods; and of what it
+    does.
 
     reach: so many content words behind a word that denies.
     What belongs to "my" is among the others in any case, and with what is denied as
     well: who hates a job has one, and hates it.
     """
     kept, others = set(), set()
-    for word, part, owned in _scan(text, denials, wishes, reach):
+    for word, part, owned in _scan(text, moods, reach):
         if part is None or owned:
             kept.add(stem(word))
         if part is not None and not is_function_word(word):
@@ -122,9 +123,9 @@ def denied_alike(sentence: str, heard: Sequence[str]) -> bool:
     was denied of one thing where the sentence denies another that was affirmed ("i do
     not speak french, i speak spanish").
     """
-    affirmed, denied = parted(True, False, sentence, len(sentence))
+    affirmed, denied = parted(Mood.DENIED, sentence, len(sentence))
     denied = frozenset(one for one in denied if one not in _LIKED) or denied
-    kept, others = zip(*(parted(True, False, text) for text in heard), strict=True)
+    kept, others = zip(*(parted(Mood.DENIED, text) for text in heard), strict=True)
     known, against = frozenset().union(*kept), frozenset().union(*others)
     told = affirmed & content_stems(sentence)
     if told & (against - known):
@@ -140,10 +141,10 @@ def contradicts(sentence: str, heard: Sequence[str]) -> bool:
     sentence if all that it is about is in it ("i never drink beer" of "i drink beer
     every day", not "i do not play golf" of "i play chess"), and of its kind: who hates
     a job has one. It stands unless the same or a later utterance says otherwise. What
-    was wished for and never said to be is no fact either. A sentence that denies or
-    wishes for something is not looked at.
+    was wished for and never said to be is no fact either, nor is what is over. A
+    sentence in such a mood is not looked at.
     """
-    if denies(sentence) or wishes(sentence) or not heard:
+    if mood_of(sentence) or not heard:
         return False
     about, likes = content_stems(sentence), bool(LIKES.match(sentence.lower()))
 
@@ -152,22 +153,23 @@ def contradicts(sentence: str, heard: Sequence[str]) -> bool:
 
     known: set[str] = set()  # of the newer utterances
     for text in heard[::-1]:
-        denied, affirmed = _parts(text, True, False)
+        denied, affirmed = _parts(text, Mood.DENIED)
         known |= affirmed
         if any(tells_of(part, known) for part in denied):
             return True
-    wished, others = zip(*(_parts(text, False, True) for text in heard), strict=True)
+    unreal = Mood.WISHED | Mood.OVER
+    wished, others = zip(*(_parts(text, unreal) for text in heard), strict=True)
     known = set().union(*others)
     return not likes and any(
         tells_of(part, known) for parts in wished for part in parts
     )
 
 
-def _parts(text: str, denials: bool, wishes: bool) -> tuple[list[_Part], set[str]]:
-    """What each word of a text denies or wishes for, and the stems of all others."""
+def _parts(text: str, moods: Mood) -> tuple[list[_Part], set[str]]:
+    """What each word of a text tells in one of the moods; the stems of all others."""
     parts: dict[int, _Part] = {}
     others = set()
-    for word, part, _ in _scan(text, denials, wishes):
+    for word, part, _ in _scan(text, moods):
         if part is None:
             others.add(stem(word))
         else:
@@ -175,11 +177,9 @@ def _parts(text: str, denials: bool, wishes: bool) -> tuple[list[_Part], set[str
     return [part for part in parts.values() if part.stems], others
 
 
-def _scan(
-    text: str, denials: bool, wishes: bool, reach: int = _REACH
-) -> Iterator[tuple]:
-    """The words of a text but those that deny or wish: each with the `_Part` that it
-    belongs to, or None, and whether it is the speaker's, behind "my".
+def _scan(text: str, moods: Mood, reach: int = _REACH) -> Iterator[tuple]:
+    """The words of a text but those that bring one of the moods: each with the `_Part`
+    that it belongs to, or None, and whether it is the speaker's, behind "my".
 
     "or" begins a part of the same kind: "not like cats or dogs"; so does each comma of
     a list that an "or" ends: "not smoke, drink, or gamble".
@@ -189,18 +189,19 @@ def _scan(
         words = clause.words
         part = _Part(part.likes) if part and clause.goes_on else None
         left, owned = reach, False
-        denied = 0 if denials and clause.denied else len(words)
-        whole = min(clause.supposed if wishes else len(words), denied)
+        denied = 0 if Mood.DENIED in moods and clause.denied else len(words)
+        whole = min(clause.supposed if Mood.WISHED in moods else len(words), denied)
         yield from _all_of(words[whole:])
         for n, word in enumerate(words[:whole]):
-            if (denials and _denies(words, n)) or (wishes and _wishes(words, n)):
-                part, left, owned = _Part(word in _HATES), reach, False
+            if mood := _mood_at(words, n) & moods:
+                part, owned = _Part(word in _HATES), False
+                left = len(words) if mood == Mood.OVER else reach
                 continue
             if word in _OR and part:
                 part, left = _Part(part.likes), reach
             elif _ends(words, n, part):
                 part = None
-            owned = owned or word == "my"
+            owned = owned or (word == "my" and left <= reach)
             reached = part if left else None
             yield word, reached, owned
             if reached and not (is_function_word(word) or word in _BECOMES):
@@ -265,9 +266,20 @@ def _ends(words: Sequence[str], n: int, part: _Part | None) -> bool:
     """Whether a denial reaches no further: at "but", or "and i" of "and i sing"."""
     if words[n] in ("and", "so"):
         return not _SPEAKER.isdisjoint(words[n + 1 : n + 2])
-    if words[n] in ("just", "i"):  # "no dog, just a cat", not "not just a cat"
+    # "no dog, just a cat", not "not just a cat"
+    if words[n] in ("just", "i", "now"):
         return part is not None and bool(part.stems)
     return words[n] in _TURNS
+
+
+def _mood_at(words: Sequence[str], n: int) -> Mood:
+    """In which mood a word puts those behind it."""
+    wished = _wishes(words, n) or is_ahead(words, n)
+    return (
+        (Mood.DENIED if _denies(words, n) else Mood(0))
+        | (Mood.WISHED if wished else Mood(0))
+        | (Mood.OVER if is_over(words, n) else Mood(0))
+    )
 
 
 def _denies(words: Sequence[str], n: int) -> bool:
@@ -301,22 +313,7 @@ def _praises(words: Sequence[str], n: int) -> bool:
 
 
 def _wishes(words: Sequence[str], n: int) -> bool:
-    """Whether a word wishes for what is behind it: "want a dog", "would love to".
-
-    Or tells that it is over: "used to be a nurse", but not "am used to the cold"; "was
-    a nurse until then"; "quit smoking". Or that it is still ahead (`_is_ahead`).
-    """
-    if _is_ahead(words, n):
-        return True
-    over, behind = words[n], words[n + 1 : n + 2]
-    if over in ("quit", "stopped", "up"):
-        gives = over != "up" or words[n - 1 : n] in (["gave"], ["given"])
-        return gives and bool(behind) and behind[0].endswith("ing")
-    if over in ("was", "were"):
-        return "until" in words[n + 1 :]
-    if words[n] == "used":
-        custom = n > 0 and words[n - 1] in _CUSTOM
-        return words[n + 1 : n + 2] == ["to"] and not custom
+    """Whether a word wishes for what is behind it: "want a dog", "would love to"."""
     if words[n] not in _WISHES:
         return False
     behind = [word for word in words[n + 1 : n + 4] if word not in ("really", "also")]
@@ -324,21 +321,3 @@ def _wishes(words: Sequence[str], n: int) -> bool:
     if words[n] in ("would", "d") and not loves:
         return False
     return not _WISHED.isdisjoint(behind[loves : loves + 1])
-
-
-def _is_ahead(words: Sequence[str], n: int) -> bool:
-    """Whether a word says that what is behind it is not so yet: "going to move",
-    "almost became", "studying to be a nurse", "thinking of getting a dog"."""
-    word, before, behind = words[n], words[max(n - 9, 0) : n], words[n + 1 : n + 3]
-    if word in ("almost", "nearly"):
-        past = behind and (behind[0] in _DONE or behind[0].endswith("ed"))
-        return bool(past) and before[-1:] in (["i"], ["we"])
-    if word in ("thinking", "considering", "dreaming"):
-        gets = [word for word in behind if word not in ("of", "about")][:1]
-        return bool(gets) and gets[0].endswith("ing")
-    if word != "to":
-        return word == "gonna"
-    if before[-1:] == ["going"]:
-        return not _PLANNED.isdisjoint(behind[:1])
-    studies = not _STUDIES.isdisjoint(before)
-    return behind[:1] == ["become"] or (studies and behind[:1] == ["be"])

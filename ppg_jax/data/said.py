@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ppg_jax.data.dialogue import Instance
-from ppg_jax.data.moods import LIKES, denied_alike, denies, parted, wishes
+from ppg_jax.data.moods import LIKES, Mood, denied_alike, mood_of, parted
 from ppg_jax.data.stems import (
     PEOPLE,
     akin,
@@ -27,6 +27,9 @@ _NAMING = frozenset(
 _BESIDE = 4  # words
 _SENTENCES = re.compile(r"[.!?;]")
 _CLAUSES = re.compile(r"[.,!?;]")
+_QUOTED = re.compile(
+    r'\b(?:said|says|say|asks?|asked|tells?|told|yells?|yelled)\b[^".!?;]{0,20}"[^"]*"'
+)
 # What is said of "you", up to the next clause of one's own; questions are not.
 _OF_YOU = re.compile(
     r"(?:^|(?<=[.,!?;]))\s*(?:(?:so|well|oh|wow|ah|then|and|but)\b[\s,]*){0,4}"
@@ -55,15 +58,16 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
     another. Who farms is a farmer: a stem of four letters or more stands for the same
     with an ending. Who does not smoke smokes not:
     what was denied speaks for no sentence that denies nothing, nor does what was wished
-    for speak for what one is, has or does. Nobody is a woman or a father, or has a
-    wife, who has not said so, whatever the share: that is no matter for a guess.
+    for, or is over, speak for what one is, has or does. Nobody is a woman or a father,
+    or has a wife, who has not said so, whatever the share: that is no matter for a
+    guess.
     """
     words, likes = words_of(sentence), LIKES.match(sentence.lower())
-    stems, negative = content_stems(" ".join(words)), denies(sentence)
-    if negative and not (heard and denied_alike(sentence, heard)):
+    stems, mood = content_stems(" ".join(words)), mood_of(sentence)
+    if Mood.DENIED in mood and not (heard and denied_alike(sentence, heard)):
         return False
-    real = not (likes or wishes(sentence))
-    known = frozenset().union(*(parted(not negative, real, t)[0] for t in heard))
+    others = ~mood & (Mood.DENIED if likes else ~Mood(0))
+    known = frozenset().union(*(parted(others, text)[0] for text in heard))
     if not {stem(word) for word in words if word in PEOPLE} <= known:
         return False
     selves = frozenset(PEOPLE.values()).intersection(_what_one_is(words))
@@ -73,6 +77,14 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
     if likes and found <= content_stems(likes[0]):
         return False
     return len(found) >= share * len(stems) > 0
+
+
+def is_over(sentence: str, heard: Sequence[str]) -> bool:
+    """Whether half of what a sentence is about was told as over."""
+    over = frozenset().union(*(parted(Mood.OVER, text)[1] for text in heard))
+    about = content_stems(sentence)
+    found = [one for one in about if any(akin(one, other) for other in over)]
+    return 2 * len(found) >= len(about) > 0
 
 
 def _what_one_is(words: Sequence[str]) -> Sequence[str]:
@@ -97,9 +109,10 @@ def _of_nobody_else(text: str) -> set[str]:
 
 def without_you(text: str) -> str:
     """An utterance without what it states of whom it is said to: "so you are a sailor,
-    right?" makes no sailor of the speaker, nor does "you must love boats".
+    right?" makes no sailor of the speaker, nor does "you must love boats"; and without
+    what somebody said: 'she told me: "i am a sailor"'.
     """
-    return _OF_YOU.sub("", text)
+    return _OF_YOU.sub("", _QUOTED.sub("", text))
 
 
 def without_guessed_end(sentence: str, heard: Sequence[str]) -> str:

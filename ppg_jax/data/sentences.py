@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from ppg_jax.data.kin import KIN
-from ppg_jax.data.moods import denies, wishes
+from ppg_jax.data.moods import mood_of
 from ppg_jax.data.numbers import in_digits
 from ppg_jax.data.stems import PEOPLE, content_stems, words_of
 
@@ -72,7 +72,7 @@ def says_again(sentence: str, other: str) -> bool:
     a, b = _core(sentence), _core(other)
     if _letters(sentence) == _letters(other) != "":
         return True
-    if _kin(sentence) != _kin(other) or _mood(sentence) != _mood(other):
+    if _kin(sentence) != _kin(other) or mood_of(sentence) != mood_of(other):
         return False
     return 3 * len(a & b) >= 2 * min(len(a), len(b)) > 0
 
@@ -91,10 +91,6 @@ def _kin(sentence: str) -> str:
     first, *others = [*_WORDS.findall(sentence.lower())[:3], ""]
     people = [word for word in others if first == "my" and word in KIN]
     return _one_word(people[0]) if people else ""
-
-
-def _mood(sentence: str) -> tuple[bool, bool]:
-    return denies(sentence), wishes(sentence)
 
 
 def _core(sentence: str) -> frozenset[str]:

@@ -17,11 +17,13 @@ from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.said import (
     is_grounded,
     is_ones_own,
+    is_over,
     without_guessed_end,
     without_guessed_name,
     without_you,
 )
 from ppg_jax.data.sentences import once, says_again, says_more, sentences
+from ppg_jax.data.tense import as_over
 from ppg_jax.files import read_jsonl, write_jsonl
 
 # Of what a sentence is about, heard before it is remembered: what a later inference,
@@ -113,12 +115,14 @@ def grounded_persona(
 
 
 def _as_heard(sentence: str, heard: Sequence[str], by: int, share: float) -> str:
-    """The sentence, told of whom it was said of, if it was by then; else ""."""
+    """The sentence, told of whom it was said of, and as over if that was said, if it
+    was by then; else ""."""
     if tells_age_alone(sentence):  # as it was said, if in other words
         return as_said_of(sentence, heard, AGED, by) or sentence
-    if is_grounded(sentence, heard[:by], share):
-        return as_said_of(sentence, heard, share, by)
-    return ""
+    over = as_over(sentence) if is_over(sentence, heard[:by]) else ""
+    forms = (f for f in (sentence, over) if f and is_grounded(f, heard[:by], share))
+    told = (as_said_of(form, heard, share, by) for form in forms)
+    return next(filter(None, told), "")
 
 
 def _keep(kept: list[str], sentence: str) -> None:

@@ -185,6 +185,10 @@ def test_ages_and_what_others_do_are_told_of_whom_they_were_said_of():
     assert told("my wife sings.", "i sing.") == "my wife sings."
     assert told("my wife and i sing.", "i sing.") == "i sing."
     assert told("my parents sing.", "i sing.") == "my parents sing."
+    assert told("i was a nurse for years.", "i am a nurse.") == "i used to be a nurse."
+    assert told("i used to sing.", "i sing.") == "i used to sing."
+    assert told("i used to sing, i love tea.", "i paint.") == ""
+    assert told("my mom was a nurse.", "i am a nurse.") == "my mom used to be a nurse."
     assert told("so you sing ? you must love tea.", "i love tea.") == ""
     assert told("you must sing , i love tea.", "i love tea.") == "i love tea."
     both = ("my dad is a nurse.", "oh.", "my mom is a nurse.")

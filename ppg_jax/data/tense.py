@@ -1,0 +1,86 @@
+"""What a text tells as over, or as still ahead, by its words alone."""
+
+import re
+from collections.abc import Sequence
+
+_WORDS = re.compile(r"\w+")
+# "going to move", "almost became", "in school to be a": it is not so yet.
+_PLANNED = frozenset(
+    _WORDS.findall("""
+    be become have get buy own move start open adopt learn marry retire travel try take
+    go quit study visit
+    """)
+)
+_DONE = frozenset(_WORDS.findall("became got went bought had took made lost won quit"))
+_STUDIES = frozenset(_WORDS.findall("school college university studying training"))
+_CUSTOM = frozenset(_WORDS.findall("am m is are re was were be get got"))
+# "i was a child" and "i was a bit late" tell of no end.
+_OF_ALL = frozenset(
+    _WORDS.findall("""
+    baby bit boy child complete few girl huge kid little lot only preemie small tad teen
+    teenager total twin young
+    """)
+)
+_WAS = re.compile(r"was|were")
+_NOBODY = frozenset(_WORDS.findall("it that this there what which who"))
+_PASTS = frozenset(_WORDS.findall("lived worked owned"))
+_LONG_AGO = re.compile(
+    r"\b(?:when i was|as an? (?:kid|child|teen)|growing up|years ago|back then|once)\b"
+)
+# One verb of the present: "i am a nurse.", "i have two cats."; not "i have been ill".
+_NO_PRESENT = frozenset(
+    _WORDS.findall("""
+    can could will would was were did had used just also usually often always never now
+    do got went kept left lost met bought built made took won quit grew came drove wrote
+    taught gave knew
+    """)
+)
+_PRESENT = re.compile(r"i (?!have been\b|am \w+(?:ing|ed)\b|\w{2,}ed\b)(\w+)(.*)")
+
+
+def is_over(words: Sequence[str], n: int) -> bool:
+    """Whether a word tells that what is behind it is over: "used to be a nurse", but
+    not "am used to the cold"; "was a nurse"; "quit smoking"."""
+    word, before, behind = words[n], words[max(n - 1, 0) : n], words[n + 1 : n + 3]
+    if word in ("quit", "stopped", "up"):
+        gives = word != "up" or before in (["gave"], ["given"])
+        return gives and bool(behind) and behind[0].endswith("ing")
+    if _WAS.fullmatch(word):
+        one = behind[:1] in (["a"], ["an"]) and _OF_ALL.isdisjoint(behind[1:])
+        return "until" in words[n + 1 :] or (one and _NOBODY.isdisjoint(before))
+    if word == "used":
+        return behind[:1] == ["to"] and _CUSTOM.isdisjoint(before)
+    if word in ("sold", "lost"):
+        return behind[:1] in (["my"], ["our"])
+    if word == "my":
+        return not {"died", "passed"}.isdisjoint(words[n + 2 : n + 4])
+    if word == "had":
+        return bool(_LONG_AGO.search(" ".join(words)))
+    return word in _PASTS and before in ([], ["i"], ["we"])
+
+
+def is_ahead(words: Sequence[str], n: int) -> bool:
+    """Whether a word says that what is behind it is not so yet: "going to move",
+    "almost became", "studying to be a nurse", "thinking of getting a dog"."""
+    word, before, behind = words[n], words[max(n - 9, 0) : n], words[n + 1 : n + 3]
+    if word in ("almost", "nearly"):
+        past = behind and (behind[0] in _DONE or behind[0].endswith("ed"))
+        return bool(past) and before[-1:] in (["i"], ["we"])
+    if word in ("thinking", "considering", "dreaming"):
+        gets = [word for word in behind if word not in ("of", "about")][:1]
+        return bool(gets) and gets[0].endswith("ing")
+    if word != "to":
+        return word == "gonna"
+    if before[-1:] == ["going"]:
+        return not _PLANNED.isdisjoint(behind[:1])
+    studies = not _STUDIES.isdisjoint(before)
+    return behind[:1] == ["become"] or (studies and behind[:1] == ["be"])
+
+
+def as_over(sentence: str) -> str:
+    """ "i am a nurse." -> "i used to be a nurse."; "" of what is no such sentence."""
+    found = _PRESENT.fullmatch(sentence)
+    if not found or found[1] in _NO_PRESENT:
+        return ""
+    verb, rest = found.groups()
+    return f"i used to {'be' if verb == 'am' else verb}{rest}"

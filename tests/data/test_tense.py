@@ -1,0 +1,26 @@
+"""What is over is told as over."""
+
+import pytest
+
+from ppg_jax.data.tense import as_over
+
+
+@pytest.mark.parametrize(
+    ("sentence", "over"),
+    [
+        ("i am a nurse.", "i used to be a nurse."),
+        ("i have two cats.", "i used to have two cats."),
+        ("i work as a nurse.", "i used to work as a nurse."),
+        ("i have been ill.", ""),
+        ("i am working.", ""),
+        ("i am retired.", ""),
+        ("i lived in rome.", ""),
+        ("i used to sing.", ""),
+        ("i will sing.", ""),
+        ("i do not sing.", ""),
+        ("my mom sings.", ""),
+        ("cats.", ""),
+    ],
+)
+def test_a_sentence_of_the_present_as_what_used_to_be(sentence, over):
+    assert as_over(sentence) == over
