@@ -67,6 +67,8 @@ _TORN = re.compile(
     r"|((?:do|does|did|ca|wo|is|are|was|were|have|has|had|could|would|should)n) (t))\b",
     re.IGNORECASE,
 )
+# "a accountant", not "a one man band", nor "a european".
+_AN = re.compile(r"\ba(?= (?!(?:one|once|i|in|it|at|am|ok)\b|eu)[aeio]\w)")
 
 _OUTSIDE = r"\s\"'()\[\]{}<>|\\*~^"  # of addresses: they end there
 _PIECES = re.compile(
@@ -113,12 +115,12 @@ def normalized_persona(persona: Sequence[str], form: str) -> tuple[str, ...]:
 
 
 def normalized_sentence(sentence: str, form: str) -> str:
-    """A sentence that a generator wrote in one of `FORMS`: "i m a Sailor ." -> "i am a
-    sailor."."""
+    """A sentence that a generator wrote in one of `FORMS`: "i m a Actor ." -> "i am an
+    actor."."""
     if form == "as_typed":
         return sentence
     whole = _TORN.sub(lambda found: "'".join(filter(None, found.groups())), sentence)
-    return _as_profile(whole)
+    return _AN.sub("an", _as_profile(whole))
 
 
 def _as_profile(text: str) -> str:

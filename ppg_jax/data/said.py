@@ -27,9 +27,6 @@ _NAMING = frozenset(
 _BESIDE = 4  # words
 _SENTENCES = re.compile(r"[.!?;]")
 _CLAUSES = re.compile(r"[.,!?;]")
-_QUOTED = re.compile(
-    r'\b(?:said|says|say|asks?|asked|tells?|told|yells?|yelled)\b[^".!?;]{0,20}"[^"]*"'
-)
 # What is said of "you", up to the next clause of one's own; questions are not.
 _OF_YOU = re.compile(
     r"(?:^|(?<=[.,!?;]))\s*(?:(?:so|well|oh|wow|ah|then|and|but)\b[\s,]*){0,4}"
@@ -109,10 +106,9 @@ def _of_nobody_else(text: str) -> set[str]:
 
 def without_you(text: str) -> str:
     """An utterance without what it states of whom it is said to: "so you are a sailor,
-    right?" makes no sailor of the speaker, nor does "you must love boats"; and without
-    what somebody said: 'she told me: "i am a sailor"'.
+    right?" makes no sailor of the speaker, nor does "you must love boats".
     """
-    return _OF_YOU.sub("", _QUOTED.sub("", text))
+    return _OF_YOU.sub("", text)
 
 
 def without_guessed_end(sentence: str, heard: Sequence[str]) -> str:

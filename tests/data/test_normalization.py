@@ -116,6 +116,9 @@ def test_a_persona_sentence_has_no_space_before_its_full_stop(typed, expected):
         ("we ve boats", "we have boats"),
         ("i took vitamin d.", "i took vitamin d."),
         ("i row.", "i row."),
+        ("i am a accountant.", "i am an accountant."),
+        ("i am a older sailor, a rower.", "i am an older sailor , a rower."),
+        ("a one man band of a european.", "a one man band of a european."),
     ],
 )
 def test_what_a_generator_wrote_gets_the_form_of_the_data(written, expected):

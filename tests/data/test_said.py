@@ -327,8 +327,6 @@ def test_a_name_has_to_be_said_as_one(sentence, heard, told):
         ("oh , wow , your boats are big . mine sank", ". mine sank"),
         ("do you like maps ?", "do you like maps ?"),
         ("are you a sailor ?", "are you a sailor ?"),
-        ('she said : " i am a sailor " , i bake', "she  , i bake"),
-        ('my boat " i am a sailor " is old', 'my boat " i am a sailor " is old'),
         ("i am a sailor like you are", "i am a sailor like you are"),
         ("so you are from rome ? me too", "so you are from rome ? me too"),
         ("you and i sail", "you and i sail"),
