@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from ppg_jax.data.kin import KIN
-from ppg_jax.data.moods import mood_of
+from ppg_jax.data.moods import LIKES, mood_of
 from ppg_jax.data.numbers import in_digits
 from ppg_jax.data.stems import PEOPLE, content_stems, words_of
 
@@ -21,6 +21,11 @@ _BORDER = re.compile(
 )
 _LONG = re.compile(r"(?:\W*\b\w+\b){4}")  # four words or more
 _TWICE = re.compile(r"\b([\w']+(?:\s+[\w']+)+)(?:\s*,\s*\1\b)+(?=\s*(?:[,.!?;]|$))")
+
+# What a reply agrees to, and what it states as the speaker's.
+_TOO = frozenset(_WORDS.findall("too also same well either both so"))
+_STATES = re.compile(r"(?:(?:and|but|oh|well|yes|yeah|cool|wow) )*((?:i|we|my) .+)")
+_HAS = re.compile(r"(?:i|we) (?:have|own|drive|am an?) ")
 
 
 def sentences(text: str) -> tuple[str, ...]:
@@ -110,6 +115,39 @@ def says_nothing_new(text: str, before: Sequence[str]) -> bool:
     known = {folded(s) for u in before for s in sentences(u)}
     said = sentences(text)
     return len(_WORDS.findall(text)) > 2 and all(folded(s) in known for s in said)
+
+
+def takes_over(text: str, heard: str, own: Sequence[str]) -> bool:
+    """Whether a reply states of the speaker what only the other one has just said: "i
+    have two sons" to who has two sons. Not where it agrees ("too"), nor of likings.
+
+    own: the speaker's persona and earlier utterances.
+    """
+    told = [_core(s) for s in map(_stated, sentences(heard))]
+    known = frozenset().union(*map(_core, own))
+    return any(
+        _is_taken(clause, frozenset().union(*told), known)
+        for sentence in sentences(text)
+        if _TOO.isdisjoint(_WORDS.findall(sentence)) and not sentence.endswith("?")
+        for clause in sentence.split(",")
+    )
+
+
+def _stated(sentence: str) -> str:
+    """A sentence, or of a question what was stated before it: "i sing , and you ?"."""
+    if not sentence.endswith("?"):
+        return sentence
+    before = sentence.split(",")[:-1]
+    return ",".join(clause for clause in before if _STATES.match(clause.strip()))
+
+
+def _is_taken(clause: str, theirs: frozenset[str], known: frozenset[str]) -> bool:
+    states = _STATES.match(" ".join(_WORDS.findall(clause.lower())))
+    if not states or LIKES.match(states[1]):
+        return False
+    about = _core(states[1])
+    enough = 1 if _HAS.match(states[1]) else 2
+    return len(about) >= enough and about <= theirs and not about <= known
 
 
 def text_once(text: str, before: Sequence[str] = ()) -> str:

@@ -92,7 +92,8 @@ class Reply:
 
     The text has each sentence once, and none that was said in an earlier reply of the
     conversation, if another is there; where all was said before it is generated once
-    more without the self persona. The tokens are all that was generated.
+    more without the self persona, where it takes what the partner is for the speaker's
+    without the partner persona. The tokens are all that was generated.
     unread: tokens of the newest utterance, at its beginning, that had no room.
     """
 

@@ -1,7 +1,8 @@
 """Responses by one generator, which is told who the partner is; none that only repeats.
 
 Greedy replies of a small model come back to the speaker's own persona, in the same
-words, whatever was said. What the speaker has said before is asked for anew without it.
+words, whatever was said, or take the partner's for it. Such a one is asked for anew,
+without the persona that it comes from.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
-from ppg_jax.data.sentences import says_nothing_new, text_once
+from ppg_jax.data.sentences import says_nothing_new, takes_over, text_once
 from ppg_jax.data.told import unheard
 from ppg_jax.inference.generator import Completion, Generator
 from ppg_jax.inference.inferring import finite
@@ -29,7 +30,8 @@ class Replying:
 
     The text of a response has each sentence once, and none of an earlier one of the
     conversation, if another is there (`text_once`). One that `says_nothing_new` is
-    generated once more without the self persona, and stays if that is no better.
+    generated once more without the self persona, one that `takes_over` what the partner
+    is told no partner persona; each stays if that is no better.
     """
 
     def __init__(self, prompts: Prompts, generator: Generator, params):
@@ -48,18 +50,22 @@ class Replying:
         is sampled derives from it and the seed.
         """
         said = self._said(asked, told, numbers, seed)
-        again = [
-            n
-            for n, instance in enumerate(asked)
-            if instance.self_persona and _repeats(said[n], instance)
-        ]
-        if not again:
-            return said
-        without = [dataclasses.replace(asked[n], self_persona=()) for n in again]
-        others = [[values[n] for n in again] for values in (told, numbers)]
-        for n, other in zip(again, self._said(without, *others, seed), strict=True):
-            if other.text and not _repeats(other, asked[n]):
-                said[n] = other
+        alone = [dataclasses.replace(one, self_persona=()) for one in asked]
+        ways = ((_repeats, alone, told), (_takes_over, asked, [None] * len(asked)))
+        before = list(zip(asked, told, strict=True))
+        for is_bad, instances, partners in ways:
+            otherwise = list(zip(instances, partners, strict=True))
+            again = [
+                n
+                for n, one in enumerate(asked)
+                if is_bad(said[n], one) and otherwise[n] != before[n]
+            ]
+            if not again:
+                continue
+            values = ([v[n] for n in again] for v in (instances, partners, numbers))
+            for n, other in zip(again, self._said(*values, seed), strict=True):
+                if other.text and not _is_bad(other, asked[n]):
+                    said[n] = other
         return said
 
     def _said(self, asked: Sequence[Instance], told, numbers, seed) -> list[Said]:
@@ -88,3 +94,12 @@ def _earlier(instance: Instance) -> Sequence[str]:
 
 def _repeats(said: Said, instance: Instance) -> bool:
     return says_nothing_new(said.text, _earlier(instance))
+
+
+def _takes_over(said: Said, instance: Instance) -> bool:
+    own = (*instance.self_persona, *_earlier(instance))
+    return takes_over(said.text, " ".join(instance.context[-1:]), own)
+
+
+def _is_bad(said: Said, instance: Instance) -> bool:
+    return _repeats(said, instance) or _takes_over(said, instance)

@@ -9,7 +9,14 @@ from transformers import PreTrainedTokenizerFast
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import PromptConfig, Prompts
-from ppg_jax.data.sentences import once, says_again, says_more, sentences, text_once
+from ppg_jax.data.sentences import (
+    once,
+    says_again,
+    says_more,
+    sentences,
+    takes_over,
+    text_once,
+)
 from ppg_jax.data.tokenization import load_tokenizer
 from ppg_jax.data.told import MOMENTS, grounded_persona, moments, told_persona
 from tests import models_for_tests as small
@@ -354,3 +361,26 @@ def test_an_abbreviation_ends_no_sentence():
         assert sentences(text) == (text,)
     assert sentences("so do i. you sing.") == ("so do i.", "you sing.")
     assert sentences("i live in st. louis. i run.")[1:] == ("i run.",)
+
+
+@pytest.mark.parametrize(
+    ("reply", "heard", "taken"),
+    [
+        ("i have two sons.", "i have two sons, you?", True),
+        ("oh , i have 2 sons , it is quiet .", "i have got two sons.", True),
+        ("i have two sons too.", "i have two sons.", False),
+        ("i love boats.", "i love boats.", False),
+        ("i have a boat.", "do you have a boat?", False),
+        ("do i have a boat?", "i have a boat.", False),
+        ("i have a boat and a cat.", "i have a boat.", False),
+        ("i sing.", "i have a boat.", False),
+        ("i paint boats.", "i have a boat. i paint. and you?", True),
+        ("you have a boat.", "i have a boat.", False),
+        ("my cat sings.", "i have a cat that sings.", False),
+        ("i paint.", "i paint.", False),
+        ("", "", False),
+    ],
+)
+def test_a_reply_that_is_what_the_partner_alone_is(reply, heard, taken):
+    assert takes_over(reply, heard, ["i have a cat.", "my cat sings."]) is taken
+    assert not takes_over(reply, heard, [heard])

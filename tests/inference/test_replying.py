@@ -1,4 +1,5 @@
-"""A reply that was said before is asked for once more, without the self persona."""
+"""A reply that was said before is asked for once more, without the self persona; one
+that takes over what the partner is, without the partner's."""
 
 import dataclasses
 
@@ -81,3 +82,25 @@ def test_a_contrast_is_asked_for_both_times():
     (one,) = Replying(prompts, generator, None)([INSTANCE], [None], [4], 0)
     assert one.text == "tell me more."
     assert generator.asked == [([9], 1), ([9], 1)]
+
+
+def test_what_the_partner_alone_is_is_asked_for_without_the_partner_persona():
+    prompts = small.prompts()
+    heard = dataclasses.replace(INSTANCE, context=("i am a nurse, and you?",))
+    told = prompts.generated_persona(prompts._encode(" i am a nurse."))
+    for first, second, shown in [
+        ("i am a nurse.", "i sing a lot.", "i sing a lot."),
+        ("i am a nurse too.", "i sing a lot.", "i am a nurse too."),
+        ("i am a nurse.", "yes, i am a nurse.", "i am a nurse."),
+    ]:
+        generator = Written(prompts, [(heard, second)])
+        prompt = tuple(prompts.response_prompt(heard, told))
+        generator.known[prompt] = prompts._encode(f" {first}")
+        (one,) = Replying(prompts, generator, None)([heard], [told], [3], 0)
+        assert one.text == shown
+        again = [([7], 0)] * ("too" not in first)
+        assert generator.asked == [([7], 0), *again]
+    # Told no persona, there is no other way to ask.
+    generator = Written(prompts, [(heard, "i am a nurse.")])
+    (one,) = Replying(prompts, generator, None)([heard], [None], [3], 0)
+    assert one.text == "i am a nurse." and len(generator.asked) == 1
