@@ -11,7 +11,7 @@ from ppg_jax.data.stems import PEOPLE, content_stems, words_of
 
 # They tell little beside what is liked, where one lives, and who has a name: "i love to
 # knit" and "i enjoy knitting" are one trait, a dog and a cat named Max are two.
-_LIGHT = content_stems("like love enjoy prefer favorite live name")
+_LIGHT = content_stems("like love enjoy prefer favorite live name used")
 _CHILD = frozenset(("child", "children", "kid", "kids"))
 _WORDS = re.compile(r"\w+")
 # Not behind "u." and "ph. d.", "st." and "dr.", but behind "so do i."
@@ -155,16 +155,27 @@ def text_once(text: str, before: Sequence[str] = ()) -> str:
 
     Only what says the same, word by word, and asks where the other asks: "do you have
     kids ?" goes on from "i have kids .". A clause that is said again behind a comma
-    goes, too: "i love tea , i love tea ." before: what the same speaker said earlier; a
-    sentence of four words or more that is in it goes, if another one stays.
+    goes, too: "i love tea , i love tea .", and a sentence of four words or more that
+    was such a clause. before: what the same speaker said earlier; a sentence of four
+    words or more that is in it goes, if another one stays.
     """
     text = _TWICE.sub(r"\1", text)
     said = sentences(text)
+    texts = list(map(_same, said))
+    clauses = [[_same(c) for c in _clauses(sentence)] for sentence in said]
     told = [s for u in before for s in sentences(u) if _LONG.match(s)]
-    earlier, texts = (
-        [(folded(s), s.endswith("?")) for s in part] for part in (told, said)
-    )
-    kept = [n for n, text_ in enumerate(texts) if text_ not in texts[:n]]
+    earlier = set(map(_same, told))
+    kept = [n for n, one in enumerate(texts) if one not in sum(clauses[:n], texts[:n])]
     kept = [n for n in kept if texts[n][0]] or kept
     kept = [n for n in kept if texts[n] not in earlier] or kept
     return text if len(kept) == len(said) else " ".join(said[n] for n in kept)
+
+
+def _same(sentence: str) -> tuple[str, bool]:
+    """What two sentences have in common that say, or ask, the same."""
+    return folded(sentence), sentence.endswith("?")
+
+
+def _clauses(sentence: str) -> list[str]:
+    """Its parts of four words or more between commas."""
+    return [part for part in sentence.split(",") if _LONG.match(part)]

@@ -195,6 +195,8 @@ def test_ages_and_what_others_do_are_told_of_whom_they_were_said_of():
     assert told("i was a nurse for years.", "i am a nurse.") == "i used to be a nurse."
     assert told("i used to sing.", "i sing.") == "i used to sing."
     assert told("i used to sing, i love tea.", "i paint.") == ""
+    said = told("i was a nurse.", "i am a nurse. i was a nurse.")
+    assert said == "i used to be a nurse."
     assert told("my mom was a nurse.", "i am a nurse.") == "my mom used to be a nurse."
     assert told("so you sing ? you must love tea.", "i love tea.") == ""
     assert told("you must sing , i love tea.", "i love tea.") == "i love tea."
@@ -335,6 +337,10 @@ def test_a_reply_says_each_sentence_once_and_is_else_untouched():
     ):
         assert text_once(asked) == asked
     assert text_once("oh , i love tea , i love tea .") == "oh , i love tea ."
+    assert text_once("hi , i love my tea . i love my tea .") == "hi , i love my tea ."
+    assert (
+        text_once("hi , i love tea . i love tea .") == "hi , i love tea . i love tea ."
+    )
     assert text_once("i love tea , i love teas .") == "i love tea , i love teas ."
     assert text_once("no , no , i do not .") == "no , no , i do not ."
 
