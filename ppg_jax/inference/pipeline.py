@@ -327,7 +327,10 @@ def _load(folder: Path, prompts: PromptConfig, shared: dict) -> tuple:
     """
     model, params, tokenizer = pretrained.load(folder, **shared)
     if not isinstance(model, Decoder):
-        raise UserError(f"{folder} is no generator; expected a GPT-2 or a Llama.")
+        raise UserError(
+            f"{folder} is no generator, but an encoder or a classifier; expected a "
+            "GPT-2 or a Llama that speaks."
+        )
     if model.config.n_positions < prompts.max_length:
         raise UserError(
             f"{folder} has {model.config.n_positions} positions, prompts.max_length is "

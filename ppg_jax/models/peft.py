@@ -32,7 +32,11 @@ _THEIRS = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
 _CLASSIFIES = "SEQ_CLS"  # the task_type of a classifier's adapters
 _HEAD = f"{_PREFIX}{adapters.HEAD}.weight"
 _HEADS = ("classifier", adapters.HEAD)  # PEFT names both, whichever a model has
-_TABLE = re.compile(r"(embed_tokens|wte|lm_head)\.")
+_TEXTS = "ForSequenceClassification"  # ends the name of a classifier in transformers
+_TABLES = ("embed_tokens", "wte", "lm_head")
+_TABLE = re.compile(
+    rf"\.({'|'.join(_TABLES)})\.(base_layer|lora_)?|\.({adapters.HEAD})\.(lora_)"
+)
 _MOST = 1_000_000
 _FOLDER = "a folder of adapters holds adapter_config.json, as PEFT writes it."
 # What an adapter of ours has not, and the value that says so; absent is as good.
@@ -55,6 +59,22 @@ _PLAIN = {
     "velora_config": None,
     "use_bdlora": None,
 }
+# What PEFT cannot merge into a base, or transformers cannot save thereafter.
+_UNMERGED = {
+    "alora_invocation_tokens",
+    "arrow_config",
+    "layer_replication",
+    "use_qalora",
+    "PROMPT_TUNING",
+    "MULTITASK_PROMPT_TUNING",
+    "P_TUNING",
+    "PREFIX_TUNING",
+    "ADAPTION_PROMPT",
+    "CPT",
+    "CARTRIDGE",
+    "XLORA",
+}
+_MERGE = "merge it into its base with PEFT"
 # Beginnings that change the base, too: the folder's adapters do not fit it as it was.
 _OF_ANOTHER_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
@@ -95,21 +115,17 @@ def base_of(folder: Path) -> str:
     return base
 
 
-def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
+def read(folder: Path, family: Family, layers: int, base: dict, head=None) -> dict:
     """The base's tree with the folder's adapters, and a classifier's head, in it.
 
-    Raises UserError for adapters of another kind, or that do not fit.
+    head: the kernel [D, C] of a base that is a classifier, for adapters of that which
+    bring none. Raises UserError for adapters of another kind, or that do not fit.
     """
     path, file = folder / CONFIG, folder / WEIGHTS
     values = read_json(path, _FOLDER)
-    _require_plain(values, path)
-    if str(values.get("init_lora_weights")).lower().startswith(_OF_ANOTHER_BASE):
-        raise UserError(
-            f"{path}: 'init_lora_weights' is {values['init_lora_weights']!r}, which "
-            "changes the base; merge it into its base with PEFT."
-        )
+    _require_plain(values, path, family)
     scale, rank = _scale(values, path), values["r"]
-    _require_no_table(file)
+    _require_no_table(file, "lm_head" in base)
     leaves, shapes = {}, adapters.shapes(base)
     widths = [sum(shapes[module]) for module, _ in _names(family, layers)]
     most = 2 * min(rank, max(widths)) * sum(widths)
@@ -121,10 +137,13 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
         if name in tensors:
             raise UserError(f"{file}: there are two tensors for {name!r}.")
         tensors[name], in_file[name] = tensor.array, tensor.name
-    head = {}
-    if values.get("task_type") == _CLASSIFIES:
+    learned_head = {}
+    if _labels_texts(values):
         width = shapes[next(_names(family, layers))[0]][0]
-        head = _head(tensors.pop(_HEAD, None), width, file)
+        array = tensors.pop(_HEAD, None)
+        if array is not None or values.get("task_type") == _CLASSIFIES:
+            head = _head(array, width, file)
+        learned_head = {} if head is None else {f"{adapters.HEAD}/kernel": head}
     for module, name in _names(family, layers):
         pair = [tensors.pop(f"{name}.{_THEIRS[leaf]}", None) for leaf in _THEIRS]
         missing = [array is None for array in pair]
@@ -143,13 +162,35 @@ def read(folder: Path, family: Family, layers: int, base: dict) -> dict:
         leaves[f"{module}/lora_a"] = a
         leaves[f"{module}/lora_b"] = _times(b, scale, path)
     for name in tensors:
-        told = f"tensor {in_file[name]!r} has no place in the base's model"
-        raise UserError(f"{file}: {told}.")
+        raise UserError(
+            f"{file}: tensor {in_file[name]!r} has no place in the base's model"
+            f"{_of_other_task(values) if name == _HEAD else ''}."
+        )
     if not leaves:
         raise UserError(f"{file} holds no adapters.")
     # In one go: one by one they take a quarter of a second.
-    learned = traverse_util.unflatten_dict(jax.device_put(leaves) | head, sep="/")
+    leaves = jax.device_put(leaves) | learned_head
+    learned = traverse_util.unflatten_dict(leaves, sep="/")
     return adapters.join(learned, base)
+
+
+def _made_in(values: dict) -> str:
+    """The class that adapters without a task_type were trained in, "" if not said."""
+    mapping = values.get("auto_mapping")
+    made = mapping.get("base_model_class") if isinstance(mapping, dict) else None
+    return made if isinstance(made, str) else ""
+
+
+def _labels_texts(values: dict) -> bool:
+    """Whether a head may belong to the adapters: a classifier's of whole texts."""
+    task, made = values.get("task_type"), _made_in(values)
+    unknown = task is None and not made
+    return unknown or task == _CLASSIFIES or (task is None and made.endswith(_TEXTS))
+
+
+def _of_other_task(values: dict) -> str:
+    task = values.get("task_type") or _made_in(values)
+    return f": they are of {task}, and a classifier here is one of {_CLASSIFIES}"
 
 
 def _of_whole(name: str, family: Family) -> str:
@@ -161,19 +202,33 @@ def _of_whole(name: str, family: Family) -> str:
     return _PREFIX + family.prefix + rest
 
 
-def _require_no_table(file: Path) -> None:
-    """UserError where the adapters are not there, or bring their own token table."""
+def _require_no_table(file: Path, has_head: bool) -> None:
+    """UserError where the adapters are not there, or bring their own token table.
+
+    has_head: the base has an output head beside its table.
+    """
     if not file.is_file():
         pickled = file.with_suffix(".bin")
         if pickled.is_file():
             raise hub.is_pickle(file, [pickled])
         raise UserError(f"{file} is missing; put the adapters' weights there.")
     for name in names_of(file):
-        if _TABLE.search(name):
+        if (found := _TABLE.search(name)) is None:
+            continue
+        told = f"{file}: tensor {name!r}"
+        layer, adapts = found[1] or found[3], found[2] or found[4]
+        if not adapts:
             raise UserError(
-                f"{file}: tensor {name!r} is of the token table, which has no adapters "
-                "here, and no other size; merge it into its base with PEFT."
+                f"{told} is of the token table, which adapters here leave as it is in "
+                f"the base; {_MERGE}, whose table gets as many rows before."
             )
+        # Merged, they would change both, of which one was adapted.
+        merges = has_head or layer == adapters.HEAD
+        remedy = _MERGE if merges else f"train without {layer!r} in target_modules"
+        raise UserError(
+            f"{told} adapts {layer!r}, and adapters here are of the layers between "
+            f"token table and head; {remedy}."
+        )
 
 
 def _times(b: np.ndarray, scale: float, path: Path) -> np.ndarray:
@@ -185,21 +240,42 @@ def _times(b: np.ndarray, scale: float, path: Path) -> np.ndarray:
     return scaled
 
 
-def _require_plain(values: dict, path: Path) -> None:
+def _require_plain(values: dict, path: Path, family: Family) -> None:
     """UserError for what an adapter of ours has not."""
     saved = values.get("modules_to_save")
     if isinstance(saved, list):
         values = values | {"modules_to_save": [m for m in saved if m not in _HEADS]}
     for name, plain in _PLAIN.items():
-        if (values.get(name) or plain) != plain:
+        if ((value := values.get(name)) or plain) != plain:
             raise UserError(
-                f"{path}: {name!r} is {values[name]!r}, and only plain LoRA is known "
-                f"({plain!r}); merge it into its base with PEFT."
+                f"{path}: {name!r} is {value!r}, and only plain LoRA is known "
+                f"({plain!r}); {_remedy(name, value, family)}."
             )
+    if str(values.get("init_lora_weights")).lower().startswith(_OF_ANOTHER_BASE):
+        raise UserError(
+            f"{path}: 'init_lora_weights' is {values['init_lora_weights']!r}, which "
+            f"changes the base; {_MERGE}."
+        )
 
 
-def _head(array: np.ndarray | None, width: int, file: Path) -> dict:
-    """The leaf of a classifier's head, [C, D] in the file."""
+def _remedy(name: str, value, family: Family) -> str:
+    """What to do with adapters of another kind: merge them, where that can be."""
+    has_biases = any(m.kind == "conv1d" for m in family.modules)
+    if name == "lora_bias" and not has_biases:
+        return "train without it, for this base has no biases to merge it into"
+    if {name, str(value)} & _UNMERGED:
+        return "train plain LoRA in its place, for PEFT does not merge this"
+    saved = value if name == "modules_to_save" and isinstance(value, list) else []
+    if not family.head and any(str(module).endswith(_TABLES) for module in saved):
+        return (
+            "train without these, for merged it would have a head of its own beside "
+            "its token table, which a GPT-2 here has not"
+        )
+    return _MERGE
+
+
+def _head(array: np.ndarray | None, width: int, file: Path) -> jax.Array:
+    """The kernel of a classifier's head, [C, D] in the file."""
     if array is None:
         raise UserError(f"{file}: tensor {_HEAD!r} is missing; the file is incomplete.")
     if array.shape[1:] != (width,):
@@ -207,8 +283,7 @@ def _head(array: np.ndarray | None, width: int, file: Path) -> dict:
             f"{file}: tensor {_HEAD!r} has shape {list(array.shape)}, its base asks "
             f"for ['*', {width}]."
         )
-    kernel = jnp.asarray(np.ascontiguousarray(array.T))
-    return {f"{adapters.HEAD}/kernel": kernel}
+    return jnp.asarray(np.ascontiguousarray(array.T))
 
 
 def _scale(values: dict, path: Path) -> float:

@@ -147,24 +147,38 @@ def _load_adapted(folder: Path, dtype, bases: dict, prepare):
     """The base that the folder names, with its adapters."""
     base = base_of(folder)
     if base not in bases:
-        place = _whole(folder, base)
-        model, params, tokenizer = _load_whole(place, dtype, 2, 0)
-        if not isinstance(model, Decoder):
-            raise _no_base(folder, base)
-        run_dir.require_sound(place, lambda: adapters.sha256(params))
-        params = prepare(params)
-        bases[base] = model, _on_device(params), tokenizer
-    model, params, tokenizer = bases[base]
+        bases[base] = _load_base(folder, base, dtype, prepare)
+    model, params, tokenizer, head = bases[base]
     model = model.clone(dtype=dtype)
     of = config_json.family_of(model), config_json.layers_of(model)
-    params = peft.read(folder, *of, params)
+    params = peft.read(folder, *of, params, head)
     if adapters.HEAD in params:
         kernel = params[adapters.HEAD]["kernel"]
         model, params = classifier_of(model, params, kernel)
+    elif head is not None and not getattr(model.config, "tie_word_embeddings", True):
+        raise UserError(
+            f"{folder / peft.CONFIG}: its base {base} is a classifier, and has no "
+            "output head to speak with; write the language model that it was made "
+            "from as base_model_name_or_path."
+        )
     if has_tokenizer(folder):
         tokenizer = tokenization.load_tokenizer(folder)
         _require_room(folder, tokenizer, model.config.vocab_size, "its base has")
     return model, params, tokenizer
+
+
+def _load_base(folder: Path, base: str, dtype, prepare):
+    """(decoder, params, tokenizer, head) of a base; head: the kernel [D, C] of one that
+    is a classifier, None of a language model."""
+    place = _whole(folder, base)
+    model, params, tokenizer = _load_whole(place, dtype, 2, 0)
+    if not isinstance(model, Decoder | Classifier):
+        raise _no_base(folder, base)
+    run_dir.require_sound(place, lambda: adapters.sha256(params))
+    head = params.pop(adapters.HEAD, None)
+    model = config_json.module_of(model.config, dtype)
+    kernel = None if head is None else jnp.asarray(head["kernel"])
+    return model, _on_device(prepare(params)), tokenizer, kernel
 
 
 def _whole(folder: Path, base: str) -> Path:

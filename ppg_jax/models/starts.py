@@ -145,8 +145,10 @@ def load(source: str, name: str) -> tuple:
     """(model, params) of `pretrained.load`, for the stage of that name."""
     model, params, _ = pretrained.load(source)
     if not isinstance(model, Decoder):
-        told = f"{source} is no GPT-2 or Llama"
-        raise UserError(f"{told}; {name} starts from one.")
+        raise UserError(
+            f"{source} is no language model, but an encoder or a classifier; {name} "
+            "starts from a GPT-2 or a Llama that speaks."
+        )
     return model, params
 
 

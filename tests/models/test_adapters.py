@@ -213,6 +213,9 @@ def reconfigure(folder, **changes):
         ({"rank_pattern": {"q_proj": 4}}, "'rank_pattern' is"),
         ({"alpha_pattern": {"q_proj": 4}}, "'alpha_pattern' is"),
         ({"alora_invocation_tokens": [5]}, "'alora_invocation_tokens' is"),
+        ({"lora_bias": True}, "'lora_bias' is True.* has no biases to merge it into"),
+        ({"layer_replication": [[0, 2]]}, "train plain LoRA .* does not merge this"),
+        ({"peft_type": "PREFIX_TUNING"}, "train plain LoRA .* does not merge this"),
         ({"init_lora_weights": "pissa_niter_4"}, "'init_lora_weights' is 'pissa_ni"),
         ({"init_lora_weights": "lora_ga"}, "'init_lora_weights' is 'lora_ga', which"),
         ({"init_lora_weights": "OLoRA"}, "'init_lora_weights' is 'OLoRA', which"),
@@ -291,6 +294,8 @@ def test_the_factor_of_peft_is_part_of_b(settings, factor, folder):
 
 
 TABLE = "base_model.model.model.embed_tokens.weight"
+ADAPTED = "base_model.model.model.embed_tokens.lora_embedding_A"
+SCORED = "base_model.model.score.lora_A.weight"
 
 
 def test_tensors_without_a_place_or_a_partner_are_named(folder):
@@ -302,6 +307,8 @@ def test_tensors_without_a_place_or_a_partner_are_named(folder):
         (without, "q_proj has one of lora_A and lora_B only"),
         (tensors | {"x": tensors[name]}, "tensor 'x' has no place in the base"),
         (tensors | {TABLE: np.ones((400, 9), np.float32)}, "is of the token table"),
+        (tensors | {ADAPTED: tensors[name]}, "without 'embed_tokens' in ta"),
+        (tensors | {SCORED: tensors[name]}, "adapts 'score', and .*; merge it into"),
         ({}, "holds no adapters"),
     ]:
         save_file(change, file)

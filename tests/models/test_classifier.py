@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json, write_json
 from ppg_jax.inference.critic import Critic
-from ppg_jax.models import adapters, config_json, peft, pretrained
+from ppg_jax.models import adapters, config_json, peft, pretrained, starts
 from ppg_jax.models.classifier import Classifier, classifier_of, new_classifier
 from ppg_jax.models.quantize import quantize
 from tests import models_for_tests as small
@@ -227,8 +227,62 @@ def test_adapters_of_an_unknown_head_are_told_by_name(tmp_path):
     write_json(folder / peft.CONFIG, values | saved)
     assert "'modules_to_save' is ['embed_tokens']" in complaint(folder)
     write_json(folder / peft.CONFIG, values | {"task_type": "TOKEN_CLS"})
-    assert f"tensor '{head}' has no place" in complaint(folder)
-    whole = pretrained.export(judge, its, small.tokenizer(), tmp_path / "whole")
-    write_json(folder / peft.CONFIG, values | {"base_model_name_or_path": str(whole)})
-    assert "is no whole GPT-2 or Llama" in complaint(folder)
-    assert isinstance(pretrained.load(whole)[0], Classifier)
+    told = "has no place in the base's model: they are of TOKEN_CLS, and a classifier"
+    assert f"tensor '{head}' {told}" in complaint(folder)
+
+
+def mapped(name: str) -> dict:
+    """What PEFT says in place of a task of adapters that were given none."""
+    return {"task_type": None, "auto_mapping": {"base_model_class": name}}
+
+
+TEXTS, SPEAKS = "LlamaForSequenceClassification", "LlamaForCausalLM"
+
+
+@pytest.mark.parametrize(
+    "said", [{}, mapped(TEXTS), {"task_type": None}], ids=["task", "class", "nothing"]
+)
+def test_a_head_belongs_to_its_adapters_whichever_word_says_so(said, tmp_path):
+    model, params = small.llama(300, n_layer=1)
+    judge, its = new_classifier(model, params, 0)
+    base = pretrained.export(model, params, small.tokenizer(), tmp_path / "base")
+    tree, folder = adapted(its), tmp_path / "judge"
+    pretrained.export(judge, tree, small.tokenizer(), folder, str(base))
+    values = read_json(folder / peft.CONFIG)
+    write_json(folder / peft.CONFIG, values | said)
+    found, loaded, _ = pretrained.load(folder)
+    assert isinstance(found, Classifier)
+    jax.tree.map(np.testing.assert_array_equal, loaded, tree)
+
+
+def test_a_base_may_be_a_classifier_whose_adapters_tell_what_is_read_of_it(tmp_path):
+    """Of either form: its body, and its head where adapters of a classifier have
+    none."""
+    for tied in (True, False):
+        model, params = small.llama(300, n_layer=1, tie_word_embeddings=tied)
+        judge, its = new_classifier(model, params, 0)
+        near = tmp_path / str(tied)
+        whole = pretrained.export(judge, its, small.tokenizer(), near / "whole")
+        tree, folder = adapted(its), near / "adapted"
+        tree["score"] = {"kernel": its["score"]["kernel"] + 1}
+        pretrained.export(judge, tree, small.tokenizer(), folder, str(whole))
+        jax.tree.map(np.testing.assert_array_equal, pretrained.load(folder)[1], tree)
+        body = {name: part for name, part in tree.items() if name != "score"}
+        pretrained.export(model, body, small.tokenizer(), folder, str(whole))
+        if tied:
+            found, loaded, _ = pretrained.load(folder)
+            assert found == model
+            jax.tree.map(np.testing.assert_array_equal, loaded, body)
+        else:
+            assert "whole is a classifier, and has no output head" in complaint(folder)
+        values = read_json(folder / peft.CONFIG)
+        write_json(folder / peft.CONFIG, values | mapped(TEXTS))
+        found, loaded, _ = pretrained.load(folder)
+        assert isinstance(found, Classifier)
+        expected = body | {"score": its["score"]}
+        jax.tree.map(np.testing.assert_array_equal, loaded, expected)
+
+
+def test_a_classifier_that_is_to_speak_is_told_as_one(whole):
+    with pytest.raises(UserError, match="is no language model, but an encoder or"):
+        starts.load(str(whole), "dialogue")

@@ -148,3 +148,26 @@ def test_adapters_that_peft_wrote_say_the_same_here(made, peft, tmp_path):
     again = tmp_path / "again" / "model"
     pretrained.export(*pretrained.load(folder), again, str(base))
     agree(our_logits(again), torch_logits(theirs))
+
+
+@pytest.mark.parametrize("saves", [True, False], ids=["head", "no head"])
+def test_a_classifier_that_peft_adapted_without_a_task_says_the_same_here(
+    made, peft, saves, tmp_path
+):
+    """On a base that is a classifier, whose own head is read where none was trained."""
+    kind, *_, judge, its = made
+    base = pretrained.export(judge, its, tokenizer(), tmp_path / "base")
+    config = peft.LoraConfig(
+        r=3,
+        fan_in_fan_out=kind == "gpt2",
+        target_modules=["c_attn", "q_proj", "up_proj"],
+        modules_to_save=["score"] if saves else None,
+    )
+    theirs = peft.get_peft_model(opened_base(kind, base), config)
+    before = torch_logits(theirs)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+    theirs.save_pretrained(tmp_path / "theirs")
+    agree(our_logits(tmp_path / "theirs"), torch_logits(theirs), before)

@@ -152,6 +152,51 @@ def test_what_is_no_plain_lora_of_peft_is_refused_by_name(
     assert "\n" not in str(error.value)
 
 
+EMBEDS = {"gpt2": "wte", "llama": "embed_tokens"}
+
+
+def both(*names):
+    """A setting of layers, under the name of each kind."""
+    return {kind: [n.get(kind) for n in names] for kind in MADE}
+
+
+QUERY = {"gpt2": "c_attn", "llama": "q_proj"}
+HEAD = dict.fromkeys(MADE, "lm_head")
+
+
+# PEFT warns of most of these: of tied layers, and of biases that it finds of no size.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("settings", "merges"),
+    [
+        ({"target_modules": both(QUERY, HEAD)}, ()),
+        ({"target_modules": both(QUERY, EMBEDS)}, ()),
+        ({"modules_to_save": both(HEAD)}, ("llama",)),
+        ({"modules_to_save": both(EMBEDS)}, ("llama",)),
+        ({"modules_to_save": both(EMBEDS, HEAD)}, ("llama",)),
+        ({"trainable_token_indices": [3, 5]}, tuple(MADE)),
+        ({"use_dora": True}, tuple(MADE)),
+        ({"target_modules": both(QUERY), "lora_bias": True}, ("gpt2",)),
+        ({"init_lora_weights": "pissa"}, tuple(MADE)),
+    ],
+)
+def test_a_merge_is_advised_where_it_gives_the_model_that_was_trained(
+    base, settings, merges, tmp_path
+):
+    kind, whole, *_ = base
+    model = written(base, tmp_path / "theirs", **settings)
+    expected = torch_logits(model)
+    with pytest.raises(UserError) as error:
+        pretrained.load(tmp_path / "theirs")
+    advised = "merge it into its base with PEFT" in str(error.value)
+    assert advised == (kind in merges)
+    if advised:
+        merged = tmp_path / "merged"
+        model.merge_and_unload().save_pretrained(merged)
+        small.tokenizer().save_pretrained(merged)
+        agree(our_logits(merged), expected, our_logits(whole))
+
+
 def test_adapters_beside_the_config_of_their_base_say_the_same(base, tmp_path):
     model = written(base, tmp_path / "theirs")
     config = (base[1] / "config.json").read_text()
