@@ -8,10 +8,12 @@ a folder of PEFT's. Parameters are float32 here and on export, whatever the file
 """
 
 import dataclasses
+import functools
 import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +24,7 @@ import safetensors.numpy
 
 from ppg_jax import run_dir
 from ppg_jax.data import tokenization
+from ppg_jax.data.tokenization_rows import drop_rowless
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json, write_json
 from ppg_jax.models import adapters, config_json, gguf, hub, peft
@@ -115,12 +118,33 @@ def _load_whole(place: Path, dtype, num_labels: int, seed: int):
 
 
 def _require_room(place: Path, tokenizer, rows: int, told: str) -> None:
+    """UserError for a tokenizer with tokens that the model has no row for; special ones
+    that no text needs are left out of it, and told."""
+    dropped, rowless = drop_rowless(tokenizer, rows)
+    if dropped:
+        _tell(f"{place}: left out {_listed(dropped)} of its tokenizer: without a row")
+    if not rowless:
+        return
     size = tokenization.size_of(tokenizer)
-    if size > rows:
-        raise UserError(
-            f"{place}: the tokenizer has {size} tokens, {told} {rows}; they belong to "
-            "different models."
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    raise UserError(
+        f"{place}: the tokenizer has {size} tokens, {told} {rows}; "
+        + (
+            f"{_listed(rowless)} came later: resize_token_embeddings gives them rows."
+            if added.issuperset(rowless)
+            else "they belong to different models."
         )
+    )
+
+
+def _listed(tokens: list[str]) -> str:
+    return ", ".join(map(repr, tokens[:3])) + (", .." if len(tokens) > 3 else "")
+
+
+@functools.cache
+def _tell(line: str) -> None:
+    """On stderr, once: a folder is opened several times."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def base_of(folder) -> str:
@@ -233,10 +257,15 @@ def load_tokenizer(path_or_hub_id):
     place = hub.locate(path_or_hub_id)
     if place.suffix == ".gguf":
         return gguf.tokenizer(gguf.File(place))
-    if peft.is_adapter(place) and not has_tokenizer(place):
-        place = _whole(place, base_of(place))
-        return load_tokenizer(place)
-    return tokenization.load_tokenizer(place)
+    base = _whole(place, base_of(place)) if peft.is_adapter(place) else place
+    if base != place and not has_tokenizer(place):
+        return load_tokenizer(base)
+    tokenizer = tokenization.load_tokenizer(place)
+    if (file := base / "config.json").is_file():
+        rows = read_json(file).get("vocab_size")
+        if type(rows) is int:
+            drop_rowless(tokenizer, rows)
+    return tokenizer
 
 
 def export(

@@ -272,8 +272,20 @@ def test_a_tokenizer_of_more_tokens_than_the_base_has_rows_is_refused(folder):
     tokenizer = small.tokenizer()
     tokenizer.add_tokens([f"word{n}" for n in range(9)])
     tokenization.save(tokenizer, folder)
-    with pytest.raises(UserError, match="they belong to different models"):
+    told = r"has 309 tokens, its base has 300; 'word0', 'word1', 'word2', .. came later"
+    with pytest.raises(UserError, match=told):
         pretrained.load(folder)
+
+
+def test_a_pad_token_without_a_row_is_left_out_of_adapters_tokenizer(folder, capsys):
+    tokenizer = small.tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(folder)
+    expected = pretrained.load_tokenizer(folder / "../base").get_vocab()
+    assert pretrained.load_tokenizer(folder).get_vocab() == expected
+    for _ in range(2):
+        assert pretrained.load(folder)[2].get_vocab() == expected
+    assert capsys.readouterr().err.count("left out '[PAD]' of its tokenizer") == 1
 
 
 @pytest.mark.parametrize(

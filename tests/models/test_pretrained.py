@@ -672,6 +672,22 @@ def test_damaged_tokenizer_ends_in_one_line(gpt2_folder):
     assert "the tokenizer cannot be read" in complaint(gpt2_folder)
 
 
+def test_a_pad_token_without_a_row_is_left_out_and_told(gpt2_folder, capsys):
+    """As of a tokenizer that got one for training, and a model that was not resized."""
+    with_pad = small.tokenizer()
+    with_pad.add_special_tokens({"pad_token": "[PAD]"})
+    with_pad.save_pretrained(gpt2_folder)
+    _, params, loaded = pretrained.load(gpt2_folder)
+    assert_same(params, random_params(GPT2_TINY))
+    assert loaded.get_vocab() == tokenizer().get_vocab()
+    assert pretrained.load_tokenizer(gpt2_folder).get_vocab() == loaded.get_vocab()
+    assert "left out '[PAD]' of its tokenizer" in capsys.readouterr().err
+    with_pad.add_tokens(["hello"])
+    with_pad.save_pretrained(gpt2_folder)
+    told = complaint(gpt2_folder)
+    assert "'hello' came later: resize_token_embeddings gives them rows" in told
+
+
 def test_pickle_is_refused_and_the_command_given_converts_it(gpt2_folder):
     torch = pytest.importorskip("torch")
     tensors = dialogpt_layout(load_file(gpt2_folder / "model.safetensors"))

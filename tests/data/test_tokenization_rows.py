@@ -1,0 +1,46 @@
+"""What a model has no rows for is left out where no text needs it, and told else."""
+
+import pytest
+
+from ppg_jax.data import tokenization
+from ppg_jax.data.tokenization_rows import drop_rowless
+from tests import models_for_tests as small
+
+
+def test_special_tokens_that_a_model_has_no_rows_for_are_left_out(tmp_path):
+    made = small.tokenizer()
+    size = tokenization.size_of(made)
+    more = {"pad_token": "[PAD]", "additional_special_tokens": ["<x>"]}
+    made.add_special_tokens(more)
+    assert drop_rowless(made, size + 2) == ([], [])
+    text = "hello [PAD]<x> you"
+    assert max(made(text)["input_ids"]) >= size
+    assert drop_rowless(made, size) == (["[PAD]", "<x>"], [])
+    assert made(text)["input_ids"] == small.tokenizer()(text)["input_ids"]
+    tokenization.save(made, tmp_path)
+    again = tokenization.load_tokenizer(tmp_path)
+    assert tokenization.size_of(again) == size
+    assert again.pad_token == again.eos_token
+
+
+@pytest.mark.parametrize(
+    ("change", "rowless"),
+    [
+        ({"eos_token": "<|im_end|>"}, ["<|im_end|>"]),
+        ({"bos_token": "<s>"}, ["<s>"]),
+        ({"pad_token": "[PAD]", "eos_token": "<|im_end|>"}, ["<|im_end|>"]),
+    ],
+)
+def test_tokens_that_texts_need_are_told_and_none_is_left_out(change, rowless):
+    made = small.tokenizer()
+    made.add_special_tokens(change)
+    size = tokenization.size_of(made)
+    assert drop_rowless(made, 300) == ([], rowless)
+    assert tokenization.size_of(made) == size > 300
+
+
+def test_tokens_that_text_may_hold_are_not_left_out():
+    made = small.tokenizer()
+    made.add_tokens(["hello"])
+    assert drop_rowless(made, 300) == ([], ["hello"])
+    assert drop_rowless(small.tokenizer(), 299)[1]  # of its own ones
