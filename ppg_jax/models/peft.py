@@ -23,60 +23,19 @@ from flax import traverse_util
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json
 from ppg_jax.models import adapters, hub
+from ppg_jax.models import peft_kinds as kinds
 from ppg_jax.models.tensor_files import ADAPTERS, names_of, read_file
 from ppg_jax.models.weight_map import Family, weights
 
 CONFIG, WEIGHTS = ADAPTERS, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _THEIRS = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
-_CLASSIFIES = "SEQ_CLS"  # the task_type of a classifier's adapters
 _HEAD = f"{_PREFIX}{adapters.HEAD}.weight"
-_HEADS = ("classifier", adapters.HEAD)  # PEFT names both, whichever a model has
-_TEXTS = "ForSequenceClassification"  # ends the name of a classifier in transformers
-_TABLES = ("embed_tokens", "wte", "lm_head")
 _TABLE = re.compile(
-    rf"\.({'|'.join(_TABLES)})\.(base_layer|lora_)?|\.({adapters.HEAD})\.(lora_)"
+    rf"\.({'|'.join(kinds.TABLES)})\.(base_layer|lora_)?|\.({adapters.HEAD})\.(lora_)"
 )
 _MOST = 1_000_000
 _FOLDER = "a folder of adapters holds adapter_config.json, as PEFT writes it."
-# What an adapter of ours has not, and the value that says so; absent is as good.
-_PLAIN = {
-    "peft_type": "LORA",
-    "bias": "none",
-    "use_dora": False,
-    "modules_to_save": None,
-    "rank_pattern": {},
-    "alpha_pattern": {},
-    "layer_replication": None,
-    "trainable_token_indices": None,
-    "lora_bias": False,
-    "use_qalora": False,
-    "target_parameters": None,
-    "alora_invocation_tokens": None,
-    "arrow_config": None,
-    "kasa_config": None,
-    "monteclora_config": None,
-    "velora_config": None,
-    "use_bdlora": None,
-}
-# What PEFT cannot merge into a base, or transformers cannot save thereafter.
-_UNMERGED = {
-    "alora_invocation_tokens",
-    "arrow_config",
-    "layer_replication",
-    "use_qalora",
-    "PROMPT_TUNING",
-    "MULTITASK_PROMPT_TUNING",
-    "P_TUNING",
-    "PREFIX_TUNING",
-    "ADAPTION_PROMPT",
-    "CPT",
-    "CARTRIDGE",
-    "XLORA",
-}
-_MERGE = "merge it into its base with PEFT"
-# Beginnings that change the base, too: the folder's adapters do not fit it as it was.
-_OF_ANOTHER_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def is_adapter(folder: Path) -> bool:
@@ -123,7 +82,7 @@ def read(folder: Path, family: Family, layers: int, base: dict, head=None) -> di
     """
     path, file = folder / CONFIG, folder / WEIGHTS
     values = read_json(path, _FOLDER)
-    _require_plain(values, path, family)
+    kinds.require_plain(values, path, family)
     scale, rank = _scale(values, path), values["r"]
     _require_no_table(file, "lm_head" in base)
     leaves, shapes = {}, adapters.shapes(base)
@@ -138,10 +97,10 @@ def read(folder: Path, family: Family, layers: int, base: dict, head=None) -> di
             raise UserError(f"{file}: there are two tensors for {name!r}.")
         tensors[name], in_file[name] = tensor.array, tensor.name
     learned_head = {}
-    if _labels_texts(values):
+    if kinds.labels_texts(values):
         width = shapes[next(_names(family, layers))[0]][0]
         array = tensors.pop(_HEAD, None)
-        if array is not None or values.get("task_type") == _CLASSIFIES:
+        if array is not None or values.get("task_type") == kinds.CLASSIFIES:
             head = _head(array, width, file)
         learned_head = {} if head is None else {f"{adapters.HEAD}/kernel": head}
     for module, name in _names(family, layers):
@@ -164,7 +123,7 @@ def read(folder: Path, family: Family, layers: int, base: dict, head=None) -> di
     for name in tensors:
         raise UserError(
             f"{file}: tensor {in_file[name]!r} has no place in the base's model"
-            f"{_of_other_task(values) if name == _HEAD else ''}."
+            f"{kinds.of_other_task(values, in_file[name])}."
         )
     if not leaves:
         raise UserError(f"{file} holds no adapters.")
@@ -172,25 +131,6 @@ def read(folder: Path, family: Family, layers: int, base: dict, head=None) -> di
     leaves = jax.device_put(leaves) | learned_head
     learned = traverse_util.unflatten_dict(leaves, sep="/")
     return adapters.join(learned, base)
-
-
-def _made_in(values: dict) -> str:
-    """The class that adapters without a task_type were trained in, "" if not said."""
-    mapping = values.get("auto_mapping")
-    made = mapping.get("base_model_class") if isinstance(mapping, dict) else None
-    return made if isinstance(made, str) else ""
-
-
-def _labels_texts(values: dict) -> bool:
-    """Whether a head may belong to the adapters: a classifier's of whole texts."""
-    task, made = values.get("task_type"), _made_in(values)
-    unknown = task is None and not made
-    return unknown or task == _CLASSIFIES or (task is None and made.endswith(_TEXTS))
-
-
-def _of_other_task(values: dict) -> str:
-    task = values.get("task_type") or _made_in(values)
-    return f": they are of {task}, and a classifier here is one of {_CLASSIFIES}"
 
 
 def _of_whole(name: str, family: Family) -> str:
@@ -220,11 +160,11 @@ def _require_no_table(file: Path, has_head: bool) -> None:
         if not adapts:
             raise UserError(
                 f"{told} is of the token table, which adapters here leave as it is in "
-                f"the base; {_MERGE}, whose table gets as many rows before."
+                f"the base; {kinds.MERGE}, whose table gets as many rows before."
             )
         # Merged, they would change both, of which one was adapted.
         merges = has_head or layer == adapters.HEAD
-        remedy = _MERGE if merges else f"train without {layer!r} in target_modules"
+        remedy = kinds.MERGE if merges else f"train without {layer!r} in target_modules"
         raise UserError(
             f"{told} adapts {layer!r}, and adapters here are of the layers between "
             f"token table and head; {remedy}."
@@ -238,40 +178,6 @@ def _times(b: np.ndarray, scale: float, path: Path) -> np.ndarray:
         told = "'lora_alpha' makes numbers of the adapters that are not finite"
         raise UserError(f"{path}: {told}; give the one that they were trained with.")
     return scaled
-
-
-def _require_plain(values: dict, path: Path, family: Family) -> None:
-    """UserError for what an adapter of ours has not."""
-    saved = values.get("modules_to_save")
-    if isinstance(saved, list):
-        values = values | {"modules_to_save": [m for m in saved if m not in _HEADS]}
-    for name, plain in _PLAIN.items():
-        if ((value := values.get(name)) or plain) != plain:
-            raise UserError(
-                f"{path}: {name!r} is {value!r}, and only plain LoRA is known "
-                f"({plain!r}); {_remedy(name, value, family)}."
-            )
-    if str(values.get("init_lora_weights")).lower().startswith(_OF_ANOTHER_BASE):
-        raise UserError(
-            f"{path}: 'init_lora_weights' is {values['init_lora_weights']!r}, which "
-            f"changes the base; {_MERGE}."
-        )
-
-
-def _remedy(name: str, value, family: Family) -> str:
-    """What to do with adapters of another kind: merge them, where that can be."""
-    has_biases = any(m.kind == "conv1d" for m in family.modules)
-    if name == "lora_bias" and not has_biases:
-        return "train without it, for this base has no biases to merge it into"
-    if {name, str(value)} & _UNMERGED:
-        return "train plain LoRA in its place, for PEFT does not merge this"
-    saved = value if name == "modules_to_save" and isinstance(value, list) else []
-    if not family.head and any(str(module).endswith(_TABLES) for module in saved):
-        return (
-            "train without these, for merged it would have a head of its own beside "
-            "its token table, which a GPT-2 here has not"
-        )
-    return _MERGE
 
 
 def _head(array: np.ndarray | None, width: int, file: Path) -> jax.Array:
@@ -309,7 +215,7 @@ def _names(family: Family, layers: int):
 def config_of(params: dict, family: Family, layers: int, base: str) -> dict:
     """adapter_config.json of a tree with adapters."""
     rank, classifies = adapters.rank(params), adapters.HEAD in params
-    return _PLAIN | {
+    return kinds.PLAIN | {
         "base_model_name_or_path": base,
         "fan_in_fan_out": any(m.kind == "conv1d" for m in family.modules),
         "inference_mode": True,
@@ -319,7 +225,7 @@ def config_of(params: dict, family: Family, layers: int, base: str) -> dict:
         "modules_to_save": [adapters.HEAD] if classifies else None,
         "r": rank,
         "target_modules": _targets(params, family, layers),
-        "task_type": _CLASSIFIES if classifies else "CAUSAL_LM",
+        "task_type": kinds.CLASSIFIES if classifies else "CAUSAL_LM",
         "use_rslora": False,
     }
 

@@ -229,6 +229,8 @@ def test_adapters_of_an_unknown_head_are_told_by_name(tmp_path):
     write_json(folder / peft.CONFIG, values | {"task_type": "TOKEN_CLS"})
     told = "has no place in the base's model: they are of TOKEN_CLS, and a classifier"
     assert f"tensor '{head}' {told}" in complaint(folder)
+    save_file(tensors | {head.replace("weight", "bias"): tensors[head][0]}, file)
+    assert f"score.bias' {told}" in complaint(folder)
 
 
 def mapped(name: str) -> dict:
