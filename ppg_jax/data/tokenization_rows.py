@@ -2,7 +2,8 @@
 
 import json
 
-_NEEDED = ("eos_token", "bos_token", "cls_token", "sep_token", "unk_token")
+_NEEDED = ("eos_token", "bos_token", "cls_token", "sep_token")
+_NEEDLESS = ("pad_token", "mask_token", "unk_token")
 
 
 def drop_rowless(tokenizer, rows: int) -> tuple[list[str], list[str]]:
@@ -27,7 +28,7 @@ def drop_rowless(tokenizer, rows: int) -> tuple[list[str], list[str]]:
     kept = [t for t in stated["added_tokens"] if t["content"] not in dropped]
     text = json.dumps(stated | {"added_tokens": kept})
     tokenizer._tokenizer = type(backend).from_str(text)
-    for name in ("pad_token", "mask_token"):
+    for name in _NEEDLESS:
         if getattr(tokenizer, name) in dropped:
             setattr(tokenizer, name, None)
     more = [t for t in tokenizer.extra_special_tokens if t not in dropped]

@@ -11,11 +11,14 @@ def test_special_tokens_that_a_model_has_no_rows_for_are_left_out(tmp_path):
     made = small.tokenizer()
     size = tokenization.size_of(made)
     more = {"pad_token": "[PAD]", "additional_special_tokens": ["<x>"]}
+    more["unk_token"] = "<unk>"  # which bytes have no need of
     made.add_special_tokens(more)
-    assert drop_rowless(made, size + 2) == ([], [])
-    text = "hello [PAD]<x> you"
+    assert drop_rowless(made, size + 3) == ([], [])
+    text = "hello [PAD]<x><unk> you"
     assert max(made(text)["input_ids"]) >= size
-    assert drop_rowless(made, size) == (["[PAD]", "<x>"], [])
+    dropped, left = drop_rowless(made, size)
+    assert {*dropped} == {"[PAD]", "<x>", "<unk>"} and not left
+    assert made.unk_token is None
     assert made(text)["input_ids"] == small.tokenizer()(text)["input_ids"]
     tokenization.save(made, tmp_path)
     again = tokenization.load_tokenizer(tmp_path)
