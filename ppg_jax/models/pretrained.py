@@ -242,6 +242,8 @@ def _read(place: Path):
         }
         return place, kind, config, tensors, gguf.tokenizer(opened)
     path = place / "config.json"
+    if not path.is_file():
+        _require_no_model_below(place)
     kind, config = config_json.read(read_json(path, FOLDER), path)
     tokenizer = tokenization.load_tokenizer(place)
     family = FAMILIES[kind]
@@ -250,6 +252,20 @@ def _read(place: Path):
     most = 2 * sum(map(math.prod, shapes)) + (1 << 20)
     file, tensors = read_folder(place, family.prefix, family.skipped, most)
     return file, kind, config, tensors, tokenizer
+
+
+def _require_no_model_below(place: Path) -> None:
+    """UserError for a folder of folders, as a trainer's checkpoints and PEFT's adapters
+    of a name are."""
+    found = {
+        p.parent for n in ("config.json", peft.CONFIG) for p in place.glob(f"*/{n}")
+    }
+    if found:
+        names = ", ".join(sorted(folder.name for folder in found)[:3])
+        raise UserError(
+            f"{place} holds no model itself, but folders that do, as {names}; give the "
+            "path of one of them."
+        )
 
 
 def load_tokenizer(path_or_hub_id):

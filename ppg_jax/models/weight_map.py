@@ -179,13 +179,20 @@ FAMILIES = {
             "num_attention_heads": "n_head",
             "num_hidden_layers": "n_layer",
         },
-        same={"activation_function": ("gelu_pytorch_tanh", "gelu_fast")},
+        same={
+            "activation_function": (
+                "gelu_pytorch_tanh",
+                "gelu_python_tanh",
+                "gelu_accurate",
+                "gelu_fast",
+            )
+        },
     ),
     "llama": Family(
         modules=_LLAMA,
         layers="num_hidden_layers",
         prefix="model.",
-        skipped=rf"layers\.\d+\.self_attn\.rotary_emb\.inv_freq|{_HEADS_BESIDE}",
+        skipped=rf"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq|{_HEADS_BESIDE}",
         fixed={
             "hidden_act": "silu",
             "attention_bias": False,

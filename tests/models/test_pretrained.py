@@ -258,11 +258,14 @@ def test_a_language_model_with_a_second_head_is_one(gpt2_folder, name):
     assert_same(params, random_params(GPT2_TINY))
 
 
-def test_other_words_of_config_json_for_the_same_function_are_read(gpt2_folder):
+@pytest.mark.parametrize(
+    "name", ["gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate", "gelu_fast"]
+)
+def test_other_words_of_config_json_for_the_same_function_are_read(name, gpt2_folder):
     path = gpt2_folder / "config.json"
     values = json.loads(path.read_text())
     values["hidden_size"], values["num_hidden_layers"] = values.pop("n_embd"), 2
-    values |= {"activation_function": "gelu_pytorch_tanh", "n_inner": None}
+    values |= {"activation_function": name, "n_inner": None}
     path.write_text(json.dumps(values))
     assert pretrained.load(gpt2_folder)[0] == GPT2_TINY
 
@@ -619,8 +622,9 @@ def test_a_tied_llama_with_its_head_a_second_time_is_read(llama_folder):
     def doubled(tensors):
         head = tensors["model.embed_tokens.weight"].copy()
         frequencies = np.ones(2, np.float32)  # of old files: nothing to learn
-        name = "model.layers.0.self_attn.rotary_emb.inv_freq"
-        return tensors | {"lm_head.weight": head, name: frequencies}
+        near = "model.layers.0.self_attn.", "model."  # as it was, and as it is now
+        buffers = {f"{place}rotary_emb.inv_freq": frequencies for place in near}
+        return tensors | {"lm_head.weight": head} | buffers
 
     rewrite(llama_folder, doubled)
     assert_same(pretrained.load(llama_folder)[1], random_params(LLAMA_TINY))
@@ -665,6 +669,15 @@ def test_what_a_folder_lacks_is_said(gpt2_folder, tmp_path):
     assert "config.json is missing" in complaint(gpt2_folder)
     assert "none of the known models: microsoft/DialoGPT-small" in complaint("gpt-9")
     assert "none of the known models" in complaint(tmp_path / "away")
+
+
+@pytest.mark.parametrize("name", ["config.json", "adapter_config.json"])
+def test_a_folder_of_model_folders_names_them(name, tmp_path):
+    for number in (500, 1000):
+        (tmp_path / f"checkpoint-{number}").mkdir()
+        (tmp_path / f"checkpoint-{number}" / name).write_text("{}")
+    told = "holds no model itself, but folders that do, as checkpoint-1000, checkpoint-"
+    assert told in complaint(tmp_path)
 
 
 def test_damaged_tokenizer_ends_in_one_line(gpt2_folder):
