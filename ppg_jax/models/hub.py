@@ -88,6 +88,9 @@ def no_weights(folder: Path) -> UserError:
     if any(folder.glob("model-*-of-*.safetensors")):
         told = "is missing, which says what is in model-*.safetensors; put it there."
         return UserError(f"{file}.index.json {told}")
+    if ggufs := sorted(folder.glob("*.gguf")):
+        told = f"give the path of {ggufs[0].name} in it, which is a model by itself."
+        return UserError(f"{folder} has no {file.name}; {told}")
     return UserError(f"{folder} has no {file.name}; put the weights there.")
 
 

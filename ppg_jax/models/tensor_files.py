@@ -21,6 +21,9 @@ ADAPTERS = "adapter_config.json"  # of a folder of PEFT's
 FOLDER = "a model folder holds config.json, model.safetensors and tokenizer files."
 
 
+_POINTER = b"version https://git-lfs.github.com"  # begins what a clone has for a file
+
+
 class Tensor(NamedTuple):
     array: np.ndarray  # float32
     name: str  # as it stands in the file
@@ -80,6 +83,12 @@ def names_of(file: Path) -> list[str]:
 
 
 def _no_safetensors(file: Path, error: Exception) -> UserError:
+    with file.open("rb") as opened:
+        if opened.read(len(_POINTER)) == _POINTER:
+            return UserError(
+                f"{file} is a pointer of Git LFS, not the weights; type git lfs pull "
+                "in its repository."
+            )
     return UserError(f"{file}: no complete safetensors file ({error}); get it again.")
 
 
@@ -97,6 +106,8 @@ def read_file(
         with safetensors.safe_open(file, framework="numpy") as shard:
             names = set(shard.keys())
             for name in sorted(names ^ (names if listed is None else listed)):
+                if re.fullmatch(skipped, name.removeprefix(prefix)):
+                    continue
                 fault = "not in the index" if name in names else "missing"
                 raise UserError(f"{file}: tensor {name!r} is {fault}.")
             read = [

@@ -103,6 +103,8 @@ def fill(model, family: Family, has_head: bool, tensors, file: Path) -> dict:
     modules = family.modules + (family.head if has_head else ())
     for path, name, transposed in weights(modules, config_json.layers_of(model)):
         if name not in tensors:
+            if name == "lm_head.weight" and family.tied:
+                raise _missing_head(file)
             raise _missing(file, family.full_name(name), name, tensors)
         tensor = tensors.pop(name)
         expected = shapes[path][::-1] if transposed else shapes[path]
@@ -127,6 +129,14 @@ def _missing(file: Path, name: str, bare: str = "", tensors=None) -> UserError:
                 "file anew with the save_pretrained of the language model or encoder."
             )
     return UserError(f"{file}: tensor {name!r} is missing; the file is incomplete.")
+
+
+def _missing_head(file: Path) -> UserError:
+    return UserError(
+        f"{file}: tensor 'lm_head.weight' is missing: this is the body alone of a "
+        'language model, or config.json lacks "tie_word_embeddings": true; save it as '
+        "a language model."
+    )
 
 
 def _misshapen(tensor: Tensor, expected: list) -> UserError:

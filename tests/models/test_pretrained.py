@@ -492,6 +492,10 @@ def test_index_and_shards_must_agree(gpt2_folder):
     more = index["weight_map"] | {"extra": index["weight_map"][first]}
     path.write_text(json.dumps({"weight_map": more}))
     assert "'extra' is missing" in complaint(gpt2_folder)
+    # What is not read need not be there.
+    buffer = {"transformer.h.0.attn.masked_bias": index["weight_map"][first]}
+    path.write_text(json.dumps({"weight_map": index["weight_map"] | buffer}))
+    assert_same(pretrained.load(gpt2_folder)[1], random_params(GPT2_TINY))
     path.write_text(json.dumps({"weight_map": {first: "absent.safetensors"}}))
     assert "absent.safetensors" in complaint(gpt2_folder)
     path.write_text("[1]")
@@ -604,7 +608,10 @@ def test_what_a_llamas_config_leaves_out_is_what_transformers_takes(tmp_path):
         ({"num_attention_heads": 5}, "hidden_size=12 is not an even multiple of"),
         ({"num_attention_heads": 4}, "hidden_size=12 is not an even multiple of"),
         ({"tie_word_embeddings": "no"}, "'tie_word_embeddings' is 'no', expected true"),
-        ({"tie_word_embeddings": False}, "'lm_head.weight' is missing"),
+        (
+            {"tie_word_embeddings": False},
+            "'lm_head.weight' is missing: this is the body alone of a language model",
+        ),
         ({"num_hidden_layers": 3}, "holds 2 layers, config.json says 3"),
     ],
 )
@@ -678,6 +685,16 @@ def test_a_folder_of_model_folders_names_them(name, tmp_path):
         (tmp_path / f"checkpoint-{number}" / name).write_text("{}")
     told = "holds no model itself, but folders that do, as checkpoint-1000, checkpoint-"
     assert told in complaint(tmp_path)
+
+
+def test_what_stands_where_the_weights_should_be_is_told_as_that(gpt2_folder):
+    file = gpt2_folder / "model.safetensors"
+    file.write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    )
+    assert "is a pointer of Git LFS, not the weights" in complaint(gpt2_folder)
+    file.rename(gpt2_folder / "model-q8_0.gguf")
+    assert "give the path of model-q8_0.gguf in it" in complaint(gpt2_folder)
 
 
 def test_damaged_tokenizer_ends_in_one_line(gpt2_folder):
