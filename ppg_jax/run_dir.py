@@ -34,6 +34,7 @@ READ = {
 }
 EXPORTED = "pipeline.json"  # of a folder that was exported
 EXPORTED_BEFORE = f"{EXPORTED}.before"  # the same, while it is exported anew
+_EXPORT = "export the run again."
 MODEL = "model"  # the folder of a stage's only one
 # Fields that change how a run is watched, where its data lies or how people's text
 # reaches its models, not what it computes. (What the data is, the inputs say.) What is
@@ -68,19 +69,22 @@ def claim(
 
 def _is_new(folder: Path, ours: dict, later: Collection[str] = ()) -> bool:
     """Whether the fingerprint is not there as it should be; UserError as `claim`."""
-    if not any((folder / name).exists() for name in (FINGERPRINT, *BEGUN)):
+    if not ((folder / FINGERPRINT).exists() or _begun(folder)):
         return True
     younger = {field: did for field, did in YOUNGER.items() if field in ours}
     theirs = younger | settings_of(folder)
     new = {_sum_of(name) for name in later} - theirs.keys()
-    changed = [k for k in ours | theirs if ours.get(k) != theirs.get(k)]
-    told = _differences(theirs, ours, [k for k in changed if k not in new])
+    told = _differences(theirs, ours, [k for k in ours | theirs if k not in new])
     if told:
         raise UserError(
             f"{folder} holds a run with another setting ({told}). Give another "
             "--workdir, or delete that folder to start again."
         )
-    return bool(changed)
+    return theirs != ours
+
+
+def _begun(folder: Path) -> bool:
+    return any((folder / name).exists() for name in BEGUN)
 
 
 def sums_of(splits: Mapping[str, Sequence[Dialogue]], *names: str) -> dict[str, str]:
@@ -98,12 +102,8 @@ def agree(folder: Path, config, inputs: dict[str, str], section: str = "") -> No
     ours = _fingerprint(config, inputs)
     sums = {_sum_of(name) for name in inputs}
     theirs = settings_of(folder)
-    shared = [
-        k
-        for k in ours.keys() & theirs.keys()
-        if k in sums or (section and k.startswith(f"{section}."))
-    ]
-    told = _differences(theirs, ours, sorted(shared))
+    fields = {k for k in ours if section and k.startswith(f"{section}.")}
+    told = _differences(theirs, ours, sorted(theirs.keys() & (sums | fields)))
     if told:
         raise UserError(
             f"{folder} was made with another setting ({told}). Give the --config and "
@@ -114,8 +114,6 @@ def agree(folder: Path, config, inputs: dict[str, str], section: str = "") -> No
 def _fingerprint(config, inputs: dict[str, str]) -> dict:
     fields = flatten(config).items()
     compared = {k: v for k, v in fields if k.split(".")[-1] not in NOT_COMPARED}
-    # As it will be read again: JSON knows no tuples.
-    compared = json.loads(json.dumps(compared))
     import jax  # here: who reads a run directory need not start it
 
     precision = jax.config.jax_default_matmul_precision
@@ -170,7 +168,12 @@ def once(
     else:
         claim(folder, config, inputs)
         began = time.monotonic()
-        result = make()
+        try:
+            result = make()
+        except Exception:
+            if not _begun(folder):  # refused at once: another setting may be given
+                (folder / FINGERPRINT).unlink(missing_ok=True)
+            raise
         result |= {"seconds_of_last_process": time.monotonic() - began}
         write_json(folder / RESULT, result)
     made = [str(folder / name) for name in weights_of(result) or [MODEL]]
@@ -254,9 +257,7 @@ def report_done(name: str, result: dict, models: Sequence[str] = ()) -> dict:
 
 
 def model_folder(source: str) -> str:
-    """Where in a run directory a model is: of a stage, or "STAGE/FOLDER" of one with
-    several.
-    """
+    """The folder of a model: that of a stage, or "STAGE/FOLDER" of one with several."""
     return source if "/" in source else f"{source}/{MODEL}"
 
 
@@ -293,7 +294,7 @@ def require_sound(folder: Path, sha256: Callable[[], str]) -> None:
 def as_made(workdir: Path, name: str, config) -> tuple[dict, list[str]]:
     """The settings of a stage as it was or will be made; and the fields in which what
     has finished is another than the config; not what may be changed of answers."""
-    asked = json.loads(json.dumps(flatten(config)))
+    asked = flatten(config)
     known = finished(workdir, name) and (workdir / name / FINGERPRINT).exists()
     made = settings_of(workdir / name) if known else {}
     free = OF_ANSWERS if name == "evaluate" else ()
@@ -304,8 +305,7 @@ def as_made(workdir: Path, name: str, config) -> tuple[dict, list[str]]:
 @contextlib.contextmanager
 def written_experiment(workdir: Path, values: dict) -> Iterator[None]:
     """Keeps what a config says, unless what is done inside is refused or broken off."""
-    path = workdir / EXPERIMENT
-    values = json.loads(json.dumps(values))
+    path, values = workdir / EXPERIMENT, json.loads(json.dumps(values))
     known: dict = {}
     with contextlib.suppress(UserError):
         known = read_json(path)
@@ -316,6 +316,8 @@ def written_experiment(workdir: Path, values: dict) -> Iterator[None]:
     except (Exception, KeyboardInterrupt):
         if known and known != values:
             write_json(path, known)
+        elif not known and not any(workdir.glob(f"*/{FINGERPRINT}")):
+            path.unlink(missing_ok=True)  # no stage has begun
         raise
 
 
@@ -344,6 +346,3 @@ def reading(workdir: Path):
     if (workdir / EXPORTED).exists():
         return understood(workdir / EXPORTED, _EXPORT)
     return understood(workdir / EXPERIMENT, "train again, which writes it.")
-
-
-_EXPORT = "export the run again."

@@ -350,6 +350,34 @@ def test_a_command_that_is_refused_leaves_what_the_config_said(tmp_path):
     assert told() == [{"name": "mine"}]
 
 
+def test_what_is_refused_before_it_begins_binds_a_new_run_directory_to_nothing(
+    tmp_path,
+):
+    def refused():
+        raise UserError("too few positions")
+
+    def begins():
+        (tmp_path / "persona" / "checkpoints").mkdir()
+        raise UserError("loss is nan")
+
+    def ask(size: int, make):
+        folder, values = tmp_path / "persona", {"stages": [], "systems": []}
+        with run_dir.written_experiment(tmp_path, values | {"config": {"size": size}}):
+            return run_dir.once(folder, Config(size=size), {}, make, pretrained.load)
+
+    with pytest.raises(UserError, match="too few positions"):
+        ask(4, refused)
+    assert not (tmp_path / run_dir.EXPERIMENT).exists()
+    with pytest.raises(UserError, match="loss is nan"):  # and not: another setting
+        ask(3, begins)
+    assert run_dir.read_experiment(tmp_path)["config"] == {"size": 3}
+    with pytest.raises(UserError, match="size was 3, is 4"):
+        ask(4, refused)
+    with pytest.raises(UserError, match="too few positions"):
+        ask(3, refused)
+    assert run_dir.settings_of(tmp_path / "persona")["size"] == 3
+
+
 def test_an_evaluation_may_have_another_title_and_answer_more_at_once(tmp_path):
     made = evaluate.Config(batch_size=64)
     run_dir.claim(tmp_path / "evaluate", made, {})
