@@ -14,7 +14,7 @@ from ppg_jax.metrics import clusters
 BEST_CONTROL = "best control"
 MOST = 1e300  # of a number
 MOST_CUT = 1_000_000  # tokens of a text that were left out
-MOST_NATS = 700  # that a token may cost: of more, a perplexity is no number
+MOST_NATS = 700  # that a token or a word may cost: of more, a perplexity is no number
 TEXTS = {"responses": "response", "personas": "persona"}  # kind of row: its field
 
 
@@ -54,10 +54,7 @@ class Predictions:
     @property
     def gold_personas(self) -> list[str]:
         """The gold partner persona of each instance as one text [N]."""
-        return [
-            instance.get("gold_persona", " ".join(instance["partner_persona"]))
-            for instance in self.instances
-        ]
+        return [_gold(instance, "personas") for instance in self.instances]
 
     def unit(self, persona: str) -> clusters.Unit:
         """Base personas of a side, "self_persona" or "partner_persona"."""
@@ -77,6 +74,7 @@ def read(workdir: Path) -> Predictions:
     instances = [record for _, record in read_jsonl(folder / "instances.jsonl")]
     with understood(folder / "instances.jsonl", again):
         ids = [instance["id"] for instance in instances]
+        gold = {kind: [_gold(i, kind) for i in instances] for kind in TEXTS}
     known = read_json(folder / "rows.json", again)
     sentences = read_json(folder / "training_sentences.json", again)
     with understood(folder / "training_sentences.json", again):
@@ -88,6 +86,8 @@ def read(workdir: Path) -> Predictions:
             name: _records(folder / kind / f"{name}.jsonl", TEXTS[kind], ids)
             for name in rows[kind]
         }
+        for name, made in records[kind].items():
+            _check_words(folder / kind / f"{name}.jsonl", made, gold[kind])
     experiment = run_dir.read_experiment(workdir)
     asked = experiment.get("config", {}).get("evaluate", {})
     # Once asked for and not any more: the files stay, for whoever asks again.
@@ -105,6 +105,13 @@ def read(workdir: Path) -> Predictions:
             for k in TEXTS
         },
     )
+
+
+def _gold(instance: Mapping, kind: str) -> str:
+    """The text that rows of this kind are compared with."""
+    if kind == "responses":
+        return instance["response"]
+    return instance.get("gold_persona", " ".join(instance["partner_persona"]))
 
 
 def _beside(folder: Path, rows: Iterable[str], fit: Callable) -> dict[str, list[dict]]:
@@ -268,6 +275,20 @@ def _check_all(path: Path, records: Sequence[dict], field: str) -> None:
             f"{path}:{missing[0]}: {field} is missing, and other lines have it; give "
             "it for all or for none."
         )
+
+
+def _check_words(path: Path, records: Sequence[dict], gold: Sequence[str]) -> None:
+    """Names the line that costs most a word where all cost more than `MOST_NATS`."""
+    words = [max(1, len(text.split())) for text in gold]
+    nll = [record.get("nll") or 0.0 for record in records]
+    if sum(nll) <= MOST_NATS * sum(words):
+        return
+    worst = max(range(len(records)), key=lambda n: nll[n] / words[n])
+    raise UserError(
+        f"{path}:{worst + 1}: nll is {nll[worst]} for the {words[worst]} words of the "
+        f"gold answer, and that of all lines is more than {MOST_NATS} nats a word; "
+        "expected that of the gold answer, in nats, summed over its tokens."
+    )
 
 
 def column(records: Sequence[dict], field: str) -> list | None:

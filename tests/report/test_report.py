@@ -730,6 +730,23 @@ def test_a_row_of_ones_own_that_cannot_be_read_is_told_by_line(wrong, told, tmp_
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["responses", "personas"])
+def test_a_row_of_ones_own_whose_words_cost_more_than_exp_can_tell(kind, tmp_path):
+    run_dir = make_run(tmp_path)
+    number = DIALOGUES * TURNS
+    path, mine = write_own(run_dir, kind, nll=[20000.0] * number, tokens=[30] * number)
+    mine[4]["nll"] = 20500.0
+    write_jsonl(path, mine)
+    told = r"mine\.jsonl:5: nll is 20500\.0 for the \d+ words .*expected that of the"
+    with pytest.raises(UserError, match=told) as error:
+        predictions.read(run_dir)
+    assert "\n" not in str(error.value)
+    for record in mine[:4] + mine[5:]:  # one long word among many others is none
+        record["nll"] = 200.0
+    write_jsonl(path, mine)
+    predictions.read(run_dir)
+
+
 def test_a_row_of_ones_own_without_anything_to_show_is_told(tmp_path):
     run_dir = make_run(tmp_path)
     path, mine = write_own(run_dir)
