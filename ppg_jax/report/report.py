@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ppg_jax.errors import printable
-from ppg_jax.files import write_json, write_text
+from ppg_jax.files import dumped, write_text
 from ppg_jax.metrics import significance
 from ppg_jax.report import columns, figures, inferred, results, scores
 from ppg_jax.report.columns import METRICS, PER
@@ -43,8 +43,9 @@ _CAPTIONS = {
 
 
 def write_report(workdir: Path, title: str, paper: bool) -> Path:
-    """Writes report.json, figures/*.png and report.md into `workdir`; returns the last.
+    """Writes figures/*.png, report.md and, at last, report.json; returns report.md.
 
+    Without report.json the others are not whole.
     paper: whether the paper's numbers stand beside ours. What a run directory lacks
     (a stage, a system, texts, likelihoods) the report leaves out. Raises UserError if
     it holds no evaluation.
@@ -52,12 +53,14 @@ def write_report(workdir: Path, title: str, paper: bool) -> Path:
     workdir = Path(workdir)
     numbers = {"title": title, **results.compute(workdir, paper)}
     numbers["at_a_glance"] = at_a_glance(numbers)
-    write_json(workdir / "report.json", numbers)
+    path, done = workdir / "report.md", workdir / "report.json"
+    whole = dumped(numbers, done, indent=2) + "\n"
+    done.unlink(missing_ok=True)
     pictures = figures.draw(workdir, numbers)
     talks = conversations(workdir, SHOWN_CONVERSATIONS, scores.SEED)
-    path = workdir / "report.md"
     told = markdown(numbers, [p.stem for p in pictures], talks)
     write_text(path, printable(told))  # labels are people's, too
+    write_text(done, whole)
     return path
 
 

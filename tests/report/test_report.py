@@ -562,6 +562,22 @@ def test_every_figure_is_a_picture_that_the_report_shows(run_dir, text):
         assert png_size(run_dir / name)[0] >= 1200
 
 
+def test_a_report_that_is_broken_off_has_no_report_json(
+    tmp_path, few_resamples, monkeypatch
+):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    run_dir = make_run(tmp_path)
+    for before in (False, True):
+        assert (run_dir / "report.json").exists() == before
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(figures, "_written", killed)
+            report.write_report(run_dir, "A title", paper=False)
+        assert not (run_dir / "report.json").exists()
+        report.write_report(run_dir, "A title", paper=False)
+
+
 def tables(text):
     """The blocks of lines that begin with a bar."""
     blocks = re.split(r"\n\n+", text)
