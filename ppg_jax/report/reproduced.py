@@ -32,7 +32,7 @@ def write(
     """Files of each target in `output`, by its name; none where rows are missing.
 
     folders: run directory of each seed. MANIFEST.json has commit, packages, settings,
-    hashes, hours and files.
+    hashes, hours and files, each with its seeds.
     Raises UserError for runs that were not evaluated, or on other instances; and when
     all else is written for votes that do not count.
     """
@@ -87,23 +87,39 @@ def _figure(output: Path, name: str, first: Predictions, runs, numbers) -> list[
 
 
 def _manifest(folders: Mapping[int, Path], path: Path, made: Mapping) -> dict:
-    """What the files were made of; those of earlier calls stay, named apart where the
-    runs have changed since."""
-    runs = {}
-    for seed, folder in folders.items():
-        finished = [path.parent.name for path in folder.glob(f"*/{run_dir.RESULT}")]
-        took = {stage: hours(folder, stage) for stage in sorted(finished)}
-        provenance = read_json(folder / "evaluate" / "provenance.json")
-        runs[str(seed)] = {"made_of": provenance, "hours": took}
+    """What the files were made of, each of its seeds; those of earlier calls stay,
+    named apart where a run of theirs has changed since."""
+    runs = {str(seed): _run(folder) for seed, folder in folders.items()}
+    files, seeds = dict(made), {t: _seeds_of(t, list(runs)) for t in made}
     known = read_json(path, f"remove {path}.") if path.exists() else {}
     with understood(path, f"remove {path}."):
-        earlier = {t: f for t, f in known.get("files", {}).items() if t not in made}
-        others = known.get("of_other_runs", {}) | earlier
-        before = {seed: run["made_of"] for seed, run in known.get("runs", {}).items()}
-    if before == {seed: run["made_of"] for seed, run in runs.items()}:
-        made, others = earlier | made, known.get("of_other_runs", {})
-    others = {t: files for t, files in others.items() if t not in made}
-    return {"runs": runs, "files": made, "of_other_runs": others}
+        before, others = known.get("runs", {}), known.get("of_other_runs", {})
+        changed = {s for s in runs.keys() & before if _differ(runs[s], before[s])}
+        for target, names in known.get("files", {}).items():
+            of = known.get("seeds", {}).get(target, list(before))  # older: of all
+            if changed.intersection(of):
+                others = others | {target: names}
+            elif target not in made:
+                files[target], seeds[target] = names, of
+    others = {t: names for t, names in others.items() if t not in made}
+    told = {*runs, *(seed for of in seeds.values() for seed in of)}
+    runs = {seed: run for seed, run in (before | runs).items() if seed in told}
+    return {"runs": runs, "files": files, "seeds": seeds, "of_other_runs": others}
+
+
+def _run(folder: Path) -> dict:
+    finished = sorted(path.parent.name for path in folder.glob(f"*/{run_dir.RESULT}"))
+    provenance = read_json(folder / "evaluate" / "provenance.json")
+    return {"made_of": provenance, "hours": {s: hours(folder, s) for s in finished}}
+
+
+def _differ(run: Mapping, before: Mapping) -> bool:
+    return run["made_of"] != before["made_of"]
+
+
+def _seeds_of(target: str, seeds: list[str]) -> list[str]:
+    """Those that it is made of: cases and diagrams show the first run's."""
+    return seeds if target in (*TABLES, "figure3", "figure4") else seeds[:1]
 
 
 def hours(folder: Path, stage: str) -> float | None:

@@ -87,10 +87,32 @@ def test_the_manifest_tells_what_was_made_of_other_runs(folders, tmp_path):
     assert made(["table4"], folders)["files"].keys() == {"table4"}
     both = made(["table1"], folders)
     assert (both["files"].keys(), both["of_other_runs"]) == ({"table1", "table4"}, {})
-    one = made(["table1"], folders[:1])
-    assert one["files"].keys() == {"table1"} and one["runs"].keys() == {"0"}
-    assert one["of_other_runs"] == {"table4": ["table4.md", "table4.tex", "table4.csv"]}
+    assert both["seeds"] == {"table1": ["0", "1"], "table4": ["0", "1"]}
+    # With fewer seeds: what was made of more is still of these runs.
+    fewer = made(["table1", "figure1"], folders[:1])
+    assert fewer["files"].keys() == {"table1", "table4", "figure1"}
+    assert fewer["seeds"] == {"table1": ["0"], "table4": ["0", "1"], "figure1": ["0"]}
+    assert fewer["of_other_runs"] == {} and fewer["runs"].keys() == {"0", "1"}
+    # A run that is another one now.
+    other = make_run(tmp_path / "other", seed=1)
+    path = other / "evaluate" / "provenance.json"
+    write_json(path, read_json(path) | {"commit": "def"})
+    told = made(["table1"], [folders[0], other])
+    assert told["files"].keys() == {"table1", "figure1"}
+    assert told["seeds"] == {"table1": ["0", "1"], "figure1": ["0"]}
+    three = ["table4.md", "table4.tex", "table4.csv"]
+    assert told["of_other_runs"] == {"table4": three}
     assert made(["table4"], folders[:1])["of_other_runs"] == {}
+
+
+def test_a_manifest_that_tells_no_seeds_is_of_all_its_runs(folders, tmp_path):
+    reproduced.write(["table4"], dict(enumerate(folders)), tmp_path)
+    path = tmp_path / "MANIFEST.json"
+    known = read_json(path)
+    del known["seeds"]
+    write_json(path, known)
+    reproduced.write(["figure1"], {1: folders[1]}, tmp_path)
+    assert read_json(path)["seeds"] == {"figure1": ["1"], "table4": ["0", "1"]}
 
 
 def test_votes_that_do_not_count_keep_nothing_else_from_being_written(
