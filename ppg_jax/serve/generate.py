@@ -47,12 +47,14 @@ from ppg_jax.serve import answers
 from ppg_jax.serve.answers import Counts
 
 FIELDS = ("id", "self_persona", "context", "partner_persona")
+_STANDARD = {"input": "stdin", "output": "stdout"}
 _ANSWERS = ("response", "partner_persona_log_prob", "response_log_prob", "error")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """input, output: files of JSON lines, or "-" for stdin and stdout.
+    """input, output: files of JSON lines, or "-" for stdin and stdout, which /dev/stdin
+    and /dev/stdout are, too: where these are files, none of their names.
 
     chunk: lines that are answered together, and then written: what a kill may cost, and
     what a program that talks through pipes waits for. None: 8 batches, at least 64.
@@ -64,6 +66,9 @@ class Config:
     chunk: int | None = None
 
     def __post_init__(self):
+        for name in ("input", "output"):
+            if getattr(self, name) == f"/dev/{_STANDARD[name]}":
+                object.__setattr__(self, name, "-")
         if self.chunk is not None:
             require_positive(self, "chunk")
 

@@ -278,6 +278,14 @@ def test_a_pipe_that_has_a_name_is_written_to_and_not_replaced(whole, tmp_path):
     assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
 
 
+def test_the_name_of_stdout_is_written_to_where_stdout_is_a_file(whole):
+    done = runs.launched("generate", f"--input={whole[0]}", "--output=/dev/stdout")
+    assert done.returncode == 1, done.stderr  # a line is bad
+    ids = [json.loads(line)["id"] for line in done.stdout.split("\n")[:-1]]
+    assert ids == [record["id"] for record in read(whole[0])]
+    assert Config("/dev/stdin", "/dev/stdout") == Config("-", "-")
+
+
 def test_two_processes_do_not_write_one_output(whole, tmp_path):
     part = tmp_path / "out.jsonl.part"
     with part.open("ab") as file:
