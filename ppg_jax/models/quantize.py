@@ -69,10 +69,11 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
     Raises:
       UserError: this machine has no fast products of that type.
     """
-    if weights != "float32" and not _pays(weights):
+    if not _pays(weights):
+        paying = " or ".join(repr(w) for w in ("int8", "float32") if _pays(w))
         raise UserError(
             f"weights={weights!r} needs a CPU with {NEEDED[weights]} or AMX, where it "
-            "is faster; use weights='float32', or 'bfloat16' on a GPU."
+            f"is faster; use weights={paying}, or 'bfloat16' on a GPU."
         )
     if is_ready(params) or (weights == "float32" and _stays(dtype)):
         return params
@@ -84,6 +85,8 @@ def quantize(params: dict, weights: str, dtype=jnp.float32) -> dict:
 
 
 def _pays(weights: str) -> bool:
+    if weights == "float32":
+        return True
     has = {"bfloat16": product.has_bfloat16, "int8": product.has_int8}[weights]
     return jax.default_backend() == "cpu" and has()
 

@@ -338,6 +338,13 @@ def test_where_they_do_not_pay_one_line_says_what_to_use(weights, monkeypatch):
     assert "\n" not in str(told.value)
 
 
+def test_where_int8_pays_and_bfloat16_does_not_it_is_named(monkeypatch):
+    monkeypatch.setattr(product, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(product, "has_int8", lambda: True)
+    with pytest.raises(UserError, match="use weights='int8' or 'float32', or"):
+        quantize({}, "bfloat16")
+
+
 def test_on_a_gpu_bfloat16_is_all_that_inference_computes_in(monkeypatch):
     # A vocabulary of its own: what is compiled here must not serve another test.
     model, params = small.gpt2(VOCABULARY + 6)
