@@ -119,6 +119,8 @@ class Setting(NamedTuple):
 
 def load(path: Path):
     """The `config.Section` of a file; UserError in one line if it gives none."""
+    if path.suffix != ".py":
+        raise UserError(f"{path}: no config; give a .py file with get_config().")
     spec = util.spec_from_file_location("ppg_jax_config", path)
     module = util.module_from_spec(spec)
     sys.modules[spec.name] = module  # a dataclass in it looks for itself there

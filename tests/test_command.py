@@ -238,6 +238,14 @@ def test_a_file_that_gives_no_config_is_told(monkeypatch, capsys, tmp_path, code
     assert len(told.splitlines()) == 1
 
 
+def test_a_file_that_is_no_python_is_no_config(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text("Read me.")
+    assert call(monkeypatch, "configs", str(file)) == 2
+    told = f"{file}: no config; give a .py file with get_config()."
+    assert capsys.readouterr().err == f"ppg-jax configs: {told}\n"
+
+
 @pytest.mark.parametrize("read", ["configs", "train"])
 @pytest.mark.parametrize(
     ("line", "error"),
