@@ -16,11 +16,11 @@ from ppg_jax.errors import UserError
 
 @contextmanager
 def naming(path: Path):
-    """Around what writes into an open file: an OSError of that names no file."""
+    """Around what writes a file: an OSError of that names none, or a temporary one."""
     try:
         yield
     except OSError as error:
-        if error.filename is not None:
+        if error.filename not in (None, str(_temporary(path))):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
 
@@ -28,14 +28,19 @@ def naming(path: Path):
 def write_text(path: Path, text: str | Iterable[str]) -> None:
     """Atomic: the file is there whole, or not at all.  Parents are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with naming(path), temporary.open("w", encoding="utf-8") as file:
-            file.writelines([text] if isinstance(text, str) else text)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    temporary = _temporary(path)
+    with naming(path):
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.writelines([text] if isinstance(text, str) else text)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def write_json(path: Path, value: Any) -> None:

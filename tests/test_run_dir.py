@@ -216,6 +216,11 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
         files.read_json(tmp_path / "config.json")
 
 
+def test_a_file_that_cannot_be_written_is_told_by_its_own_name():
+    with pytest.raises(OSError, match=r"^\[Errno \d+\] [\w ]+: '/proc/a\.json'$"):
+        files.write_json(Path("/proc/a.json"), {})
+
+
 def test_json_that_we_write_has_no_number_that_json_has_no_word_for(tmp_path):
     path = tmp_path / "result.json"
     with pytest.raises(UserError, match=r"result\.json is not written: valid_ppl is"):
