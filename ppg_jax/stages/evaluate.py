@@ -81,7 +81,7 @@ class Config:
             raise ValueError(f"name={self.name!r}: {told}.")
         require_positive(self, "batch_size")
         require_count(self, "max_dialogues", "swapped_dialogues", "seed")
-        require_one_of(self, dtype=DTYPES)
+        require_one_of(self, dtype=DTYPES, split=corpus.SPLITS)
         Decoding(1, temperature=self.temperature, top_p=self.top_p)  # checks them
         if self.max_dialogues == 1:
             raise ValueError("max_dialogues=1: intervals need two dialogues or more.")

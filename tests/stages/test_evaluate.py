@@ -21,3 +21,8 @@ def test_a_config_that_cannot_be_asked_is_refused():
         evaluate.chosen(evaluate.Config(), one)
     with pytest.raises(ValueError, match="max_dialogues=1: intervals need two"):
         evaluate.Config(max_dialogues=1)
+
+
+def test_a_split_that_there_never_is_is_refused_by_its_field():
+    with pytest.raises(ValueError, match=r"split='tset' is none of \('train', 'val"):
+        evaluate.Config(split="tset")
