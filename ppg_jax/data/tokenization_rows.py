@@ -12,8 +12,8 @@ def drop_rowless(tokenizer, rows: int) -> tuple[list[str], list[str]]:
 
     Left out is what no text needs: special tokens, unless they begin or end texts.
     """
-    numbers = sorted((number, t) for t, number in tokenizer.get_vocab().items())
-    rowless = [token for number, token in numbers if number >= rows]
+    numbers = tokenizer.get_vocab()
+    rowless = sorted((t for t, n in numbers.items() if n >= rows), key=numbers.get)
     if not rowless:
         return [], []
     backend = tokenizer.backend_tokenizer
