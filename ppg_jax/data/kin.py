@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from ppg_jax.data.moods import contradicts, denies
 from ppg_jax.data.said import is_grounded
 from ppg_jax.data.stems import is_function_word
+from ppg_jax.data.tense import ADVERBS, MODALS, PASTS
 
 _WORDS = re.compile(r"\w+")
 _MARKS = frozenset(".,!?;")
@@ -52,22 +53,8 @@ _CALLED = frozenset(  # without a "my": "dad is a baker"
 )
 # Somebody unknown, by the ending: "my plumber is late , he snores".
 _SOMEBODY = re.compile(r"\w{2,}(?:er|or|ist|ian|man|mate|ess|ant)")
-# Verbs that third persons and pasts share, and what may stand before a verb.
-_PAST = frozenset(
-    _WORDS.findall("""
-    was were had did went made got grew came saw ate drank met won lost left took bought
-    taught ran wrote drove sold built broke quit gave knew found felt kept told became
-    began fell fought flew spent slept sang swam wore said thought
-    """)
-)
-_MODAL = frozenset(
-    _WORDS.findall("can could will would shall should may might must cannot used wont")
-)
-_ADVERBS = frozenset(
-    _WORDS.findall("just also always never ever often still usually sometimes recently")
-)
 # Behind "my dad": what follows is told of him. Other verbs end in "s" or "ed".
-_TELLS = _PAST | _MODAL | _ADVERBS | {"is", "has", "are", "have", "s", "who"}
+_TELLS = PASTS | MODALS | ADVERBS | {"is", "has", "are", "have", "s", "who"}
 _HAVE = frozenset(_WORDS.findall("have has got with"))
 _SOME = frozenset(_WORDS.findall("a an one two three four five"))
 _MY = frozenset(("my", "our"))
@@ -282,7 +269,7 @@ def _is_verb(word: str) -> bool:
 def _told_of(who: str, sentence: str) -> str:
     """ "i love tea." -> "my mom loves tea."; "" of what has no verb, and of several
     people who would be "a farmer"."""
-    adverbs = "|".join(_ADVERBS)
+    adverbs = "|".join(ADVERBS)
     found = re.match(rf"\s*i\s+((?:(?:{adverbs})\s+)*)([a-z]+)(.*)", sentence, re.I)
     if not found:
         return ""
@@ -302,7 +289,7 @@ def _third(verb: str) -> str:
     """Its third person: "loves" of "love"; of a past and "can" the same."""
     if verb in _THIRD:
         return _THIRD[verb]
-    if verb in _PAST | _MODAL or verb.endswith("ed"):
+    if verb in PASTS | MODALS or verb.endswith("ed"):
         return verb
     if re.search(r"[^aeiou]y$", verb):
         return f"{verb[:-1]}ies"

@@ -76,7 +76,7 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
     return len(found) >= share * len(stems) > 0
 
 
-def is_over(sentence: str, heard: Sequence[str]) -> bool:
+def is_told_as_over(sentence: str, heard: Sequence[str]) -> bool:
     """Whether half of what a sentence is about was told as over."""
     over = frozenset().union(*(parted(Mood.OVER, text)[1] for text in heard))
     about = content_stems(sentence)

@@ -4,6 +4,20 @@ import re
 from collections.abc import Sequence
 
 _WORDS = re.compile(r"\w+")
+# Verbs that third persons and pasts share, and what may stand before a verb.
+PASTS = frozenset(
+    _WORDS.findall("""
+    was were had did went made got grew came saw ate drank met won lost left took bought
+    taught ran wrote drove sold built broke quit gave knew found felt kept told became
+    began fell fought flew spent slept sang swam wore said thought
+    """)
+)
+MODALS = frozenset(
+    _WORDS.findall("can could will would shall should may might must cannot used wont")
+)
+ADVERBS = frozenset(
+    _WORDS.findall("just also always never ever often still usually sometimes recently")
+)
 # "going to move", "almost became", "in school to be a": it is not so yet.
 _PLANNED = frozenset(
     _WORDS.findall("""
@@ -21,21 +35,16 @@ _OF_ALL = frozenset(
     teenager total twin young
     """)
 )
-_WAS = re.compile(r"was|were")
 _NOBODY = frozenset(_WORDS.findall("it that this there what which who"))
-_PASTS = frozenset(_WORDS.findall("lived worked owned"))
+_ENDED = frozenset(_WORDS.findall("lived worked owned"))
 _LONG_AGO = re.compile(
     r"\b(?:when i was|as an? (?:kid|child|teen)|growing up|years ago|back then|once)\b"
 )
 # One verb of the present: "i am a nurse.", "i have two cats."; not "i have been ill".
-_NO_PRESENT = frozenset(
-    _WORDS.findall("""
-    can could will would was were did had used just also usually often always never now
-    do got went kept left lost met bought built made took won quit grew came drove wrote
-    taught gave knew
-    """)
+_NO_PRESENT = PASTS | MODALS | ADVERBS | {"do", "now"}
+_PRESENT = re.compile(
+    r"i (?!have been\b|(?:am|have) \w{2,}(?:ing|ed)\b|\w{2,}ed\b)(\w+)(.*)"
 )
-_PRESENT = re.compile(r"i (?!have been\b|am \w+(?:ing|ed)\b|\w{2,}ed\b)(\w+)(.*)")
 
 
 def is_over(words: Sequence[str], n: int) -> bool:
@@ -45,7 +54,7 @@ def is_over(words: Sequence[str], n: int) -> bool:
     if word in ("quit", "stopped", "up"):
         gives = word != "up" or before in (["gave"], ["given"])
         return gives and bool(behind) and behind[0].endswith("ing")
-    if _WAS.fullmatch(word):
+    if word in ("was", "were"):
         one = behind[:1] in (["a"], ["an"]) and _OF_ALL.isdisjoint(behind[1:])
         return "until" in words[n + 1 :] or (one and _NOBODY.isdisjoint(before))
     if word == "used":
@@ -56,7 +65,7 @@ def is_over(words: Sequence[str], n: int) -> bool:
         return not {"died", "passed"}.isdisjoint(words[n + 2 : n + 4])
     if word == "had":
         return bool(_LONG_AGO.search(" ".join(words)))
-    return word in _PASTS and before in ([], ["i"], ["we"])
+    return word in _ENDED and before in ([], ["i"], ["we"])
 
 
 def is_ahead(words: Sequence[str], n: int) -> bool:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from ppg_jax.data.dialogue import Instance, dialogue_of
 from ppg_jax.data.kin import as_said_of
+from ppg_jax.data.moods import mood_of
 from ppg_jax.data.normalization import normalized_sentence
 from ppg_jax.data.numbers import tells_age_alone, without_unsaid
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.said import (
     is_grounded,
     is_ones_own,
-    is_over,
+    is_told_as_over,
     without_guessed_end,
     without_guessed_name,
     without_you,
@@ -119,8 +120,10 @@ def _as_heard(sentence: str, heard: Sequence[str], by: int, share: float) -> str
     was by then; else ""."""
     if tells_age_alone(sentence):  # as it was said, if in other words
         return as_said_of(sentence, heard, AGED, by) or sentence
-    over = as_over(sentence) if is_over(sentence, heard[:by]) else ""
-    forms = (f for f in (sentence, over) if f and is_grounded(f, heard[:by], share))
+    forms = [sentence]
+    if not mood_of(sentence) and is_told_as_over(sentence, heard[:by]):
+        forms += filter(None, [as_over(sentence)])
+    forms = (form for form in forms if is_grounded(form, heard[:by], share))
     told = (as_said_of(form, heard, share, by) for form in forms)
     return next(filter(None, told), "")
 
