@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ppg_jax.data.kin import KIN
 from ppg_jax.data.moods import LIKES, mood_of
 from ppg_jax.data.numbers import in_digits
+from ppg_jax.data.said import is_grounded
 from ppg_jax.data.stems import PEOPLE, content_stems, words_of
 
 # They tell little beside what is liked, where one lives, and who has a name: "i love to
@@ -119,15 +120,16 @@ def says_nothing_new(text: str, before: Sequence[str]) -> bool:
 
 def takes_over(text: str, heard: str, own: Sequence[str]) -> bool:
     """Whether a reply states of the speaker what only the other one has just said: "i
-    have two sons" to who has two sons. Not where it agrees ("too"), nor of likings.
+    have two sons" to who has two sons. Not where it agrees ("too"), nor of likings, nor
+    where the other one has none ("i have no sons").
 
     own: the speaker's persona and earlier utterances.
     """
-    told = [_core(s) for s in map(_stated, sentences(heard))]
+    stated = " ".join(map(_stated, sentences(heard.lower())))
     known = frozenset().union(*map(_core, own))
     return any(
-        _is_taken(clause, frozenset().union(*told), known)
-        for sentence in sentences(text)
+        _is_taken(clause, stated, known)
+        for sentence in sentences(text.lower())
         if _TOO.isdisjoint(_WORDS.findall(sentence)) and not sentence.endswith("?")
         for clause in sentence.split(",")
     )
@@ -141,13 +143,14 @@ def _stated(sentence: str) -> str:
     return ",".join(clause for clause in before if _STATES.match(clause.strip()))
 
 
-def _is_taken(clause: str, theirs: frozenset[str], known: frozenset[str]) -> bool:
-    states = _STATES.match(" ".join(_WORDS.findall(clause.lower())))
+def _is_taken(clause: str, heard: str, known: frozenset[str]) -> bool:
+    states = _STATES.match(" ".join(_WORDS.findall(clause)))
     if not states or LIKES.match(states[1]):
         return False
-    about = _core(states[1])
+    about, theirs = _core(states[1]), _core(heard)
     enough = 1 if _HAS.match(states[1]) else 2
-    return len(about) >= enough and about <= theirs and not about <= known
+    taken = len(about) >= enough and about <= theirs and not about <= known
+    return taken and is_grounded(states[1], [heard])
 
 
 def text_once(text: str, before: Sequence[str] = ()) -> str:

@@ -386,6 +386,13 @@ def test_an_abbreviation_ends_no_sentence():
         ("you have a boat.", "i have a boat.", False),
         ("my cat sings.", "i have a cat that sings.", False),
         ("i paint.", "i paint.", False),
+        ("i have no boat.", "i have a boat.", False),
+        ("i do not have two boats.", "i have two boats.", False),
+        ("i have a boat.", "i do not have a boat.", False),
+        ("i have a boat.", "i want a boat.", False),
+        ("i do not drink beer.", "i do not drink beer.", True),
+        ("Also, I have two sons.", "I have two sons.", False),
+        ("I have two sons.", "I have two sons, you?", True),
         ("", "", False),
     ],
 )
