@@ -165,7 +165,8 @@ def contradicts(sentence: str, heard: Sequence[str]) -> bool:
     )
 
 
-def _parts(text: str, moods: Mood) -> tuple[list[_Part], set[str]]:
+@functools.lru_cache(maxsize=2**12)  # asked for each sentence of each moment
+def _parts(text: str, moods: Mood) -> tuple[tuple[_Part, ...], frozenset[str]]:
     """What each word of a text tells in one of the moods; the stems of all others."""
     parts: dict[int, _Part] = {}
     others = set()
@@ -174,7 +175,7 @@ def _parts(text: str, moods: Mood) -> tuple[list[_Part], set[str]]:
             others.add(stem(word))
         else:
             parts[id(part)] = part
-    return [part for part in parts.values() if part.stems], others
+    return tuple(p for p in parts.values() if p.stems), frozenset(others)
 
 
 def _scan(text: str, moods: Mood, reach: int = _REACH) -> Iterator[tuple]:
@@ -274,12 +275,14 @@ def _ends(words: Sequence[str], n: int, part: _Part | None) -> bool:
 
 def _mood_at(words: Sequence[str], n: int) -> Mood:
     """In which mood a word puts those behind it."""
-    wished = _wishes(words, n) or is_ahead(words, n)
-    return (
-        (Mood.DENIED if _denies(words, n) else Mood(0))
-        | (Mood.WISHED if wished else Mood(0))
-        | (Mood.OVER if is_over(words, n) else Mood(0))
-    )
+    found = Mood(0)
+    if _denies(words, n):
+        found |= Mood.DENIED
+    if _wishes(words, n) or is_ahead(words, n):
+        found |= Mood.WISHED
+    if is_over(words, n):
+        found |= Mood.OVER
+    return found
 
 
 def _denies(words: Sequence[str], n: int) -> bool:
