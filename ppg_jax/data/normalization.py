@@ -67,8 +67,11 @@ _TORN = re.compile(
     r"|((?:do|does|did|ca|wo|is|are|was|were|have|has|had|could|would|should)n) (t))\b",
     re.IGNORECASE,
 )
-# "a accountant", not "a one man band", nor "a european".
-_AN = re.compile(r"\ba(?= (?!(?:one|once|i|in|it|at|am|ok)\b|eu)[aeio]\w)")
+# "a accountant", not "a one man band", nor "a european", nor "vitamin a and d".
+_AN = re.compile(
+    r"\ba(?= (?!(?:one|once|i|in|it|at|am|ok|and|are|as|if|is|of|on|or)\b|eu|ew)"
+    r"[aeio]\w)"
+)
 
 _OUTSIDE = r"\s\"'()\[\]{}<>|\\*~^"  # of addresses: they end there
 _PIECES = re.compile(

@@ -119,6 +119,8 @@ def test_a_persona_sentence_has_no_space_before_its_full_stop(typed, expected):
         ("i am a accountant.", "i am an accountant."),
         ("i am a older sailor, a rower.", "i am an older sailor , a rower."),
         ("a one man band of a european.", "a one man band of a european."),
+        ("i take vitamin a and d.", "i take vitamin a and d."),
+        ("my team a is big.", "my team a is big."),
     ],
 )
 def test_what_a_generator_wrote_gets_the_form_of_the_data(written, expected):
