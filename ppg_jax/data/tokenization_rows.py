@@ -19,9 +19,8 @@ def drop_rowless(tokenizer, rows: int) -> tuple[list[str], list[str]]:
     backend = tokenizer.backend_tokenizer
     stated = json.loads(backend.to_str())
     special = {t["content"] for t in stated["added_tokens"] if t["special"]}
-    needed = {getattr(tokenizer, name) for name in _NEEDED} | {
-        *stated["model"]["vocab"]
-    }
+    needed = {getattr(tokenizer, name) for name in _NEEDED}
+    needed |= backend.get_vocab(with_added_tokens=False).keys()
     dropped = [t for t in rowless if t in special - needed]
     if len(dropped) < len(rowless):
         return [], [t for t in rowless if t not in dropped]

@@ -1,6 +1,8 @@
 """What a model has no rows for is left out where no text needs it, and told else."""
 
 import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from ppg_jax.data import tokenization
 from ppg_jax.data.tokenization_rows import drop_rowless
@@ -40,6 +42,14 @@ def test_tokens_that_texts_need_are_told_and_none_is_left_out(change, rowless):
     size = tokenization.size_of(made)
     assert drop_rowless(made, 300) == ([], rowless)
     assert tokenization.size_of(made) == size > 300
+
+
+def test_a_pad_token_is_left_out_of_a_tokenizer_of_likely_pieces():
+    pieces = models.Unigram([("<unk>", 0.0), ("a", -1.0), ("</s>", 0.0)], unk_id=0)
+    names = {"eos_token": "</s>", "pad_token": "[PAD]", "unk_token": "<unk>"}
+    made = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(pieces), **names)
+    assert drop_rowless(made, 3) == (["[PAD]"], [])
+    assert drop_rowless(made, 2) == ([], ["</s>"])
 
 
 def test_tokens_that_text_may_hold_are_not_left_out():
