@@ -319,6 +319,8 @@ def written_experiment(workdir: Path, values: dict) -> Iterator[None]:
         elif not known and not any(workdir.glob(f"*/{FINGERPRINT}")):
             path.unlink(missing_ok=True)  # no stage has begun
         raise
+    if not path.exists():  # another process was refused, and none had begun
+        write_json(path, values)
 
 
 def read_experiment(workdir: Path) -> dict:

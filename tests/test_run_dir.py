@@ -1,6 +1,7 @@
 """What lies in a run directory is whole, its own, and there, or is told in one line."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
@@ -353,6 +354,17 @@ def test_a_command_that_is_refused_leaves_what_the_config_said(tmp_path):
     with run_dir.written_experiment(tmp_path, other):
         pass
     assert told() == [{"name": "mine"}]
+
+
+def test_what_one_process_is_refused_takes_no_config_from_another(tmp_path):
+    values = {"stages": [], "systems": [], "config": {}}
+    first, second = (run_dir.written_experiment(tmp_path, values) for _ in range(2))
+    with contextlib.ExitStack() as later:
+        with pytest.raises(UserError, match="too few"), first:
+            later.enter_context(second)  # which reads its data now
+            raise UserError("too few positions")
+        run_dir.claim(tmp_path / "persona", Config(), {})
+    assert run_dir.read_experiment(tmp_path) == values
 
 
 def test_what_is_refused_before_it_begins_binds_a_new_run_directory_to_nothing(
