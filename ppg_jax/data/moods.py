@@ -33,6 +33,8 @@ _WISHED = frozenset(_WORDS.findall("to i be have a an some"))  # "want a", "hope
 _BECOMES = frozenset(_WORDS.findall("become becoming get getting"))
 _WOULD = frozenset(_WORDS.findall("would could might d"))
 _SPEAKER = frozenset(_WORDS.findall("i we my"))
+# Behind "and": what is so now, "i was a nurse and have two cats".
+_NOW = frozenset(_WORDS.findall("have am own live work love like got bought"))
 # "cannot wait", "not just"; "cannot believe that i won".
 _NOT_DENIED = frozenset(_WORDS.findall("stop wait resist help only just"))
 _CAN = frozenset(_WORDS.findall("can could cannot cant couldnt"))
@@ -76,6 +78,7 @@ class _Part:
 
     likes: bool  # "hate dogs", "do not like dogs": how one likes them
     stems: set[str] = dataclasses.field(default_factory=set)  # of content words
+    past: bool = False  # told by a verb of the past, which one of the present ends
 
 
 @dataclasses.dataclass
@@ -195,7 +198,8 @@ def _scan(text: str, moods: Mood, reach: int = _REACH) -> Iterator[tuple]:
         yield from _all_of(words[whole:])
         for n, word in enumerate(words[:whole]):
             if mood := _mood_at(words, n) & moods:
-                part, owned = _Part(word in _HATES), False
+                past = mood == Mood.OVER and word != "used"  # to do something
+                part, owned = _Part(word in _HATES, past=past), False
                 left = len(words) if mood == Mood.OVER else reach
                 continue
             if word in _OR and part:
@@ -266,8 +270,9 @@ def _supposed(words: Sequence[str]) -> int:
 def _ends(words: Sequence[str], n: int, part: _Part | None) -> bool:
     """Whether a denial reaches no further: at "but", or "and i" of "and i sing"."""
     if words[n] in ("and", "so"):
-        return not _SPEAKER.isdisjoint(words[n + 1 : n + 2])
-    # "no dog, just a cat", not "not just a cat"
+        news = _SPEAKER | _NOW if part and part.past else _SPEAKER
+        return not news.isdisjoint(words[n + 1 : n + 2])
+    # "no dog, just a cat", "was a nurse, now a cook", not "not just a cat"
     if words[n] in ("just", "i", "now"):
         return part is not None and bool(part.stems)
     return words[n] in _TURNS

@@ -40,6 +40,11 @@ _ENDED = frozenset(_WORDS.findall("lived worked owned"))
 _LONG_AGO = re.compile(
     r"\b(?:when i was|as an? (?:kid|child|teen)|growing up|years ago|back then|once)\b"
 )
+_BORN = frozenset(_WORDS.findall("baby child children kid kids twins son daughter"))
+# "my dog died", "my grandma passed away", not "my son passed his exam".
+_GONE = re.compile(
+    r"my(?: \w+){1,2} (?:died\b|passed(?: (?:away|last|recently|in|when|before)\b|$))"
+)
 # One verb of the present: "i am a nurse.", "i have two cats."; not "i have been ill".
 _NO_PRESENT = PASTS | MODALS | ADVERBS | {"do", "now"}
 _PRESENT = re.compile(
@@ -62,9 +67,10 @@ def is_over(words: Sequence[str], n: int) -> bool:
     if word in ("sold", "lost"):
         return behind[:1] in (["my"], ["our"])
     if word == "my":
-        return not {"died", "passed"}.isdisjoint(words[n + 2 : n + 4])
-    if word == "had":
-        return bool(_LONG_AGO.search(" ".join(words)))
+        return bool(_GONE.match(" ".join(words[n:])))
+    if word == "had":  # who had a daughter years ago has one
+        born = not _BORN.isdisjoint(words[n + 1 : n + 4])
+        return not born and bool(_LONG_AGO.search(" ".join(words)))
     return word in _ENDED and before in ([], ["i"], ["we"])
 
 

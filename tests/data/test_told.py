@@ -198,6 +198,7 @@ def test_ages_and_what_others_do_are_told_of_whom_they_were_said_of():
     said = told("i was a nurse.", "i am a nurse. i was a nurse.")
     assert said == "i used to be a nurse."
     assert told("my mom was a nurse.", "i am a nurse.") == "my mom used to be a nurse."
+    assert told("my son passed his exam.", "i have a son.") == "i have a son."
     assert told("i was a marathon runner.", "i ran a marathon.") == ""
     assert told("i was a nurse.", "i am not a nurse.") == ""
     assert told("so you sing ? you must love tea.", "i love tea.") == ""
