@@ -103,8 +103,8 @@ def mood_of(sentence: str) -> Mood:
 
 @functools.lru_cache(maxsize=2**12)
 def parted(moods: Mood, text: str, reach: int = _REACH) -> tuple[frozenset, frozenset]:
-    """The stems of a text without what it tells in one of the moods; and of what it
-    does.
+    """The stems of a text without what it tells in one of the moods; and those of what
+    it tells in one.
 
     reach: so many content words behind a word that denies.
     What belongs to "my" is among the others in any case, and with what is denied as

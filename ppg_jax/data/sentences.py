@@ -10,8 +10,9 @@ from ppg_jax.data.numbers import in_digits
 from ppg_jax.data.said import is_grounded
 from ppg_jax.data.stems import PEOPLE, content_stems, words_of
 
-# They tell little beside what is liked, where one lives, and who has a name: "i love to
-# knit" and "i enjoy knitting" are one trait, a dog and a cat named Max are two.
+# They tell little beside what is liked, where one lives, who has a name, and what used
+# to be: "i love to knit" and "i enjoy knitting" are one trait, a dog and a cat named
+# Max are two.
 _LIGHT = content_stems("like love enjoy prefer favorite live name used")
 _CHILD = frozenset(("child", "children", "kid", "kids"))
 _WORDS = re.compile(r"\w+")
@@ -72,8 +73,8 @@ def _alike(a: frozenset[str], b: frozenset[str]) -> bool:
 def says_again(sentence: str, other: str) -> bool:
     """Whether one of the two tells little beside the other: two thirds of what the
     shorter is about are in both, of one person ("my mom ..."), both as it is, as it is
-    not or as it is wished for; or both are the same letters ("fire fighter"). Moms are
-    mothers, kids are children, and three is 3.
+    not, as it is wished for or as it was; or both are the same letters ("fire
+    fighter"). Moms are mothers, kids are children, and three is 3.
     """
     a, b = _core(sentence), _core(other)
     if _letters(sentence) == _letters(other) != "":
@@ -144,6 +145,7 @@ def _stated(sentence: str) -> str:
 
 
 def _is_taken(clause: str, heard: str, known: frozenset[str]) -> bool:
+    """heard: what the other one stated; known: what the speaker's own is about."""
     states = _STATES.match(" ".join(_WORDS.findall(clause)))
     if not states or LIKES.match(states[1]):
         return False

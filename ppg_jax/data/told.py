@@ -88,10 +88,11 @@ def grounded_persona(
     `without_you`); what earlier ones said, the newest first, if two thirds of it were
     by then; neither with a number, an end or a name that the partner has not said
     (`without_unsaid`, `without_guessed_end`, `without_guessed_name`), each in the form
-    of what people type (`normalized_sentence`) and of whom it was said of
-    (`as_said_of`). Of two that say the same (`says_again`) one stays, the first unless
-    the other `says_more`; what is too long for a generated persona goes, the last
-    first. [] where nothing stays: nothing is known of the partner.
+    of what people type (`normalized_sentence`), of whom it was said of (`as_said_of`),
+    and what is over as that (`as_over`). Of two that say the same (`says_again`) one
+    stays, the first unless the other `says_more`; what is too long for a generated
+    persona goes, the last first. [] where nothing stays: nothing is known of the
+    partner.
     """
     *_, now = along
     heard = [without_you(text) for text in now.context[::-2][::-1]]

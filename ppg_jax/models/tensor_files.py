@@ -19,8 +19,6 @@ from ppg_jax.models import hub
 
 ADAPTERS = "adapter_config.json"  # of a folder of PEFT's
 FOLDER = "a model folder holds config.json, model.safetensors and tokenizer files."
-
-
 _POINTER = b"version https://git-lfs.github.com"  # begins what a clone has for a file
 
 

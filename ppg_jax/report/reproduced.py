@@ -94,7 +94,11 @@ def _manifest(folders: Mapping[int, Path], path: Path, made: Mapping) -> dict:
     known = read_json(path, f"remove {path}.") if path.exists() else {}
     with understood(path, f"remove {path}."):
         before, others = known.get("runs", {}), known.get("of_other_runs", {})
-        changed = {s for s in runs.keys() & before if _differ(runs[s], before[s])}
+        changed = {
+            seed
+            for seed in runs.keys() & before
+            if runs[seed]["made_of"] != before[seed]["made_of"]
+        }
         for target, names in known.get("files", {}).items():
             of = known.get("seeds", {}).get(target, list(before))  # older: of all
             if changed.intersection(of):
@@ -111,10 +115,6 @@ def _run(folder: Path) -> dict:
     finished = sorted(path.parent.name for path in folder.glob(f"*/{run_dir.RESULT}"))
     provenance = read_json(folder / "evaluate" / "provenance.json")
     return {"made_of": provenance, "hours": {s: hours(folder, s) for s in finished}}
-
-
-def _differ(run: Mapping, before: Mapping) -> bool:
-    return run["made_of"] != before["made_of"]
 
 
 def _seeds_of(target: str, seeds: list[str]) -> list[str]:

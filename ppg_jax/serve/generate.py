@@ -53,8 +53,8 @@ _ANSWERS = ("response", "partner_persona_log_prob", "response_log_prob", "error"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """input, output: files of JSON lines, or "-" for stdin and stdout, which /dev/stdin
-    and /dev/stdout are, too: where these are files, none of their names.
+    """input, output: files of JSON lines, or "-" for stdin and stdout; /dev/stdin and
+    /dev/stdout are these, too, also where the shell has put a file there.
 
     chunk: lines that are answered together, and then written: what a kill may cost, and
     what a program that talks through pipes waits for. None: 8 batches, at least 64.
