@@ -72,28 +72,38 @@ def as_said_of(
 
     heard: all that the partner has said, in that order; by: after how many of these
     utterances, all if absent, the sentence has to be grounded. What the partner said of
-    themselves comes first, and the sentence stays; else of one whom they spoke of in
-    the third person ("i am a soldier." -> "my dad is a soldier."), the last one first.
-    "" where it takes several together, and where its owner `contradicts` it.
+    themselves, and of people whom the sentence names, comes first, and the sentence
+    stays; else of one whom they spoke of in the third person ("i am a soldier." -> "my
+    dad is a soldier."), the last one first. "" where it takes several together, and
+    where its owner `contradicts` it.
     """
     words = _words(sentence)
     people = _by_person(tuple(heard))
-    # Who is married to a doctor has a husband who is one.
-    if words[:1] != ["i"] or not {*KIN - _OTHERS, "married"}.isdisjoint(words):
+    if words[:1] != ["i"]:
         who = _meant(words, people)
         if " " in who:  # "my sisters husband"
             sentence = re.sub(rf"\b{words[1]}\b", who, sentence, count=1)
         fits = not contradicts(sentence, people[who])
         return sentence if fits and _is_of(who, words[2:], people, share, by) else ""
+    people = people | {"": _with(words, people)}
     found = [
         who
         for who, texts in people.items()
         if is_grounded(sentence, [" . ".join(texts[:by])], share)
         and not contradicts(sentence, texts)
     ]
-    if not found or found[0] == "":
+    # Whose dog is a collie has a collie.
+    if not found or found[0] == "" or (found[-1] in _PETS and words[1:2] == ["have"]):
         return sentence if found else ""
     return _told_of(found[-1], sentence)
+
+
+def _with(words: Sequence[str], people) -> list[str]:
+    """What was said of the speaker and of those whom the words name, by utterance: who
+    is married to a doctor has a husband who is one."""
+    named = {*words, *(("husband", "wife") if "married" in words else ())}
+    said = [texts for who, texts in people.items() if named.issuperset(who.split())]
+    return [" . ".join(texts) for texts in zip(*said, strict=True)]
 
 
 def _is_of(who: str, told: Sequence[str], people, share: float, by: int | None) -> bool:
@@ -181,7 +191,7 @@ def _of_clause(words: list[str], last: dict[str, str]) -> Iterator[tuple[str, li
                 theirs = f"{who}s"  # "my sister has a son"
             name = f"{theirs} {word}".strip()
             last |= dict.fromkeys(_pronouns(word), name)
-            yield "", [word]
+            yield who if theirs else "", [word]
             if _tells(word, behind, mine or word in _CALLED):
                 who = name
                 yield who, ["not"] if _is_doubted(before) else []
@@ -247,7 +257,8 @@ def _is_mine(before: Sequence[str]) -> bool:
     if _MY.isdisjoint(back):
         return False
     between = back[: min(back.index(word) for word in _MY.intersection(back))]
-    return len(between) < 2 or not any(map(is_function_word, between))
+    plain = not any(map(is_function_word, between)) and KIN.isdisjoint(between)
+    return len(between) < 2 or plain
 
 
 def _tells(who: str, behind: Sequence[str], mine: bool = True) -> bool:

@@ -99,6 +99,17 @@ from ppg_jax.data.kin import as_said_of
         ("i row.", "they row", "i row."),
         ("i row.", "i work with kids , they row", "i row."),
         ("i have a collie.", "my dog is old. he is a collie", "i have a collie."),
+        ("i have a collie.", "my dog is a collie", "i have a collie."),
+        ("i have two dogs.", "my mom has two dogs", "my mom has two dogs."),
+        ("i have a dog.", "my mom has a dog. i have goats", "my mom has a dog."),
+        ("i have a dog.", "my mom loves our dog", "i have a dog."),
+        ("i love dogs.", "my mom loves dogs", "my mom loves dogs."),
+        ("i am married.", "my son is married", "my son is married."),
+        ("i have a daughter.", "my son has a daughter", "my son has a daughter."),
+        ("i have a son.", "my son has a daughter", "i have a son."),
+        ("i have kids.", "my wife and i have kids", "i have kids."),
+        ("i have a brother who sails.", "my brother sails", None),
+        ("i have a dog named otto.", "my dog otto sleeps", None),
         ("i am a teacher.", "my mom is a teacher", "my mom is a teacher."),
         ("i am a teacher.", "i am a teacher", "i am a teacher."),
         (
@@ -109,6 +120,7 @@ from ppg_jax.data.kin import as_said_of
     ],
 )
 def test_a_trait_is_told_of_whom_it_was_said_of(sentence, heard, told):
+    told = sentence if told is None else told
     assert as_said_of(sentence, ["hm.", heard], 0.5) == told
     assert as_said_of(sentence, ["hm.", *heard.split(". ")], 0.5) == told
 
