@@ -27,12 +27,26 @@ _NAMING = frozenset(
 _BESIDE = 4  # words
 _SENTENCES = re.compile(r"[.!?;]")
 _CLAUSES = re.compile(r"[.,!?;]")
+# What is said or asked of "you" before it is so of the speaker.
+_SO_AM_I = (
+    r"\b(?:me too|so (?:am|do|have) i"
+    r"|(?:same(?: here)?|(?:i|we) (?:am|do|have)(?: too)?)\s*(?:[.,!?;]|$))"
+)
+_SOME = r"(?:one|two|three|four|five|\d)"
 # What is said of "you", up to the next clause of one's own; questions are not.
 _OF_YOU = re.compile(
-    r"(?:^|(?<=[.,!?;]))\s*(?:(?:so|well|oh|wow|ah|then|and|but)\b[\s,]*){0,4}"
-    r"(?:you|your \w+) (?:are|must|have)\b"
-    r"[^.!?;]*?(?=[.!?;]|$|,\s*(?:\w+ )?(?:i|my|we|our)\b)"
-    r"(?!\W*(?:me too|same|so (?:am|do|have) i|i (?:am|do|have) too)\b)",
+    r"(?<!\bdo )(?<!\bdid )(?<!\bwould )(?<!\bcould )\b(?:you|your \w+) "
+    r"(?:are|is|must|ha(?:ve|s)|said|(?:sound|keep|get|live|work)s?)\b"
+    rf"(?![^.!?;]*(?:[.!?;]\s*)?{_SO_AM_I})"
+    r"[^.!?;]*?(?=[.!?;]|$|,\s*(?:\w+ )?(?:i|my|we|our)\b)",
+    re.IGNORECASE,
+)
+# What is asked of "you" as what one is or has; who asks what one likes, likes it.
+_ASKED = re.compile(
+    r"(?:^|(?<=[.,!?;]))[^.,!?;]*\b"
+    r"(?:(?:are you (?:an?|married|single|from|in)|have you (?:ever )?been"
+    r"|(?:is|are) your|do you have (?:an?|any))\b[^.!?;]*"
+    rf"|do you have \w+\s*)\?(?!\W*(?:mine\b|(?:i|we) have {_SOME}|{_SO_AM_I}))",
     re.IGNORECASE,
 )
 _OWNERS = frozenset(("my", "your", "his", "her", "their", "our"))
@@ -57,12 +71,14 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
     what was denied speaks for no sentence that denies nothing, nor does what was wished
     for, or is over, speak for what one is, has or does. Nobody is a woman or a father,
     or has a wife, who has not said so, whatever the share: that is no matter for a
-    guess.
+    guess. Nor does one have what one asks of: "do you have kids?".
     """
     words, likes = words_of(sentence), LIKES.match(sentence.lower())
     stems, mood = content_stems(" ".join(words)), mood_of(sentence)
     if Mood.DENIED in mood and not (heard and denied_alike(sentence, heard)):
         return False
+    if not likes and Mood.DENIED not in mood:
+        heard = [_ASKED.sub("", text) for text in heard]
     others = ~mood & (Mood.DENIED if likes else ~Mood(0))
     known = frozenset().union(*(parted(others, text)[0] for text in heard))
     if not {stem(word) for word in words if word in PEOPLE} <= known:

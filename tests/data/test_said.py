@@ -165,7 +165,7 @@ def targets(prompts, made) -> list[str]:
         ("i do not have goats.", "do you have goats ? i do not.", 0.5, True),
         ("i have goats.", "do you have goats ? no , i do not really.", 0.5, False),
         ("i like goats.", "goats ? i do not, but my dad does.", 0.5, False),
-        ("i have goats.", "do you have goats ? i do not row.", 0.5, True),
+        ("i like goats.", "do you like goats ? i do not row.", 0.5, True),
         ("i have goats.", "do you have goats ? i have.", 0.5, True),
         ("i sail.", "if i am not rowing i am sailing.", 0.5, True),
         ("i sail.", "i do not think i sail.", 0.5, False),
@@ -328,18 +328,42 @@ def test_a_name_has_to_be_said_as_one(sentence, heard, told):
 @pytest.mark.parametrize(
     ("text", "left"),
     [
-        ("so you are a sailor , right ?", "?"),
-        ("ok . you must love maps , i do . hi", "ok ., i do . hi"),
-        ("oh , wow , your boats are big . mine sank", ". mine sank"),
+        ("so you are a sailor , right ?", "so ?"),
+        ("ok . you must love maps , i sail . hi", "ok . , i sail . hi"),
+        ("ok . you must love maps , i do . hi", None),
+        ("i like that you have a boat", "i like that"),
+        ("i bet your goats are loud , i have cats", "i bet , i have cats"),
+        ("i hear you live in rome", "i hear"),
+        ("do you have a boat ?", None),
+        ("oh , wow , your boats are big . mine sank", "oh , wow , . mine sank"),
         ("do you like maps ?", "do you like maps ?"),
         ("are you a sailor ?", "are you a sailor ?"),
-        ("i am a sailor like you are", "i am a sailor like you are"),
+        ("i am a sailor like you are", "i am a sailor like"),
         ("so you are from rome ? me too", "so you are from rome ? me too"),
         ("you and i sail", "you and i sail"),
     ],
 )
 def test_what_is_stated_of_you_is_not_of_the_speaker(text, left):
-    assert said.without_you(text).strip() == left
+    assert said.without_you(text).strip() == (text if left is None else left)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "heard", "grounded"),
+    [
+        ("i am a sailor.", "are you a sailor ? i bake", False),
+        ("i am a sailor.", "are you a sailor ? so am i", True),
+        ("i am a sailor.", "i am a sailor , are you a sailor ?", True),
+        ("i have goats.", "do you have goats ?", False),
+        ("i have goats.", "hi , do you have any goats ? i do", True),
+        ("i have two goats.", "do you have goats ? we have two .", True),
+        ("i like goats.", "do you like goats ?", True),
+        ("i have been to rome.", "have you ever been to rome ?", False),
+        ("my wife sails.", "is your wife at sea , or does she sail ?", False),
+        ("i have goats.", "are your goats loud ? mine are", True),
+    ],
+)
+def test_what_is_asked_of_you_is_nothing_that_one_is_or_has(sentence, heard, grounded):
+    assert is_grounded(sentence, ["hm.", heard]) is grounded
 
 
 def test_stems_are_right_from_several_threads():
