@@ -26,6 +26,9 @@ _PLANNED = frozenset(
     """)
 )
 _DONE = frozenset(_WORDS.findall("became got went bought had took made lost won quit"))
+_PLANS = frozenset(_WORDS.findall("moving buying adopting expecting getting starting"))
+_BE = frozenset(_WORDS.findall("am m are re be"))
+_TOWARDS = frozenset(_WORDS.findall("going wait planning hoping trying pretend dream"))
 _STUDIES = frozenset(_WORDS.findall("school college university studying training"))
 _CUSTOM = frozenset(_WORDS.findall("am m is are re was were be get got"))
 # "i was a child" and "i was a bit late" tell of no end.
@@ -84,9 +87,17 @@ def is_ahead(words: Sequence[str], n: int) -> bool:
     if word in ("thinking", "considering", "dreaming"):
         gets = [word for word in behind if word not in ("of", "about")][:1]
         return bool(gets) and gets[0].endswith("ing")
+    if word in _PLANS:
+        return not _BE.isdisjoint(before[-1:])
+    if word in ("need", "wanted"):
+        return not {"a", "an", "to"}.isdisjoint(behind[:1])
+    if word in ("looking", "saving"):
+        return not {"for", "at", "up"}.isdisjoint(behind[:1])
+    if word in ("will", "ll"):
+        return not _PLANNED.isdisjoint(behind[:1])
     if word != "to":
         return word == "gonna"
-    if before[-1:] == ["going"]:
+    if not _TOWARDS.isdisjoint(before[-2:]):
         return not _PLANNED.isdisjoint(behind[:1])
     studies = not _STUDIES.isdisjoint(before)
     return behind[:1] == ["become"] or (studies and behind[:1] == ["be"])
