@@ -49,6 +49,14 @@ _ASKED = re.compile(
     rf"|do you have \w+\s*)\?(?!\W*(?:mine\b|(?:i|we) have {_SOME}|{_SO_AM_I}))",
     re.IGNORECASE,
 )
+# Where one was born or has been one does not live, unless one is "still here".
+_AWAY = re.compile(
+    r"(?:(?!\b(?:and|but|so)\b)[^.,!?;])*\b(?:been to|went to|visit\w*|trip|flight"
+    r"|vacation|honeymoon|born|grew up|raised|originally)\b"
+    r"(?:(?!\b(?:and|but|so)\b)[^.,!?;])*",
+    re.IGNORECASE,
+)
+_STILL = re.compile(r"\b(?:still|all my life|never left)\b", re.IGNORECASE)
 _OWNERS = frozenset(("my", "your", "his", "her", "their", "our"))
 _OWN = frozenset(("i", "am", "as", "being"))
 
@@ -65,13 +73,14 @@ def is_said(trait: str, heard: Sequence[str]) -> bool:
 def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool:
     """Whether what a sentence tells rests on what was heard.
 
-    As `is_said`, by that share of the stems, and who loves one thing need not love
-    another. Who farms is a farmer: a stem of four letters or more stands for the same
-    with an ending. Who does not smoke smokes not:
+    As `is_said`, by that share of the stems, and who loves one thing, or lives in one
+    place, need not love another, or live there. Who farms is a farmer: a stem of four
+    letters or more stands for the same with an ending. Who does not smoke smokes not:
     what was denied speaks for no sentence that denies nothing, nor does what was wished
     for, or is over, speak for what one is, has or does. Nobody is a woman or a father,
     or has a wife, who has not said so, whatever the share: that is no matter for a
-    guess. Nor does one have what one asks of: "do you have kids?".
+    guess. Nor does one have what one asks of: "do you have kids?", or live where one
+    was born.
     """
     words, likes = words_of(sentence), LIKES.match(sentence.lower())
     stems, mood = content_stems(" ".join(words)), mood_of(sentence)
@@ -79,6 +88,8 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
         return False
     if not likes and Mood.DENIED not in mood:
         heard = [_ASKED.sub("", text) for text in heard]
+    if "live" in words:
+        heard = [text if _STILL.search(text) else _AWAY.sub("", text) for text in heard]
     others = ~mood & (Mood.DENIED if likes else ~Mood(0))
     known = frozenset().union(*(parted(others, text)[0] for text in heard))
     if not {stem(word) for word in words if word in PEOPLE} <= known:
@@ -87,7 +98,8 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
     if not selves <= frozenset().union(*map(_of_nobody_else, heard)):
         return False
     found = {one for one in stems if any(akin(one, other) for other in known)}
-    if likes and found <= content_stems(likes[0]):
+    light = content_stems(likes[0] if likes else "live")
+    if found <= light and (likes or found < stems):
         return False
     return len(found) >= share * len(stems) > 0
 

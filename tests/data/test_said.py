@@ -276,6 +276,25 @@ def test_what_is_wished_for_or_over_is_not_what_one_is_or_has(
 @pytest.mark.parametrize(
     ("sentence", "heard", "grounded"),
     [
+        ("i live in rome.", "i have been to rome twice", False),
+        ("i have been to rome.", "i have been to rome twice", True),
+        ("i live in rome.", "we visited rome , it is big", False),
+        ("i live in rome.", "my flight to rome is late", False),
+        ("i live in rome.", "i was born in rome but live in bonn", False),
+        ("i live in bonn.", "i was born in rome but live in bonn", True),
+        ("i live in rome.", "i was born in rome and still live here", True),
+        ("i live in bonn.", "i live in a town", False),
+        ("i love rome.", "we visited rome", True),
+        ("i am from rome.", "i am from rome originally", True),
+    ],
+)
+def test_one_does_not_live_where_one_was_born_or_has_been(sentence, heard, grounded):
+    assert is_grounded(sentence, ["hm.", heard]) is grounded
+
+
+@pytest.mark.parametrize(
+    ("sentence", "heard", "grounded"),
+    [
         ("i am a retired woman.", "i am retired.", False),
         ("i am a retired woman.", "a retired lady.", True),
         ("i am a homemaking mom.", "i do homemaking.", False),
