@@ -45,7 +45,9 @@ _TURNS = frozenset(_WORDS.findall("but because cause cuz without"))
 # Content words that these reach over: "not like to cook", "would love to be a pilot".
 _REACH = 2
 # What its owner likes; others tell what it is, has or does.
-LIKES = re.compile(r"\s*(?:i (?:like|love|enjoy|prefer)|my favou?rite) ")
+LIKES = re.compile(
+    r"\s*(?:i (?:like|love|enjoy|prefer)|my favou?rite(?:(?: \w+){0,3}? (?:is|are))?) "
+)
 _LIKING = frozenset(_WORDS.findall("like likes love loves enjoy enjoys prefer stand"))
 _LIKED = frozenset(map(stem, _LIKING))
 _EMPTY = frozenset(_WORDS.findall("anymore longer yet really much think believe"))

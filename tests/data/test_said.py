@@ -120,6 +120,8 @@ def targets(prompts, made) -> list[str]:
         ("i love the seas.", "i love the mountains", 0.5, False),
         ("i love the mountains.", "the mountains call", 0.5, True),
         ("i like to love.", "i love it", 0.5, True),
+        ("my favorite color is blue.", "my favorite color is green", 0.5, False),
+        ("my favorite color is blue.", "blue is my favorite color", 0.5, True),
         ("i have birds.", "i do not have dogs, i have cats or birds", 0.5, True),
         ("i drink wine.", "i rarely drink wine", 0.5, False),
         ("i paint.", "i am not tired after work so i paint", 0.5, True),
