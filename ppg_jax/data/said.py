@@ -154,17 +154,20 @@ def without_guessed_end(sentence: str, heard: Sequence[str]) -> str:
 def without_guessed_name(sentence: str, heard: Sequence[str]) -> str:
     """The sentence without a name that was not heard as one.
 
-    Told of spiders and of a cat, a generator writes "i have a cat named spider". A name
-    stands near "named", "name" and the like, or near what has it: "my cat max".
+    Told of spiders and of a cat, a generator writes "i have a cat named spider", or
+    "named cat". A name stands near "named", "name" and the like, or near what has it:
+    "my cat max".
     """
     found = _NAMED.fullmatch(sentence)
     if not found:
         return sentence
     before, owner, naming, name, end = found.groups()
     names = [word for word in words_of(name) if not is_function_word(word)]
+    kind = stem(owner.lower())
+    other = [word for word in names if stem(word) != kind]  # not "a dog named dog"
     signs = {stem(word) for word in (*_NAMING, owner.lower()) if word != "my"}
     if not names or any(
-        _is_beside(word, signs, text) for word in names for text in heard
+        _is_beside(word, signs, text) for word in other for text in heard
     ):
         return sentence
     return before + end if naming in ("named", "called") else ""

@@ -29,6 +29,7 @@ _DONE = frozenset(_WORDS.findall("became got went bought had took made lost won 
 _PLANS = frozenset(_WORDS.findall("moving buying adopting expecting getting starting"))
 _BE = frozenset(_WORDS.findall("am m are re be"))
 _TOWARDS = frozenset(_WORDS.findall("going wait planning hoping trying pretend dream"))
+_COMES = frozenset(_WORDS.findall("retire graduate finish move marry"))  # "when i"
 _STUDIES = frozenset(_WORDS.findall("school college university studying training"))
 _CUSTOM = frozenset(_WORDS.findall("am m is are re was were be get got"))
 # "i was a child" and "i was a bit late" tell of no end.
@@ -87,6 +88,8 @@ def is_ahead(words: Sequence[str], n: int) -> bool:
     if word in ("thinking", "considering", "dreaming"):
         gets = [word for word in behind if word not in ("of", "about")][:1]
         return bool(gets) and gets[0].endswith("ing")
+    if word == "when":
+        return behind[:1] == ["i"] and not _COMES.isdisjoint(behind[1:])
     if word in _PLANS:
         return not _BE.isdisjoint(before[-1:])
     if word in ("need", "wanted"):
