@@ -51,22 +51,34 @@ class Replying:
         """
         said = self._said(asked, told, numbers, seed)
         alone = [dataclasses.replace(one, self_persona=()) for one in asked]
-        ways = ((_repeats, alone, told), (_takes_over, asked, [None] * len(asked)))
-        before = list(zip(asked, told, strict=True))
-        for is_bad, instances, partners in ways:
-            otherwise = list(zip(instances, partners, strict=True))
-            again = [
-                n
-                for n, one in enumerate(asked)
-                if is_bad(said[n], one) and otherwise[n] != before[n]
-            ]
-            if not again:
-                continue
-            values = ([v[n] for n in again] for v in (instances, partners, numbers))
-            for n, other in zip(again, self._said(*values, seed), strict=True):
-                if other.text and not _is_bad(other, asked[n]):
-                    said[n] = other
+        nobody = [None] * len(asked)
+        repeat = [
+            n
+            for n, one in enumerate(asked)
+            if one.self_persona and _repeats(said[n], one)
+        ]
+        self._again(said, repeat, asked, (alone, told, numbers), seed)
+        taken = [
+            n
+            for n, one in enumerate(asked)
+            if told[n] is not None and _takes_over(said[n], one)
+        ]
+        self._again(said, taken, asked, (asked, nobody, numbers), seed)
         return said
+
+    def _again(self, said: list[Said], places, asked, otherwise, seed: int) -> None:
+        """Puts what is said otherwise in these places, where it is better.
+
+        otherwise: instances, told and numbers, one each of all that were asked.
+        """
+        if not places:
+            return
+        values = ([of_all[n] for n in places] for of_all in otherwise)
+        for n, other in zip(places, self._said(*values, seed), strict=True):
+            if other.text and not (
+                _repeats(other, asked[n]) or _takes_over(other, asked[n])
+            ):
+                said[n] = other
 
     def _said(self, asked: Sequence[Instance], told, numbers, seed) -> list[Said]:
         prompts, make = self._prompts, self._prompts.response_prompt
@@ -99,7 +111,3 @@ def _repeats(said: Said, instance: Instance) -> bool:
 def _takes_over(said: Said, instance: Instance) -> bool:
     own = (*instance.self_persona, *_earlier(instance))
     return takes_over(said.text, " ".join(instance.context[-1:]), own)
-
-
-def _is_bad(said: Said, instance: Instance) -> bool:
-    return _repeats(said, instance) or _takes_over(said, instance)
