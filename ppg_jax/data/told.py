@@ -13,7 +13,7 @@ from ppg_jax.data.dialogue import Instance, dialogue_of
 from ppg_jax.data.kin import as_said_of
 from ppg_jax.data.moods import mood_of
 from ppg_jax.data.normalization import normalized_sentence
-from ppg_jax.data.numbers import tells_age_alone, without_unsaid
+from ppg_jax.data.numbers import in_digits, tells_age_alone, without_unsaid
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.said import (
     is_grounded,
@@ -120,7 +120,8 @@ def _as_heard(sentence: str, heard: Sequence[str], by: int, share: float) -> str
     """The sentence, told of whom it was said of, and as over if that was said, if it
     was by then; else ""."""
     if tells_age_alone(sentence):  # as it was said, if in other words
-        return as_said_of(sentence, heard, AGED, by) or sentence
+        aged = [" ".join(in_digits(text.lower().split())) for text in heard]
+        return as_said_of(sentence, aged, AGED, by) or sentence
     forms = [sentence]
     if not mood_of(sentence) and is_told_as_over(sentence, heard[:by]):
         forms += filter(None, [as_over(sentence)])

@@ -189,6 +189,8 @@ def test_ages_and_what_others_do_are_told_of_whom_they_were_said_of():
     assert told("i turned twenty-four.", "i am 24.") == "i am 24."
     assert told("my son is 24 years old.", "i am 24.") == "my son is 24."
     assert told("my son is only 24.", "i am 24 years old.") == "my son is 24 years old."
+    girl = "we have a little girl , she turns five in june ."
+    assert told(girl, "i am 5 years old.") == "my girl is 5 years old."
     assert told("my wife sings.", "i sing.") == "my wife sings."
     assert told("my wife and i sing.", "i sing.") == "i sing."
     assert told("my parents sing.", "i sing.") == "my parents sing."
