@@ -22,8 +22,8 @@ from ppg_jax.metrics.clusters import base_personas, normalized
 
 CONTEXT = 384  # words of a conversation that are read, the newest
 RESPONSE = 64  # words of a response that are learned, its end token included
-# What the numbers of words are multiples of: there is a program for each.
-CONTEXT_STEP, RESPONSE_STEP = 64, 16
+# What the numbers of words and rows are multiples of: there is a program for each.
+CONTEXT_STEP, RESPONSE_STEP, ROW_STEP = 64, 16, 4
 
 
 @flax.struct.dataclass
@@ -96,13 +96,13 @@ def _padding(rows: int, texts: Sequence[Sequence[int]], step: int, more: int):
 def read_tasks(
     vocabulary: Vocabulary, dialogues: Sequence[Dialogue | None], turns: int
 ) -> Turns:
-    """The first `turns` responses of each dialogue: `Turns` of [M, turns, ...]."""
-    asked: list[Instance | None] = []
-    for dialogue in dialogues:
-        some = [*dialogue.instances()][:turns] if dialogue else []
-        asked += [*some, *[None] * (turns - len(some))]
+    """The first `turns` responses of each dialogue: `Turns` of [M, B, ...], B wide
+    enough for the dialogue with most."""
+    said = [[*d.instances()][:turns] if d else [] for d in dialogues]
+    rows = -(-max(1, *map(len, said)) // ROW_STEP) * ROW_STEP
+    asked = [i for some in said for i in [*some, *[None] * (rows - len(some))]]
     flat = read(vocabulary, asked, len(asked))
-    return jax.tree.map(lambda a: a.reshape(-1, turns, a.shape[-1]), flat)
+    return jax.tree.map(lambda a: a.reshape(-1, rows, a.shape[-1]), flat)
 
 
 def speakers(dialogues: Sequence[Dialogue]) -> np.ndarray:

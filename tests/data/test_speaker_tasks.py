@@ -10,6 +10,7 @@ from ppg_jax.data.dialogue import Dialogue, instances
 from ppg_jax.data.speaker_tasks import (
     CONTEXT,
     RESPONSE,
+    ROW_STEP,
     Others,
     TaskBatches,
     read,
@@ -55,12 +56,18 @@ def test_long_conversations_lose_their_beginning_and_long_responses_their_end():
 
 
 def test_a_task_is_a_dialogue_with_rows_of_padding():
-    made = read_tasks(VOCABULARY, [DIALOGUES[1], None], 3)
-    assert made.context.shape[:2] == made.response.shape[:2] == (2, 3)
-    assert made.counted.any(axis=2).tolist() == [[True, True, False], [False] * 3]
+    made = read_tasks(VOCABULARY, [DIALOGUES[1], None], 16)
+    assert made.context.shape[:2] == made.response.shape[:2] == (2, ROW_STEP)
+    assert made.counted.any(axis=2).tolist() == [
+        [True, True, False, False],
+        [False] * 4,
+    ]
     flat = read(VOCABULARY, instances(DIALOGUES[1:2]), 2)
     np.testing.assert_array_equal(made.response[0, :2], flat.response)
-    assert read_tasks(VOCABULARY, DIALOGUES[:2], 1).counted.any(axis=2).all()
+    first = read_tasks(VOCABULARY, DIALOGUES[:2], 1).counted.any(axis=2)
+    assert first.tolist() == [[True, False, False, False]] * 2
+    long = saying(*["hi", "ho"] * (ROW_STEP + 1))
+    assert read_tasks(VOCABULARY, [long], 16).context.shape[1] == 2 * ROW_STEP
 
 
 def test_speakers_are_base_personas_and_equal_profiles_where_chance_links_most():
