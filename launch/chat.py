@@ -17,6 +17,5 @@ def program() -> None:
 
 
 if __name__ == "__main__":
-    # Longer than any prompt: a conversation of one needs one program a generator.
-    serve_flags.define(bucket=4096)
+    serve_flags.define()
     main(program)

@@ -11,6 +11,7 @@ import numpy as np
 from ppg_jax.data import tokenization
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.data.prompts import PromptConfig, Prompts
+from ppg_jax.models.decoder import KVCache
 from ppg_jax.models.gpt2 import GPT2, GPT2Config
 from ppg_jax.models.llama import Llama, LlamaConfig
 
@@ -139,7 +140,14 @@ class Counting(nn.Module):
     on_decode: Callable[[], None] = lambda: None
 
     def prefill(self, prompt, prompt_mask, slots: int):
-        return self._logits(prompt[:, -1]), jnp.zeros(())
+        return self._logits(prompt[:, -1]), self.empty_cache(len(prompt), slots)
+
+    def empty_cache(self, batch: int, slots: int) -> KVCache:
+        filled = jnp.zeros((batch, slots), bool)
+        return KVCache((), (), filled, slot=jnp.zeros((), jnp.int32))
+
+    def extend(self, cache, tokens, token_mask, position_ids):
+        return self._logits(tokens[:, -1]), cache
 
     def decode_step(self, cache, tokens, position_ids):
         jax.debug.callback(self.on_decode)

@@ -72,9 +72,8 @@ class Generator:
     the longest is read and the others branch off. Prompts are padded to a multiple of
     `bucket` tokens (of `FINE`, where they are `MANY` batches), rows and the branches of
     a trunk to a power of two and trunks nearly so, so the number of compiled programs
-    is bounded: for each bucket a few. A bucket that holds any prompt is one program for
-    a conversation, whose prompts come one by one and grow: it reads them in pieces, for
-    only as long as they are.
+    is bounded: for each bucket a few. A prompt alone, as those of a conversation are,
+    is read in pieces, for only as long as it is: one program, whatever its length.
 
     batch_size: prompts at once; on a CPU two such batches are at work at a time.
     longest: tokens of prompt and completion together, 0: what the model has room for.
@@ -99,9 +98,8 @@ class Generator:
         fixed = {"decoding": decoding, "end_id": end_id, "pad_id": end_id}
         self._generate = jax.jit(functools.partial(generate, model, **fixed))
         self._branch = jax.jit(functools.partial(generate_branches, model, **fixed))
-        # One width for all prompts: those that come one by one are read in pieces.
         most = longest or model.config.n_positions
-        self._width = -(-most // PIECE) * PIECE if bucket >= most else 0
+        self._width = -(-most // PIECE) * PIECE  # of what is read in pieces
         self._alone = _of_prompts_alone(model, decoding, end_id)
 
     @property
@@ -182,7 +180,7 @@ class Generator:
 
     def _is_alone(self, prompts, part: list[Family], room: int) -> bool:
         rows = _rows(part)
-        return bool(self._width) and len(rows) == 1 and len(prompts[rows[0]]) <= room
+        return len(rows) == 1 and len(prompts[rows[0]]) <= room
 
     def _whole(self, params, prompts, without, part, fill, room, keys, limit):
         rows = _rows(part)

@@ -215,18 +215,16 @@ class Pipeline:
     def warm_up(self) -> None:
         """Compiles what single requests need, so that none of them has to wait for it.
 
-        There is a program for each `bucket` of tokens up to the longest prompt. With
-        `grounded`, a conversation that is taken up in its middle asks for several
+        It is one program, or one for each generator, whatever the length of a prompt.
+        With `grounded`, a conversation that is taken up in its middle asks for several
         personas at once, and waits for one more.
         """
         generators = (self._persona, self._response), (self.persona, self.response)
         settings = zip(*generators, self._limits, self._contrasts, strict=True)
+        prompt = [self.prompts.end_id]
         for generate, (_, params), limit, contrast in settings:
-            longest, bucket = self.prompts.config.max_length - limit, self.config.bucket
-            for length in (*range(bucket, longest, bucket), longest):
-                prompt = [self.prompts.end_id] * length
-                without = [prompt[:1]] if contrast else ()
-                generate(params, [prompt], limit=limit, without=without)
+            without = [prompt] if contrast else ()
+            generate(params, [prompt], limit=limit, without=without)
 
     def infer_partner(
         self,

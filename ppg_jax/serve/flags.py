@@ -11,11 +11,8 @@ from ppg_jax.models.quantize import WEIGHTS
 SYSTEM = "Row of the run's config that answers; the last finished one if empty."
 
 
-def define(bucket: int = 0) -> None:
-    """--workdir and the fields of `PipelineConfig`, for the programs that answer.
-
-    bucket: another default than that one's.
-    """
+def define() -> None:
+    """--workdir and the fields of `PipelineConfig`, for the programs that answer."""
     default = PipelineConfig()
     flags.DEFINE_string(
         "workdir", "", "A run, or an exported folder; the package's own if empty."
@@ -50,7 +47,7 @@ def define(bucket: int = 0) -> None:
         1,
     )
     flags.DEFINE_integer(
-        "bucket", bucket or default.bucket, "Tokens that prompts are padded to.", 1
+        "bucket", default.bucket, "Tokens that prompts of a batch are padded to.", 1
     )
     flags.DEFINE_bool(
         "as_typed", default.as_typed, "Text stays, in whatever form the models expect."
