@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ppg_jax.data.dialogue import Instance
+from ppg_jax.data.heard import SO_AM_I
 from ppg_jax.data.moods import LIKES, Mood, denied_alike, mood_of, parted
 from ppg_jax.data.stems import (
     PEOPLE,
@@ -27,26 +28,13 @@ _NAMING = frozenset(
 _BESIDE = 4  # words
 _SENTENCES = re.compile(r"[.!?;]")
 _CLAUSES = re.compile(r"[.,!?;]")
-# What is said or asked of "you" before it is so of the speaker.
-_SO_AM_I = (
-    r"\b(?:me too|so (?:am|do|have) i"
-    r"|(?:same(?: here)?|(?:i|we) (?:am|do|have)(?: too)?)\s*(?:[.,!?;]|$))"
-)
 _SOME = r"(?:one|two|three|four|five|\d)"
-# What is said of "you", up to the next clause of one's own; questions are not.
-_OF_YOU = re.compile(
-    r"(?<!\bdo )(?<!\bdid )(?<!\bwould )(?<!\bcould )\b(?:you|your \w+) "
-    r"(?:are|is|must|ha(?:ve|s)|said|(?:sound|keep|get|live|work)s?)\b"
-    rf"(?![^.!?;]*(?:[.!?;]\s*)?{_SO_AM_I})"
-    r"[^.!?;]*?(?=[.!?;]|$|,\s*(?:\w+ )?(?:i|my|we|our)\b)",
-    re.IGNORECASE,
-)
 # What is asked of "you" as what one is or has; who asks what one likes, likes it.
 _ASKED = re.compile(
     r"(?:^|(?<=[.,!?;]))[^.,!?;]*\b"
     r"(?:(?:are you (?:an?|married|single|from|in)|have you (?:ever )?been"
     r"|(?:is|are) your|do you have (?:an?|any))\b[^.!?;]*"
-    rf"|do you have \w+\s*)\?(?!\W*(?:mine\b|(?:i|we) have {_SOME}|{_SO_AM_I}))",
+    rf"|do you have \w+\s*)\?(?!\W*(?:mine\b|(?:i|we) have {_SOME}|{SO_AM_I}))",
     re.IGNORECASE,
 )
 # Where one was born or has been one does not live, unless one is "still here".
@@ -130,13 +118,6 @@ def _of_nobody_else(text: str) -> set[str]:
             owned = word in _OWNERS or (owned and word not in _OWN)
             found |= set() if owned else {word}
     return found
-
-
-def without_you(text: str) -> str:
-    """An utterance without what it states of whom it is said to: "so you are a sailor,
-    right?" makes no sailor of the speaker, nor does "you must love boats".
-    """
-    return _OF_YOU.sub("", text)
 
 
 def without_guessed_end(sentence: str, heard: Sequence[str]) -> str:

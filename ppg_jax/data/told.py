@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ppg_jax.data.dialogue import Instance, dialogue_of
+from ppg_jax.data.heard import as_meant
 from ppg_jax.data.kin import as_said_of
 from ppg_jax.data.moods import mood_of
 from ppg_jax.data.normalization import normalized_sentence
@@ -21,7 +22,6 @@ from ppg_jax.data.said import (
     is_told_as_over,
     without_guessed_end,
     without_guessed_name,
-    without_you,
 )
 from ppg_jax.data.sentences import once, says_again, says_more, sentences
 from ppg_jax.data.tense import as_over
@@ -84,8 +84,8 @@ def grounded_persona(
     """The tokens of what the partner has said, of personas inferred along the way.
 
     told: `told_persona` of each of the `moments`, in their order. What the last one
-    says stays if it `is_grounded` in what the partner has said (but of the speaker,
-    `without_you`); what earlier ones said, the newest first, if two thirds of it were
+    says stays if it `is_grounded` in what the partner has said (as it was meant,
+    `as_meant`); what earlier ones said, the newest first, if two thirds of it were
     by then; neither with a number, an end or a name that the partner has not said
     (`without_unsaid`, `without_guessed_end`, `without_guessed_name`), each in the form
     of what people type (`normalized_sentence`), of whom it was said of (`as_said_of`),
@@ -95,7 +95,7 @@ def grounded_persona(
     partner.
     """
     *_, now = along
-    heard = [without_you(text) for text in now.context[::-2][::-1]]
+    heard = as_meant(now.context[::-2][::-1])
     kept: list[str] = []
     for tokens, then in zip(told[::-1], along[::-1], strict=True):
         by, share = len(then.context[::-2]), 0.5 if then is now else REMEMBERED

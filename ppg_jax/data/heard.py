@@ -1,0 +1,103 @@
+"""What a partner has said so far, in the order in which it was said, as it was meant.
+
+Without what was stated of the one whom it was said to, and what was put right as that:
+"i have three cats . wait , i meant two cats".
+"""
+
+import re
+from collections.abc import Sequence
+
+from ppg_jax.data.numbers import numbers
+from ppg_jax.data.stems import is_function_word, stem
+
+# What is said or asked of "you" before it is so of the speaker.
+SO_AM_I = (
+    r"\b(?:me too|so (?:am|do|have) i"
+    r"|(?:same(?: here)?|(?:i|we) (?:am|do|have)(?: too)?)\s*(?:[.,!?;]|$))"
+)
+# What is said of "you", up to the next clause of one's own; questions are not.
+_OF_YOU = re.compile(
+    r"(?<!\bdo )(?<!\bdid )(?<!\bwould )(?<!\bcould )\b(?:you|your \w+) "
+    r"(?:are|is|must|ha(?:ve|s)|said|(?:sound|keep|get|live|work)s?)\b"
+    rf"(?![^.!?;]*(?:[.!?;]\s*)?{SO_AM_I})"
+    r"[^.!?;]*?(?=[.!?;]|$|,\s*(?:\w+ )?(?:i|my|we|our)\b)",
+    re.IGNORECASE,
+)
+# What puts right what was said before it.
+_OOPS = r"(?:(?:oh|wait|no|sorry|oops|well|actually|lol|haha)\b)"
+_MEANT = re.compile(
+    rf"(?:^|(?<=[.,!?;])|(?=\b{_OOPS}))\s*(?:{_OOPS}\W+){{0,4}}"
+    r"i mean(?:t)?(?: to (?:say|type|write))?\s+([^.,!?;]+)",
+    re.IGNORECASE,
+)
+_WORDS = re.compile(r"\w+")
+_MARKS = " .,!?;"
+# "i mean wow" puts nothing right, nor does "i mean honestly".
+_FILLER = re.compile(r"wow|yeah|yes|sure|look|hello|hey|duh|come|\w+ly", re.IGNORECASE)
+_REST = re.compile(r"\s+(?:not|lol|haha|instead|sorry)\b.*", re.DOTALL | re.IGNORECASE)
+_ARTICLES = frozenset(("a", "an", "the", "my", "in", "at", "one"))
+_MOST = 4  # words that are put right at once
+
+
+def as_meant(texts: Sequence[str]) -> list[str]:
+    """Utterances of one speaker, what was put right in the place of what was meant, and
+    without what they state of "you" (`without_you`)."""
+    meant: list[str] = []
+    for text in texts:
+        found = _MEANT.search(text)
+        words = _put_right(found[1]) if found else []
+        before = text[: found.start()] if found else ""
+        if words and _WORDS.search(before):
+            rest = text[found.end() :].lstrip(", ")
+            text = f"{_corrected(before, words)} {rest}"
+        elif words and meant and _WORDS.search(meant[-1]):
+            meant[-1] = _corrected(meant[-1], words)
+            text = text[found.end() :]
+        meant.append(text)
+    return [without_you(text) for text in meant]
+
+
+def _put_right(said: str) -> list[str]:
+    """The words behind "i meant": [] unless a few, and about something."""
+    words = _WORDS.findall(_REST.sub("", f" {said}"))
+    light = [word for word in words if is_function_word(word.lower())]
+    if not len(light) < len(words) <= _MOST or any(map(_FILLER.fullmatch, words)):
+        return []
+    return words if _ARTICLES.issuperset(light) else []
+
+
+def _corrected(text: str, words: Sequence[str]) -> str:
+    """The text with these words for those in its last sentence that they put right:
+    around a word that both have, or a number for a number, or the last ones."""
+    text = text.rstrip(_MARKS)
+    border = max(map(text.rfind, ".!?;"))
+    old = list(_WORDS.finditer(text, border + 1))
+    start, end = _place([one[0].lower() for one in old], [w.lower() for w in words])
+    span = old[start].start(), old[end - 1].end()
+    return text[: span[0]] + " ".join(words) + text[span[1] :]
+
+
+def _place(old: Sequence[str], new: Sequence[str]) -> tuple[int, int]:
+    """From which word to which one the new ones stand for the old ones."""
+    alike = [
+        (i, j)
+        for i, a in enumerate(old)
+        for j, b in enumerate(new)
+        if stem(a) == stem(b) and not is_function_word(a)
+    ]
+    counts = [n for n, word in enumerate(old) if numbers(word)]
+    if alike:
+        i, j = alike[-1]
+        start, end = i - j, i - j + len(new)
+    elif len(new) == 1 and numbers(new[0]) and counts:
+        start, end = counts[-1], counts[-1] + 1
+    else:
+        start, end = len(old) - len(new), len(old)
+    return max(start, 0), min(end, len(old))
+
+
+def without_you(text: str) -> str:
+    """An utterance without what it states of whom it is said to: "so you are a sailor,
+    right?" makes no sailor of the speaker, nor does "you must love boats".
+    """
+    return _OF_YOU.sub("", text)
