@@ -202,7 +202,8 @@ def _scan(text: str, moods: Mood, reach: int = _REACH) -> Iterator[tuple]:
             if mood := _mood_at(words, n) & moods:
                 past = mood == Mood.OVER and word != "used"  # to do something
                 part, owned = _Part(word in _HATES, past=past), False
-                left = len(words) if mood == Mood.OVER else reach
+                # "my cat died and a dog came"
+                left = len(words) if mood == Mood.OVER and word != "my" else reach
                 continue
             if word in _OR and part:
                 part, left = _Part(part.likes), reach
@@ -326,6 +327,8 @@ def _wishes(words: Sequence[str], n: int) -> bool:
     """Whether a word wishes for what is behind it: "want a dog", "would love to"."""
     if words[n] not in _WISHES:
         return False
+    if words[n] == "should":
+        return True
     behind = [word for word in words[n + 1 : n + 4] if word not in ("really", "also")]
     loves = behind[:1] in (["like"], ["love"])
     if words[n] in ("would", "d") and not loves:

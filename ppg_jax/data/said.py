@@ -47,6 +47,7 @@ _AWAY = re.compile(
 _STILL = re.compile(r"\b(?:still|all my life|never left)\b", re.IGNORECASE)
 _OWNERS = frozenset(("my", "your", "his", "her", "their", "our"))
 _OWN = frozenset(("i", "am", "as", "being"))
+_USED = content_stems("used")  # "to": of what is over
 
 
 def is_said(trait: str, heard: Sequence[str]) -> bool:
@@ -72,6 +73,7 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
     """
     words, likes = words_of(sentence), LIKES.match(sentence.lower())
     stems, mood = content_stems(" ".join(words)), mood_of(sentence)
+    stems = (stems - _USED) or stems
     if Mood.DENIED in mood and not (heard and denied_alike(sentence, heard)):
         return False
     if not likes and Mood.DENIED not in mood:

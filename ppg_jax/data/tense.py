@@ -42,13 +42,26 @@ _OF_ALL = frozenset(
 _NOBODY = frozenset(_WORDS.findall("it that this there what which who"))
 _ENDED = frozenset(_WORDS.findall("lived worked owned"))
 _LONG_AGO = re.compile(
-    r"\b(?:when i was|as an? (?:kid|child|teen)|growing up|years ago|back then|once)\b"
+    r"\b(?:when i was|as an? (?:kid|child|teen\w*)|growing up|years ago|back then|once"
+    r"|in (?:high school|middle school|school|college|university|my youth))\b"
 )
+_NEAR = 12  # words
+# "i played soccer in high school"; who met or learned something then has it still.
+_DID = frozenset(
+    _WORDS.findall("""
+    played studied took did danced sang ran swam wrestled rode practiced volunteered
+    competed boxed skated smoked drove taught acted drew painted
+    """)
+)
+_ASKS = frozenset(_WORDS.findall("ask asks asked asking wonder know sure"))
+_THINK = frozenset(_WORDS.findall("thinks assumes believes guesses thought think"))
 _BORN = frozenset(_WORDS.findall("baby child children kid kids twins son daughter"))
 # "my dog died", "my grandma passed away", not "my son passed his exam".
 _GONE = re.compile(
     r"my(?: \w+){1,2} (?:died\b|passed(?: (?:away|last|recently|in|when|before)\b|$))"
 )
+_SOLD = re.compile(r"\b(?:sold|lost) (?:my|our)(?: \w+){1,3}$")
+_ARE = frozenset(_WORDS.findall("is are has have s still works lives"))
 # One verb of the present: "i am a nurse.", "i have two cats."; not "i have been ill".
 _NO_PRESENT = PASTS | MODALS | ADVERBS | {"do", "now"}
 _PRESENT = re.compile(
@@ -71,16 +84,37 @@ def is_over(words: Sequence[str], n: int) -> bool:
     if word in ("sold", "lost"):
         return behind[:1] in (["my"], ["our"])
     if word == "my":
-        return bool(_GONE.match(" ".join(words[n:])))
+        gone = _GONE.match(" ".join(words[n : n + 5]))
+        return bool(gone) or _is_sold_too(
+            words[max(n - 7, 0) : n], words[n + 2 : n + 4]
+        )
     if word == "had":  # who had a daughter years ago has one
         born = not _BORN.isdisjoint(words[n + 1 : n + 4])
-        return not born and bool(_LONG_AGO.search(" ".join(words)))
-    return word in _ENDED and before in ([], ["i"], ["we"])
+        return not born and _is_long_ago(words, n)
+    if before not in ([], ["i"], ["we"], ["also"]):
+        return False
+    return word in _ENDED or (word in _DID and _is_long_ago(words, n))
+
+
+def _is_sold_too(before: Sequence[str], behind: Sequence[str]) -> bool:
+    """Whether "my boat" is sold as well: "i sold my car and my boat", of which nothing
+    else is told."""
+    sold = before[-1:] == ["and"] and _SOLD.search(" ".join(before[:-1]))
+    tells = not (PASTS | MODALS | _ARE).isdisjoint(behind)
+    return bool(sold) and not tells
+
+
+def _is_long_ago(words: Sequence[str], n: int) -> bool:
+    """Whether what a word tells was so in a time that is gone: "in college", unless it
+    is so "still"."""
+    near = words[max(n - _NEAR, 0) : n + _NEAR]
+    return "still" not in near and bool(_LONG_AGO.search(" ".join(near)))
 
 
 def is_ahead(words: Sequence[str], n: int) -> bool:
     """Whether a word says that what is behind it is not so yet: "going to move",
-    "almost became", "studying to be a nurse", "thinking of getting a dog"."""
+    "almost became", "studying to be a nurse", "thinking of getting a dog"; or that
+    others ask or think so: "asked me if i am", "my mom thinks i am"."""
     word, before, behind = words[n], words[max(n - 9, 0) : n], words[n + 1 : n + 3]
     if word in ("almost", "nearly"):
         past = behind and (behind[0] in _DONE or behind[0].endswith("ed"))
@@ -88,6 +122,10 @@ def is_ahead(words: Sequence[str], n: int) -> bool:
     if word in ("thinking", "considering", "dreaming"):
         gets = [word for word in behind if word not in ("of", "about")][:1]
         return bool(gets) and gets[0].endswith("ing")
+    if word in ("if", "whether"):
+        return not _ASKS.isdisjoint(before[-2:])
+    if word in _THINK:
+        return behind[:1] == ["i"] and before[-1:] not in ([], ["i"])
     if word == "when":
         return behind[:1] == ["i"] and not _COMES.isdisjoint(behind[1:])
     if word in _PLANS:
