@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.heard import SO_AM_I
@@ -16,8 +17,11 @@ from ppg_jax.data.stems import (
     stems_of,
     words_of,
 )
+from ppg_jax.data.tense import MODALS, PASTS
 
+_WORDS = re.compile(r"\w+")
 _END = re.compile(r"(.*[^\s,])\s*,\s+(\w+(?:\s+\w+){0,2})(\s*[.!]?)")
+_LISTED = re.compile(r"(.*[^\s,])\s*,?\s+and\s+(\w+(?:\s+\w+){0,3})(\s*[.!]?)")
 # A name at a sentence's end, behind what has it: "a cat" of "i have a cat named max."
 _NAMED = re.compile(
     r"(.*?\b(\w+))\s+(named|called|name is|names are)\s+([^.!?]+?)(\s*[.!?]*)", re.I
@@ -34,6 +38,7 @@ _ASKED = re.compile(
     r"(?:^|(?<=[.,!?;]))[^.,!?;]*\b"
     r"(?:(?:are you (?:an?|married|single|from|in)|have you (?:ever )?been"
     r"|(?:is|are) your|do you have (?:an?|any))\b[^.!?;]*"
+    r"|(?:how (?:many|old|long have)|when) [^.!?;]*\byou\b[^.!?;]*"
     rf"|do you have \w+\s*)\?(?!\W*(?:mine\b|(?:i|we) have {_SOME}|{SO_AM_I}))",
     re.IGNORECASE,
 )
@@ -46,6 +51,22 @@ _AWAY = re.compile(
 )
 _STILL = re.compile(r"\b(?:still|all my life|never left)\b", re.IGNORECASE)
 _OWNERS = frozenset(("my", "your", "his", "her", "their", "our"))
+# Behind these stands another one, or a thing: "i met a nurse", "in a band".
+_MET = frozenset(
+    _WORDS.findall("""
+    met meet meeting saw see seeing hire hired know knew date dating dated call called
+    visit visited need have has had got marry married love hate find found ask asked
+    with to by from for near beside like about than in at
+    """)
+)
+_TELLS = (PASTS | MODALS) | frozenset(
+    _WORDS.findall("""
+    says thinks keeps wants makes who named called online
+    yesterday today tonight last this next
+    """)
+)
+_THINGS = frozenset(_WORDS.findall("shift shifts job jobs hours career"))  # nobody
+_ARTICLES = frozenset(_WORDS.findall("a an the this another some"))
 _OWN = frozenset(("i", "am", "as", "being"))
 _USED = content_stems("used")  # "to": of what is over
 
@@ -68,8 +89,8 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
     what was denied speaks for no sentence that denies nothing, nor does what was wished
     for, or is over, speak for what one is, has or does. Nobody is a woman or a father,
     or has a wife, who has not said so, whatever the share: that is no matter for a
-    guess. Nor does one have what one asks of: "do you have kids?", or live where one
-    was born.
+    guess. Nor does one have what one asks of: "do you have kids?", live where one was
+    born, or be whom one has met: "i met a nurse".
     """
     words, likes = words_of(sentence), LIKES.match(sentence.lower())
     stems, mood = content_stems(" ".join(words)), mood_of(sentence)
@@ -86,6 +107,8 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
         return False
     selves = frozenset(PEOPLE.values()).intersection(_what_one_is(words))
     if not selves <= frozenset().union(*map(_of_nobody_else, heard)):
+        return False
+    if _is_another(words, heard):
         return False
     found = {one for one in stems if any(akin(one, other) for other in known)}
     light = content_stems(likes[0] if likes else "live")
@@ -110,6 +133,47 @@ def _what_one_is(words: Sequence[str]) -> Sequence[str]:
     return words[2 : min(ends, default=len(words))]
 
 
+def _is_another(words: Sequence[str], heard: Sequence[str]) -> bool:
+    """Whether who one is said to be ("i am a nurse") was heard as somebody else alone:
+    "i met a nurse", "my nurse told me"."""
+    one = _what_one_is(words)
+    if not _ARTICLES.issuperset(one[:1]) or not one[1:]:
+        return False
+    name = next((a for a, b in pairwise(one[1:]) if is_function_word(b)), one[-1])
+    if name in _THINGS:
+        return True
+    who = stem(name)
+    clauses = [words_of(c) for text in heard for c in _CLAUSES.split(text.lower())]
+    met = [
+        _is_met(clause, n)
+        for clause in clauses
+        for n, word in enumerate(clause)
+        if stem(word) == who
+    ]
+    return bool(met) and all(met)
+
+
+def _is_met(words: Sequence[str], n: int) -> bool:
+    """Whether a word of a clause is whom the speaker met or has: "my old nurse"."""
+    behind = words[n + 1 : n + 2]
+    if not (all(map(is_function_word, behind)) or _TELLS.issuperset(behind)):
+        return False  # "my nurse training"
+    before = list(words[max(n - 5, 0) : n])
+    while before and _describes(before[-1]):
+        before.pop()
+    if not _OWNERS.isdisjoint(before[-1:]):
+        return True
+    if before and (before[-1] in _ARTICLES or before[-1].isdecimal()):
+        before.pop()
+    return not _MET.isdisjoint(before[-1:])
+
+
+def _describes(word: str) -> bool:
+    """Whether it may stand between "a" and who is told of: the "very nice" one."""
+    stands = word in _MET or word in _ARTICLES or word in _OWNERS
+    return word in ("very", "really") or not (stands or is_function_word(word))
+
+
 def _of_nobody_else(text: str) -> set[str]:
     """The words of a text but those behind "my", "your" and the like in their clause:
     "my late mother and father" makes nobody a father."""
@@ -123,13 +187,30 @@ def _of_nobody_else(text: str) -> set[str]:
 
 
 def without_guessed_end(sentence: str, heard: Sequence[str]) -> str:
-    """The sentence without up to three words behind a comma of which none was heard.
+    """The sentence without up to three words behind a comma of which none was heard in
+    a sentence with something of it before them, or in a clause of nothing else.
 
     Told "i live in lisbon", a generator writes "i live in lisbon , canada."
     """
     found = _END.fullmatch(sentence)
+    if not found:
+        return sentence
+    end, about = content_stems(found[2]), content_stems(found[1])
+    told = [stems_of(part) for text in heard for part in _SENTENCES.split(text)]
+    alone = [content_stems(part) for text in heard for part in _CLAUSES.split(text)]
+    with_it = any(end & stems and about & stems for stems in told)
+    if with_it or any(end >= stems != frozenset() for stems in alone):
+        return sentence
+    return found[1] + found[3]
+
+
+def without_guessed_rest(sentence: str, heard: Sequence[str]) -> str:
+    """The sentence without up to four words behind its last "and" of which none was
+    heard: told of a dog, a generator writes "i have a dog and a cat."
+    """
+    found = _LISTED.fullmatch(sentence)
     known = frozenset().union(*map(stems_of, heard))
-    if found and not content_stems(found[2]) & known:
+    if found and not any(akin(a, b) for a in content_stems(found[2]) for b in known):
         return found[1] + found[3]
     return sentence
 

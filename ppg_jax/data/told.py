@@ -22,6 +22,7 @@ from ppg_jax.data.said import (
     is_told_as_over,
     without_guessed_end,
     without_guessed_name,
+    without_guessed_rest,
 )
 from ppg_jax.data.sentences import once, says_again, says_more, sentences
 from ppg_jax.data.tense import as_over
@@ -87,7 +88,7 @@ def grounded_persona(
     says stays if it `is_grounded` in what the partner has said (as it was meant,
     `as_meant`); what earlier ones said, the newest first, if two thirds of it were
     by then; neither with a number, an end or a name that the partner has not said
-    (`without_unsaid`, `without_guessed_end`, `without_guessed_name`), each in the form
+    (`without_unsaid`, `without_guessed_end`, `_rest` and `_name`), each in the form
     of what people type (`normalized_sentence`), of whom it was said of (`as_said_of`),
     and what is over as that (`as_over`). Of two that say the same (`says_again`) one
     stays, the first unless the other `says_more`; what is too long for a generated
@@ -105,6 +106,7 @@ def grounded_persona(
             sentence = without_guessed_end(sentence, heard)
             sentence = without_guessed_name(sentence, heard)
             sentence = _as_heard(sentence, heard, by, share)
+            sentence = without_guessed_rest(sentence, heard)
             if sentence and not is_ones_own(sentence, now, REMEMBERED):
                 _keep(kept, sentence)
     most = prompts.config.max_persona_tokens

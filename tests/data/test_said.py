@@ -354,6 +354,37 @@ def test_whether_women_or_men_are_told_of_is_not_guessed(sentence, heard, ground
 
 
 @pytest.mark.parametrize(
+    ("sentence", "heard", "grounded"),
+    [
+        ("i am a dentist.", "i met a dentist yesterday", False),
+        ("i am a pilot.", "went on a date with a very nice pilot", False),
+        ("i am a pilot.", "i am engaged to a pilot", False),
+        ("i am a plumber.", "we hired a plumber to fix the sink", False),
+        ("i am a plumber.", "i hired two plumbers", False),
+        ("i am a lawyer.", "i work for a lawyer", False),
+        ("i am a dentist.", "my dentist told me so", False),
+        ("i am a therapist.", "i love the therapist i have", False),
+        ("i am a doctor in rome.", "my doctor in rome is old", False),
+        ("i am a punk band.", "i play in a punk band", False),
+        ("i am a 12 hour night shift.", "i work 12 hour night shifts", False),
+        ("i am a dentist.", "i am a dentist and met a pilot", True),
+        ("i am a dentist.", "i met a dentist . i am a dentist", True),
+        ("i am a dentist.", "dentist here , i work with a nurse", True),
+        ("i am a nurse.", "i work as a school nurse", True),
+        ("i am a nurse.", "i like being a nurse", True),
+        ("i am a nurse.", "i love my nurse training", True),
+        ("i am a farmer.", "i love my farm", True),
+        ("i am a cat person.", "i have a cat", True),
+        ("i am a dog lover.", "i love my dog", True),
+        ("i am a nurse.", "my job is nurse", True),
+        ("i am the manager.", "i am the manager", True),
+    ],
+)
+def test_whom_one_has_met_one_is_not(sentence, heard, grounded):
+    assert is_grounded(sentence, ["hm.", heard]) is grounded
+
+
+@pytest.mark.parametrize(
     ("sentence", "told"),
     [
         ("i drive a tram in lisbon , canada.", "i drive a tram in lisbon."),
@@ -362,11 +393,34 @@ def test_whether_women_or_men_are_told_of_is_not_guessed(sentence, heard, ground
         ("i drive trams , which i like a lot.", "i drive trams , which i like a lot."),
         ("i drive a tram.", "i drive a tram."),
         ("i earn 50,000.", "i earn 50,000."),
+        ("i live in lisbon , june.", "i live in lisbon."),  # of a birthday
+        ("i live in lisbon , june", "i live in lisbon"),
+        ("i live in lisbon , belem", "i live in lisbon , belem"),
     ],
 )
 def test_an_end_that_nobody_said_is_left_out(sentence, told):
     heard = ["i drive a tram in lisbon", "it is in Portugal", "i earn a lot"]
+    heard += ["my birthday is in june . i live in belem , lisbon"]
     assert said.without_guessed_end(sentence, heard) == told
+
+
+@pytest.mark.parametrize(
+    ("sentence", "told"),
+    [
+        ("i have a goat and a cat.", "i have a goat."),
+        ("i have a goat and hens.", None),
+        ("i have a goat , and a cat named otto .", "i have a goat ."),
+        ("i row and sail boats.", "i row."),
+        ("i am allergic to nuts and pollen.", "i am allergic to nuts."),
+        ("i farm and row.", None),
+        ("i have a goat and i row a lot.", None),
+        ("i have a goat.", None),
+    ],
+)
+def test_a_second_thing_that_nobody_said_is_left_out(sentence, told):
+    heard = ["i have a goat and two hens", "i am allergic to nuts", "a farmer , i row"]
+    kept = said.without_guessed_rest(sentence, heard)
+    assert kept == (sentence if told is None else told)
 
 
 @pytest.mark.parametrize(
@@ -405,6 +459,11 @@ def test_a_name_has_to_be_said_as_one(sentence, heard, told):
         ("i have been to rome.", "have you ever been to rome ?", False),
         ("my wife sails.", "is your wife at sea , or does she sail ?", False),
         ("i have goats.", "are your goats loud ? mine are", True),
+        ("i have goats.", "how many goats do you have ?", False),
+        ("i have goats.", "how many goats do you have ? i have two", True),
+        ("i have kids.", "how old are your kids ?", False),
+        ("i am a sailor.", "how long have you been a sailor ?", False),
+        ("i sail.", "i sail . when did you start ?", True),
     ],
 )
 def test_what_is_asked_of_you_is_nothing_that_one_is_or_has(sentence, heard, grounded):

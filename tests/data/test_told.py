@@ -135,8 +135,9 @@ def test_what_nobody_said_is_not_told_and_what_was_inferred_before_is_remembered
     )
     assert grounded("i run.", "i paint.", "i am two dogs.") == "i am two dogs."
     # Half of it was said: enough for now, too little to be remembered.
-    assert grounded("", "", "i love dogs and i paint.") == "i love dogs and i paint."
-    assert grounded("", "i love dogs and i paint.", "") == ""
+    assert grounded("", "", "i love wet dogs.") == "i love wet dogs."
+    assert grounded("", "i love wet dogs.", "") == ""
+    assert grounded("", "", "i love dogs and i paint.") == "i love dogs."
     # Not yet said when it was inferred.
     assert grounded("i have two dogs.", "", "") == ""
     # What says little beside another goes.
