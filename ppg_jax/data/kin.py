@@ -53,6 +53,10 @@ _CALLED = frozenset(  # without a "my": "dad is a baker"
 )
 # Somebody unknown, by the ending: "my plumber is late , he snores".
 _SOMEBODY = re.compile(r"\w{2,}(?:er|or|ist|ian|man|mate|ess|ant)")
+_AGED = re.compile(
+    r"\b(my|our|(?:have|has|got|with) an?) (\w+ years? old) "
+    rf"({'|'.join(sorted(KIN - {'dog', 'cat', 'dogs', 'cats'}))})\b"
+)
 # Behind "my dad": what follows is told of him. Other verbs end in "s" or "ed".
 _TELLS = PASTS | MODALS | ADVERBS | {"is", "has", "are", "have", "s", "who"}
 _HAVE = frozenset(_WORDS.findall("have has got with"))
@@ -165,7 +169,9 @@ def _apart(words: Sequence[str]) -> list[str]:
 
 
 def _apposed(text: str) -> str:
-    """ "my dad, a baker, is old" -> "my dad is a baker, my dad is old"."""
+    """ "my dad, a baker, is old" -> "my dad is a baker, my dad is old", "a 3 year old
+    son" -> "a son who is 3 years old"."""
+    text = _AGED.sub(r"\1 \3 who is \2", text)
     return re.sub(
         r"\b((?:my|our) \w+) ?, (an? \w+(?: \w+){0,3}) ?, (?=\w+s\b)",
         r"\1 is \2 , \1 ",

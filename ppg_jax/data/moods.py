@@ -29,7 +29,7 @@ _CUT = frozenset(
 _WISHES = frozenset(
     _WORDS.findall("want wants wanna wish hope hoping would should d plan")
 )
-_WISHED = frozenset(_WORDS.findall("to i be have a an some"))  # "want a", "hope to"
+_WISHED = frozenset(_WORDS.findall("to i me be have a an some"))  # "wants me to"
 _BECOMES = frozenset(_WORDS.findall("become becoming get getting"))
 _WOULD = frozenset(_WORDS.findall("would could might d"))
 _SPEAKER = frozenset(_WORDS.findall("i we my"))

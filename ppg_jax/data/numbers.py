@@ -5,6 +5,7 @@ Values from 2 on, for "one" and "first" say other things as well.
 """
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -62,6 +63,11 @@ _AGES = (
         rf"(?:\bi am|\bi ?'? ?m|\bwill be|\bturn\w*|\baged?|almost|only)\W+{_SOME}"
     ),
     re.compile(rf"{_SOME}[ -]{{0,3}}(?:years?|yrs?)[ -]{{0,3}}(?:old|of age|young)"),
+)
+# Of a child: "i have a 3 year old", "my 3 year old is loud".
+_TODDLER = re.compile(
+    r"\b(?:have|has|got|with|my|our) (?:an? )?\w+[ -]years?[ -]old"
+    r"(?=\s*(?:[.,!?;]|$|(?:and|is|was|at|in|who|named|now|so|but|has|loves?)\b))"
 )
 # Of oneself, and now: not "when i turned 18".
 _OWN = re.compile(
@@ -172,6 +178,9 @@ def _counts(text: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
     for clause in _CLAUSES.split(_THOUSANDS.sub("", text.lower())):
         words = _words(clause)
         values = [max(_value(word), _MEANT.get(word, 0)) for word in words]
+        for n, (word, behind) in enumerate(itertools.pairwise(words)):
+            if word == "twin" and not _is_plural(behind):  # "a twin sister"
+                values[n] = 0
         alone = not any(_is_thing(word) for word in words)
         begins = next((n for n, word in enumerate(words) if word in _IS), len(words))
         for n, value in _joined(values):
@@ -220,7 +229,8 @@ def _said_in(text: str) -> frozenset[int]:
 def _ages_in(text: str) -> frozenset[int]:
     """What may be somebody's age in a text: not 30 of "not 30", nor 10 of "in 10th" and
     "10 minutes"."""
-    found = (match[1] for told in _AGES for match in told.finditer(text.lower()))
+    text = _TODDLER.sub("", text.lower())
+    found = (match[1] for told in _AGES for match in told.finditer(text))
     return _all(_said_in, [some for some in found if not _NO_AGE.search(some)])
 
 

@@ -28,7 +28,9 @@ _PLANNED = frozenset(
 _DONE = frozenset(_WORDS.findall("became got went bought had took made lost won quit"))
 _PLANS = frozenset(_WORDS.findall("moving buying adopting expecting getting starting"))
 _BE = frozenset(_WORDS.findall("am m are re be"))
-_TOWARDS = frozenset(_WORDS.findall("going wait planning hoping trying pretend dream"))
+_TOWARDS = frozenset(
+    _WORDS.findall("going wait planning hoping trying pretend dream goal")
+)
 _COMES = frozenset(_WORDS.findall("retire graduate finish move marry"))  # "when i"
 _STUDIES = frozenset(_WORDS.findall("school college university studying training"))
 _CUSTOM = frozenset(_WORDS.findall("am m is are re was were be get got"))
@@ -54,19 +56,23 @@ _DID = frozenset(
     """)
 )
 _ASKS = frozenset(_WORDS.findall("ask asks asked asking wonder know sure"))
+_SPOKE = frozenset(_WORDS.findall("he she they always all was were"))
 _THINK = frozenset(_WORDS.findall("thinks assumes believes guesses thought think"))
 _BORN = frozenset(_WORDS.findall("baby child children kid kids twins son daughter"))
 # "my dog died", "my grandma passed away", not "my son passed his exam".
 _GONE = re.compile(
     r"my(?: \w+){1,2} (?:died\b|passed(?: (?:away|last|recently|in|when|before)\b|$))"
 )
+_FOR_YEARS = re.compile(r"\bfor (?:\w+ ){0,2}(?:years|months|decades|ages)\b")
 _SOLD = re.compile(r"\b(?:sold|lost) (?:my|our)(?: \w+){1,3}$")
 _ARE = frozenset(_WORDS.findall("is are has have s still works lives"))
 # One verb of the present: "i am a nurse.", "i have two cats."; not "i have been ill".
 _NO_PRESENT = PASTS | MODALS | ADVERBS | {"do", "now"}
 _PRESENT = re.compile(
-    r"i (?!have been\b|(?:am|have) \w{2,}(?:ing|ed)\b|\w{2,}ed\b)(\w+)(.*)"
+    r"i (?!have been\b|(?:am|have) (?!married)\w{2,}(?:ing|ed)\b|\w{2,}ed\b)(\w+)(.*)"
 )
+
+_IS = re.compile(r"(my \w+) (is|has)( (?!\w+(?:ing|ed)\b|been\b|not\b).*)")
 
 
 def is_over(words: Sequence[str], n: int) -> bool:
@@ -76,9 +82,13 @@ def is_over(words: Sequence[str], n: int) -> bool:
     if word in ("quit", "stopped", "up"):
         gives = word != "up" or before in (["gave"], ["given"])
         return gives and bool(behind) and behind[0].endswith("ing")
+    if word == "from":
+        return before in (["off"], ["fired"], ["retired"], ["resigned"])
     if word in ("was", "were"):
         one = behind[:1] in (["a"], ["an"]) and _OF_ALL.isdisjoint(behind[1:])
-        return "until" in words[n + 1 :] or (one and _NOBODY.isdisjoint(before))
+        years = _FOR_YEARS.search(" ".join(words[n : n + 9]))
+        lasted = one or years or "until" in words[n + 1 :]
+        return bool(lasted) and _NOBODY.isdisjoint(before)
     if word == "used":
         return behind[:1] == ["to"] and _CUSTOM.isdisjoint(before)
     if word in ("sold", "lost"):
@@ -119,20 +129,22 @@ def is_ahead(words: Sequence[str], n: int) -> bool:
     if word in ("almost", "nearly"):
         past = behind and (behind[0] in _DONE or behind[0].endswith("ed"))
         return bool(past) and before[-1:] in (["i"], ["we"])
-    if word in ("thinking", "considering", "dreaming"):
+    if word in ("thinking", "considering", "dreaming", "imagine"):
         gets = [word for word in behind if word not in ("of", "about")][:1]
         return bool(gets) and gets[0].endswith("ing")
     if word in ("if", "whether"):
         return not _ASKS.isdisjoint(before[-2:])
     if word in _THINK:
         return behind[:1] == ["i"] and before[-1:] not in ([], ["i"])
+    if word in ("said", "says", "like"):  # "she said i am", "is always like i am"
+        return behind[:1] == ["i"] and not _SPOKE.isdisjoint(before[-1:])
     if word == "when":
         return behind[:1] == ["i"] and not _COMES.isdisjoint(behind[1:])
     if word in _PLANS:
         return not _BE.isdisjoint(before[-1:])
     if word in ("need", "wanted"):
         return not {"a", "an", "to"}.isdisjoint(behind[:1])
-    if word in ("looking", "saving"):
+    if word in ("looking", "saving", "hoping", "trying"):
         return not {"for", "at", "up"}.isdisjoint(behind[:1])
     if word in ("will", "ll"):
         return not _PLANNED.isdisjoint(behind[:1])
@@ -146,6 +158,10 @@ def is_ahead(words: Sequence[str], n: int) -> bool:
 
 def as_over(sentence: str) -> str:
     """ "i am a nurse." -> "i used to be a nurse."; "" of what is no such sentence."""
+    theirs = _IS.fullmatch(sentence)
+    if theirs:
+        who, verb, rest = theirs.groups()
+        return f"{who} used to {'be' if verb == 'is' else 'have'}{rest}"
     found = _PRESENT.fullmatch(sentence)
     if not found or found[1] in _NO_PRESENT:
         return ""

@@ -74,6 +74,8 @@ def test_a_number_that_nobody_said_goes_alone_or_with_its_sentence(told, stays):
         ("i own 4 old boats.", ["4 boats and two hens"], "i own 4 old boats."),
         ("i own two boats.", ["4 boats and two hens"], ""),
         ("i row 5 miles.", ["5 or so, then home"], "i row 5 miles."),
+        ("i have two sisters.", ["a twin sister and 2 brothers"], ""),
+        ("i have two boys.", ["my twin boys row"], "i have two boys."),
     ],
 )
 def test_a_number_of_things_has_to_be_said_of_these(told, heard, stays):
@@ -100,6 +102,9 @@ def test_a_number_of_things_has_to_be_said_of_these(told, heard, stays):
         ("i am 3 years old.", "3 kids and a dog", False),
         ("i am 10.", "i am 10 minutes away", False),
         ("i am 10 years old.", "i am in 10th grade", False),
+        ("i am 3 years old.", "i have a 3 year old and a baby", False),
+        ("i am 5.", "my 5 year old is in school", False),
+        ("i am 30.", "i am a 30 year old and have a baby", True),
     ],
 )
 def test_an_age_has_to_be_said_as_one(told, heard, stays):

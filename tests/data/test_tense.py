@@ -23,6 +23,11 @@ from ppg_jax.data.tense import as_over
         ("i will sing.", ""),
         ("i do not sing.", ""),
         ("my mom sings.", ""),
+        ("my mom is a nurse.", "my mom used to be a nurse."),
+        ("my mom has two cats.", "my mom used to have two cats."),
+        ("my mom is not well.", ""),
+        ("my mom is singing.", ""),
+        ("i am married.", "i used to be married."),
         ("cats.", ""),
     ],
 )

@@ -190,6 +190,11 @@ def test_ages_and_what_others_do_are_told_of_whom_they_were_said_of():
     assert told("i turned twenty-four.", "i am 24.") == "i am 24."
     assert told("my son is 24 years old.", "i am 24.") == "my son is 24."
     assert told("my son is only 24.", "i am 24 years old.") == "my son is 24 years old."
+    assert told("my 24 year old son sings.", "i am 24.") == "my son is 24."
+    assert told("i have a 24 year old son.", "i am 24.") == "my son is 24."
+    assert told("i was a 24 year old nurse.", "i am a nurse.") == (
+        "i used to be a nurse."
+    )
     girl = "we have a little girl , she turns five in june ."
     assert told(girl, "i am 5 years old.") == "my girl is 5 years old."
     assert told("my wife sings.", "i sing.") == "my wife sings."
@@ -204,6 +209,12 @@ def test_ages_and_what_others_do_are_told_of_whom_they_were_said_of():
     assert told("my son passed his exam.", "i have a son.") == "i have a son."
     assert told("i was a marathon runner.", "i ran a marathon.") == ""
     assert told("i was a nurse.", "i am not a nurse.") == ""
+    assert told("my mom was a nurse.", "my mom is a nurse.") == (
+        "my mom used to be a nurse."
+    )
+    assert told("i sing and have two cats. i mean two dogs.", "i have two cats.") == ""
+    assert told("i sang in college.", "i sing.") == ""
+    assert told("i sing and paint.", "i sing and run.") == "i sing."
     assert told("so you sing ? you must love tea.", "i love tea.") == ""
     assert told("you must sing , i love tea.", "i love tea.") == "i love tea."
     both = ("my dad is a nurse.", "oh.", "my mom is a nurse.")
