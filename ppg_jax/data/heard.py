@@ -11,7 +11,7 @@ from ppg_jax.data.numbers import numbers
 from ppg_jax.data.stems import is_function_word, stem
 
 # What is said or asked of "you" before it is so of the speaker.
-SO_AM_I = (
+_SO_AM_I = (
     r"\b(?:me too|so (?:am|do|have) i"
     r"|(?:same(?: here)?|(?:i|we) (?:am|do|have)(?: too)?)\s*(?:[.,!?;]|$))"
 )
@@ -19,10 +19,35 @@ SO_AM_I = (
 _OF_YOU = re.compile(
     r"(?<!\bdo )(?<!\bdid )(?<!\bwould )(?<!\bcould )\b(?:you|your \w+) "
     r"(?:are|is|must|ha(?:ve|s)|said|(?:sound|keep|get|live|work)s?)\b"
-    rf"(?![^.!?;]*(?:[.!?;]\s*)?{SO_AM_I})"
+    rf"(?![^.!?;]*(?:[.!?;]\s*)?{_SO_AM_I})"
     r"[^.!?;]*?(?=[.!?;]|$|,\s*(?:\w+ )?(?:i|my|we|our)\b)",
     re.IGNORECASE,
 )
+_SOME = r"(?:one|two|three|four|five|\d)"
+# What is asked of "you" as what one is or has; who asks what one likes, likes it.
+_ASKED = re.compile(
+    r"(?:^|(?<=[.,!?;]))[^.,!?;]*\b"
+    r"(?:(?:are you (?:an?|married|single|from|in)|have you (?:ever )?been"
+    r"|(?:is|are) your|do you have (?:an?|any))\b[^.!?;]*"
+    r"|(?:how (?:many|old|long have)|when) [^.!?;]*\byou\b[^.!?;]*"
+    rf"|do you have \w+\s*)\?(?!\W*(?:mine\b|(?:i|we) have {_SOME}|{_SO_AM_I}))",
+    re.IGNORECASE,
+)
+# Where one was born or has been one does not live, unless one is "still here".
+_AWAY = re.compile(
+    r"(?:(?!\b(?:and|but|so)\b)[^.,!?;])*\b(?:been to|went to|visit\w*|trip|flight"
+    r"|vacation|honeymoon|born|grew up|raised|originally)\b"
+    r"(?:(?!\b(?:and|but|so)\b)[^.,!?;])*",
+    re.IGNORECASE,
+)
+_LEFT = re.compile(
+    r"\b(?:mov(?:ed?|ing)|relocated|came)(?: (?!to\b)\w+){0,2} from "
+    r"(?:(?!\bto\b)[^.,!?;])*",
+    re.IGNORECASE,
+)
+# Of one's parents: "the youngest of six kids".
+_SIBLINGS = re.compile(r"\b(?:\w+est|middle|one|born|out) of \w+ (?:kids|children)\b")
+_STILL = re.compile(r"\b(?:still|all my life|never left)\b", re.IGNORECASE)
 # What puts right what was said before it.
 _OOPS = r"(?:(?:oh|wait|no|sorry|oops|well|actually|lol|haha)\b)"
 _MEANT = re.compile(
@@ -94,6 +119,21 @@ def _place(old: Sequence[str], new: Sequence[str]) -> tuple[int, int]:
     else:
         start, end = len(old) - len(new), len(old)
     return max(start, 0), min(end, len(old))
+
+
+def of_oneself(words: Sequence[str], heard: Sequence[str]) -> list[str]:
+    """What was heard without what makes no sentence of these words true: that one asks
+    of, has been to, or moved away from, and how many kids one's parents have."""
+    heard = [_ASKED.sub("", text) for text in heard]
+    if "have" in words:
+        heard = [_SIBLINGS.sub("", text) for text in heard]
+    if "live" in words:
+        heard = [text if _STILL.search(text) else _settled(text) for text in heard]
+    return heard
+
+
+def _settled(text: str) -> str:
+    return _LEFT.sub("", _AWAY.sub("", text))
 
 
 def without_you(text: str) -> str:

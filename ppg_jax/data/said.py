@@ -3,11 +3,11 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 from ppg_jax.data.dialogue import Instance
-from ppg_jax.data.heard import SO_AM_I
+from ppg_jax.data.heard import of_oneself
 from ppg_jax.data.moods import LIKES, Mood, denied_alike, mood_of, parted
+from ppg_jax.data.selves import is_oneself
 from ppg_jax.data.stems import (
     PEOPLE,
     akin,
@@ -17,9 +17,7 @@ from ppg_jax.data.stems import (
     stems_of,
     words_of,
 )
-from ppg_jax.data.tense import MODALS, PASTS
 
-_WORDS = re.compile(r"\w+")
 _END = re.compile(r"(.*[^\s,])\s*,\s+(\w+(?:\s+\w+){0,2})(\s*[.!]?)")
 _LISTED = re.compile(r"(.*[^\s,])\s*,?\s+and\s+(\w+(?:\s+\w+){0,3})(\s*[.!]?)")
 # A name at a sentence's end, behind what has it: "a cat" of "i have a cat named max."
@@ -32,42 +30,11 @@ _NAMING = frozenset(
 _BESIDE = 4  # words
 _SENTENCES = re.compile(r"[.!?;]")
 _CLAUSES = re.compile(r"[.,!?;]")
-_SOME = r"(?:one|two|three|four|five|\d)"
-# What is asked of "you" as what one is or has; who asks what one likes, likes it.
-_ASKED = re.compile(
-    r"(?:^|(?<=[.,!?;]))[^.,!?;]*\b"
-    r"(?:(?:are you (?:an?|married|single|from|in)|have you (?:ever )?been"
-    r"|(?:is|are) your|do you have (?:an?|any))\b[^.!?;]*"
-    r"|(?:how (?:many|old|long have)|when) [^.!?;]*\byou\b[^.!?;]*"
-    rf"|do you have \w+\s*)\?(?!\W*(?:mine\b|(?:i|we) have {_SOME}|{SO_AM_I}))",
-    re.IGNORECASE,
-)
-# Where one was born or has been one does not live, unless one is "still here".
-_AWAY = re.compile(
-    r"(?:(?!\b(?:and|but|so)\b)[^.,!?;])*\b(?:been to|went to|visit\w*|trip|flight"
-    r"|vacation|honeymoon|born|grew up|raised|originally)\b"
-    r"(?:(?!\b(?:and|but|so)\b)[^.,!?;])*",
-    re.IGNORECASE,
-)
-_STILL = re.compile(r"\b(?:still|all my life|never left)\b", re.IGNORECASE)
-_OWNERS = frozenset(("my", "your", "his", "her", "their", "our"))
-# Behind these stands another one, or a thing: "i met a nurse", "in a band".
-_MET = frozenset(
-    _WORDS.findall("""
-    met meet meeting saw see seeing hire hired know knew date dating dated call called
-    visit visited need have has had got marry married love hate find found ask asked
-    with to by from for near beside like about than in at
-    """)
-)
-_TELLS = (PASTS | MODALS) | frozenset(
-    _WORDS.findall("""
-    says thinks keeps wants makes who named called online
-    yesterday today tonight last this next
-    """)
-)
-_THINGS = frozenset(_WORDS.findall("shift shifts job jobs hours career"))  # nobody
-_ARTICLES = frozenset(_WORDS.findall("a an the this another some"))
-_OWN = frozenset(("i", "am", "as", "being"))
+# Who does one of these with one thing, or is one's, is of no other thing.
+_LIGHT = content_stems("live speak study drive person lover fan allergic")
+# Nobody is one of these who has not said so.
+_STATUS = content_stems("married divorced single engaged pregnant widowed allergic")
+_WED, _SPOUSES = content_stems("married"), content_stems("husband wife spouse fiance")
 _USED = content_stems("used")  # "to": of what is over
 
 
@@ -85,7 +52,8 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
 
     As `is_said`, by that share of the stems, and who loves one thing, or lives in one
     place, need not love another, or live there. Who farms is a farmer: a stem of four
-    letters or more stands for the same with an ending. Who does not smoke smokes not:
+    letters or more stands for the same with an ending. Who is allergic, or married, has
+    said so, and who is a dog person is no cat person. Who does not smoke smokes not:
     what was denied speaks for no sentence that denies nothing, nor does what was wished
     for, or is over, speak for what one is, has or does. Nobody is a woman or a father,
     or has a wife, who has not said so, whatever the share: that is no matter for a
@@ -98,20 +66,16 @@ def is_grounded(sentence: str, heard: Sequence[str], share: float = 0.5) -> bool
     if Mood.DENIED in mood and not (heard and denied_alike(sentence, heard)):
         return False
     if not likes and Mood.DENIED not in mood:
-        heard = [_ASKED.sub("", text) for text in heard]
-    if "live" in words:
-        heard = [text if _STILL.search(text) else _AWAY.sub("", text) for text in heard]
+        heard = of_oneself(words, heard)
     others = ~mood & (Mood.DENIED if likes else ~Mood(0))
     known = frozenset().union(*(parted(others, text)[0] for text in heard))
     if not {stem(word) for word in words if word in PEOPLE} <= known:
         return False
-    selves = frozenset(PEOPLE.values()).intersection(_what_one_is(words))
-    if not selves <= frozenset().union(*map(_of_nobody_else, heard)):
-        return False
-    if _is_another(words, heard):
+    wed = _WED if known & _SPOUSES else frozenset()
+    if not stems & _STATUS <= known | wed or not is_oneself(words, heard):
         return False
     found = {one for one in stems if any(akin(one, other) for other in known)}
-    light = content_stems(likes[0] if likes else "live")
+    light = content_stems(likes[0]) if likes else _LIGHT
     if found <= light and (likes or found < stems):
         return False
     return len(found) >= share * len(stems) > 0
@@ -123,67 +87,6 @@ def is_told_as_over(sentence: str, heard: Sequence[str]) -> bool:
     about = content_stems(sentence)
     found = [one for one in about if any(akin(one, other) for other in over)]
     return 2 * len(found) >= len(about) > 0
-
-
-def _what_one_is(words: Sequence[str]) -> Sequence[str]:
-    """Of "i am a father of two" what stands before "of"; else nothing."""
-    if words[:2] != ["i", "am"]:
-        return ()
-    ends = [words.index(w) for w in ("of", "to", "with", "than", "my") if w in words]
-    return words[2 : min(ends, default=len(words))]
-
-
-def _is_another(words: Sequence[str], heard: Sequence[str]) -> bool:
-    """Whether who one is said to be ("i am a nurse") was heard as somebody else alone:
-    "i met a nurse", "my nurse told me"."""
-    one = _what_one_is(words)
-    if not _ARTICLES.issuperset(one[:1]) or not one[1:]:
-        return False
-    name = next((a for a, b in pairwise(one[1:]) if is_function_word(b)), one[-1])
-    if name in _THINGS:
-        return True
-    who = stem(name)
-    clauses = [words_of(c) for text in heard for c in _CLAUSES.split(text.lower())]
-    met = [
-        _is_met(clause, n)
-        for clause in clauses
-        for n, word in enumerate(clause)
-        if stem(word) == who
-    ]
-    return bool(met) and all(met)
-
-
-def _is_met(words: Sequence[str], n: int) -> bool:
-    """Whether a word of a clause is whom the speaker met or has: "my old nurse"."""
-    behind = words[n + 1 : n + 2]
-    if not (all(map(is_function_word, behind)) or _TELLS.issuperset(behind)):
-        return False  # "my nurse training"
-    before = list(words[max(n - 5, 0) : n])
-    while before and _describes(before[-1]):
-        before.pop()
-    if not _OWNERS.isdisjoint(before[-1:]):
-        return True
-    if before and (before[-1] in _ARTICLES or before[-1].isdecimal()):
-        before.pop()
-    return not _MET.isdisjoint(before[-1:])
-
-
-def _describes(word: str) -> bool:
-    """Whether it may stand between "a" and who is told of: the "very nice" one."""
-    stands = word in _MET or word in _ARTICLES or word in _OWNERS
-    return word in ("very", "really") or not (stands or is_function_word(word))
-
-
-def _of_nobody_else(text: str) -> set[str]:
-    """The words of a text but those behind "my", "your" and the like in their clause:
-    "my late mother and father" makes nobody a father."""
-    found = set()
-    for clause in _CLAUSES.split(text.lower()):
-        owned = False
-        for word in words_of(clause):
-            owned = word in _OWNERS or (owned and word not in _OWN)
-            found |= set() if owned else {word}
-    return found
 
 
 def without_guessed_end(sentence: str, heard: Sequence[str]) -> str:

@@ -298,6 +298,20 @@ def test_a_sentence_is_grounded_in_what_was_said_and_not_denied(
         ("i have asthma.", "my doctor says i have asthma", True),
         ("i have a dog.", "i should mention i have a dog", True),
         ("i drink tea.", "ask me if you like , i drink tea", True),
+        ("i am vegan.", "i was vegan for like 3 years", False),
+        ("i used to be vegan.", "i was vegan for like 3 years", True),
+        ("i am vegan.", "i have been vegan for three years", True),
+        ("i work at a bank.", "i got laid off from the bank", False),
+        ("i am a teacher.", "i retired from teaching", False),
+        ("i am retired.", "i retired from teaching", True),
+        ("i am a lawyer.", "he said i am a lawyer and lied", False),
+        ("i am a vegan.", "my pal is always like i am a vegan", False),
+        ("i am a lawyer.", "i said i am a lawyer", True),
+        ("i have a baby.", "we are trying for a baby", False),
+        ("i have a dog.", "i am trying to sleep but my dog barks", True),
+        ("i speak thai.", "my goal is to learn thai", False),
+        ("i am a sailor.", "my dad wants me to be a sailor", False),
+        ("i live in rome.", "imagine living in rome", False),
     ],
 )
 def test_what_is_wished_for_or_over_is_not_what_one_is_or_has(
@@ -319,9 +333,41 @@ def test_what_is_wished_for_or_over_is_not_what_one_is_or_has(
         ("i live in bonn.", "i live in a town", False),
         ("i love rome.", "we visited rome", True),
         ("i am from rome.", "i am from rome originally", True),
+        ("i live in rome.", "i moved from rome to bonn", False),
+        ("i live in bonn.", "i moved from rome to bonn", True),
+        ("i live in rome.", "i moved here from rome last year", False),
+        ("i live in rome.", "i moved to rome from bonn", True),
+        ("i live in rome.", "i am from rome", True),
     ],
 )
 def test_one_does_not_live_where_one_was_born_or_has_been(sentence, heard, grounded):
+    assert is_grounded(sentence, ["hm.", heard]) is grounded
+
+
+@pytest.mark.parametrize(
+    ("sentence", "heard", "grounded"),
+    [
+        ("i am allergic to nuts.", "i am allergic to fur", False),
+        ("i am allergic to fur.", "i am super allergic to fur", True),
+        ("i am allergic to cats.", "i love cats", False),
+        ("i am allergic.", "i am allergic", True),
+        ("i speak french.", "i speak english", False),
+        ("i speak english and french.", "i speak english", True),  # cut elsewhere
+        ("i drive a tractor.", "i drive to work", False),
+        ("i drive.", "i drive to work", True),
+        ("i study law.", "i study a lot", False),
+        ("i am a cat person.", "i am a dog person", False),
+        ("i have been married for 5 years.", "we are engaged , 5 years", False),
+        ("i am married to a cook.", "my husband is a cook", True),
+        ("i am single.", "i am a single mom", True),
+        ("i have six kids.", "i am the youngest of six kids", False),
+        ("i have kids.", "i am one of 4 kids", False),
+        ("i have six kids.", "i have six kids , the oldest of them sails", True),
+    ],
+)
+def test_one_word_in_common_is_too_little_where_the_other_one_is_meant(
+    sentence, heard, grounded
+):
     assert is_grounded(sentence, ["hm.", heard]) is grounded
 
 
@@ -372,7 +418,12 @@ def test_whether_women_or_men_are_told_of_is_not_guessed(sentence, heard, ground
         ("i am a dentist.", "dentist here , i work with a nurse", True),
         ("i am a nurse.", "i work as a school nurse", True),
         ("i am a nurse.", "i like being a nurse", True),
-        ("i am a nurse.", "i love my nurse training", True),
+        ("i am a nurse.", "i love my nurse friends", True),
+        ("i am a nurse.", "i am in nursing school", False),
+        ("i am a nurse.", "i am still a nurse", True),
+        ("i am a nurse.", "i became a nurse last year", True),
+        ("i am a wheelchair.", "i use a wheelchair", False),
+        ("i am a truck.", "i drive an old truck", False),
         ("i am a farmer.", "i love my farm", True),
         ("i am a cat person.", "i have a cat", True),
         ("i am a dog lover.", "i love my dog", True),
