@@ -35,14 +35,13 @@ _ASKED = re.compile(
 )
 # Where one was born or has been one does not live, unless one is "still here".
 _AWAY = re.compile(
-    r"(?:(?!\b(?:and|but|so)\b)[^.,!?;])*\b(?:been to|went to|visit\w*|trip|flight"
-    r"|vacation|honeymoon|born|grew up|raised|originally)\b"
+    r"(?:(?!\b(?:and|but|so)\b)[^.,!?;])*\b(?:been to|went to|travel\w*|visit\w*|trip"
+    r"|flight|vacation|honeymoon|born|grew up|raised|originally)\b"
     r"(?:(?!\b(?:and|but|so)\b)[^.,!?;])*",
     re.IGNORECASE,
 )
 _LEFT = re.compile(
-    r"\b(?:mov(?:ed?|ing)|relocated|came)(?: (?!to\b)\w+){0,2} from "
-    r"(?:(?!\bto\b)[^.,!?;])*",
+    r"\b((?:mov(?:ed?|ing)|relocated|came)(?: \w+){0,3}) from (?:(?!\bto\b)[^.,!?;])*",
     re.IGNORECASE,
 )
 # Of one's parents: "the youngest of six kids".
@@ -133,7 +132,7 @@ def of_oneself(words: Sequence[str], heard: Sequence[str]) -> list[str]:
 
 
 def _settled(text: str) -> str:
-    return _LEFT.sub("", _AWAY.sub("", text))
+    return _LEFT.sub(r"\1 ", _AWAY.sub("", text))
 
 
 def without_you(text: str) -> str:

@@ -19,13 +19,14 @@ _MET = frozenset(
     _WORDS.findall("""
     met meet meeting saw see seeing hire hired know knew date dating dated call called
     visit visited need have has had got marry married love hate find found ask asked
-    with to by from for near beside like about than in at
+    own owns with to by from for near beside like about than in at
     """)
 )
 # Before "a nurse": what makes nobody another one.
 _IS = re.compile(
     r"\w+ly|still|ye\w+|no|hello|hi|well|ok|born|bec[ao]m\w+|stay\w*|remain\w*"
 )
+_THEY = frozenset(_WORDS.findall("who he she"))
 _TELLS = (PASTS | MODALS) | frozenset(
     _WORDS.findall("""
     says thinks keeps wants makes who named called online
@@ -91,6 +92,8 @@ def _is_met(words: Sequence[str], n: int) -> bool:
         return True
     if before and (before[-1] in _ARTICLES or before[-1].isdecimal()):
         before.pop()
+        if before[-1:] in (["is"], ["was"]):
+            return not _THEY.isdisjoint(before[-2:-1])
         if before and not is_function_word(before[-1]):
             return not _IS.fullmatch(before[-1])
     return not _MET.isdisjoint(before[-1:])

@@ -79,6 +79,10 @@ def is_over(words: Sequence[str], n: int) -> bool:
     """Whether a word tells that what is behind it is over: "used to be a nurse", but
     not "am used to the cold"; "was a nurse"; "quit smoking"."""
     word, before, behind = words[n], words[max(n - 1, 0) : n], words[n + 1 : n + 3]
+    if word == "quit" and behind[:1] in (["my"], ["the"]):
+        return True
+    if word == "with":  # "i broke up with my girlfriend"
+        return words[max(n - 2, 0) : n] in (["broke", "up"], ["split", "up"])
     if word in ("quit", "stopped", "up"):
         gives = word != "up" or before in (["gave"], ["given"])
         return gives and bool(behind) and behind[0].endswith("ing")
