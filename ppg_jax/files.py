@@ -91,10 +91,11 @@ def _not_finite(value: Any, name: str = "") -> Iterator[str]:
         yield name
 
 
-def read_json(path: Path, hint: str = "get it again.") -> dict:
+def read_json(path: Path, hint: str = "get it again.", field: str = "") -> dict:
     """The JSON object in a file.
 
-    Raises UserError with `hint`, what to do about it, if there is none.
+    field: one that it has. Raises UserError with `hint`, what to do about it, if there
+    is no such object.
     """
     try:
         if path.exists() and not path.is_file():
@@ -108,6 +109,8 @@ def read_json(path: Path, hint: str = "get it again.") -> dict:
         raise UserError(f"{path}: not JSON ({error}); {hint}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a JSON object; {hint}")
+    if field and field not in values:
+        raise UserError(f"{path}: it has no {field!r}; {hint}")
     return values
 
 

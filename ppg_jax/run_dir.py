@@ -124,11 +124,11 @@ def _fingerprint(config, inputs: dict[str, str]) -> dict:
 
 def settings_of(folder: Path) -> dict:
     """The settings and inputs of a stage, as {"optimizer.learning_rate": ..., ...}."""
-    return read_json(
-        folder / FINGERPRINT,
+    hint = (
         f"so what {folder} was made from is not known. Delete that folder to start the "
-        "stage again, or give another --workdir.",
+        "stage again, or give another --workdir."
     )
+    return read_json(folder / FINGERPRINT, hint, "name")
 
 
 def _sum_of(name: str) -> str:

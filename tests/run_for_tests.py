@@ -81,7 +81,7 @@ def write_run(folder: Path, **prompts) -> Path:
     for seed, name in enumerate(("persona", "response")):
         params = export_generator(folder / name / "model", seed)
         fields = flatten(config, "prompts.") | {"partner_persona": "gold"}
-        fields["task"] = name
+        fields |= {"name": name, "task": name}
         write_json(folder / name / "fingerprint.json", fields)
         result = {"params_sha256": params_sha256(params)}
         write_json(folder / name / "result.json", result)

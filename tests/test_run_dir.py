@@ -432,7 +432,11 @@ def test_what_was_read_of_a_stage_with_heads_is_its_decoder(tmp_path):
     double, later = tmp_path / "double", tmp_path / "later"
     result = {"params_sha256": "b" * 64, "weights": {"model": "a" * 64}}
     files.write_json(double / "result.json", result)
-    made = {"init_stage": "double", "sha256 of the initial weights": "a" * 64}
+    made = {
+        "name": "later",
+        "init_stage": "double",
+        "sha256 of the initial weights": "a" * 64,
+    }
     files.write_json(later / "fingerprint.json", made)
     run_dir.require_fresh(tmp_path, "later")
     files.write_json(double / "result.json", result | {"weights": {"model": "c" * 64}})

@@ -323,6 +323,13 @@ def test_generators_that_do_not_fit_together_are_refused(run_dir):
         Pipeline.load(run_dir)
 
 
+@pytest.mark.parametrize("content", ["{}", '{"task": "response"}', '{"a": NaN}'])
+def test_a_fingerprint_of_no_stage_says_nothing_of_prompts(run_dir, content):
+    (run_dir / "response" / "fingerprint.json").write_text(content)
+    with pytest.raises(UserError, match=r"fingerprint\.json: it has no 'name'"):
+        Pipeline.load(run_dir)
+
+
 def test_tokenizers_that_end_otherwise_do_not_fit_together(run_dir):
     path = run_dir / "response" / "model" / "tokenizer_config.json"
     fields = json.loads(path.read_text())

@@ -142,7 +142,10 @@ def test_a_manifest_or_key_that_is_none_is_told_in_one_line(folders, tmp_path):
 def test_a_plan_tells_of_rows_that_are_missing_and_of_other_settings(tmp_path):
     stage = paml.Config(name="paml")
     write_json(tmp_path / "paml/result.json", {"seconds_of_last_process": 7200.0})
-    write_json(tmp_path / "paml/fingerprint.json", {"epochs": 100.0, "tasks": 8})
+    write_json(
+        tmp_path / "paml/fingerprint.json",
+        {"name": "paml", "epochs": 100.0, "tasks": 8},
+    )
     write_json(tmp_path / "evaluate/result.json", {"seconds_of_last_process": 3600.0})
     write_jsonl(tmp_path / "evaluate/responses/paml.jsonl", [])
 
@@ -152,7 +155,7 @@ def test_a_plan_tells_of_rows_that_are_missing_and_of_other_settings(tmp_path):
         return reproduced.plan({0: tmp_path}, {0: asked}, asked_of_rows, rows)
 
     asked_of_rows = evaluate.Config(title="another")
-    made = {"max_dialogues": 0, "title": "one", "batch_size": 2}
+    made = {"name": "evaluate", "max_dialogues": 0, "title": "one", "batch_size": 2}
     write_json(tmp_path / "evaluate/fingerprint.json", made)
     done = plan(8, "paml")
     assert "| 0 | paml | done | 2.00 |" in done and "left: 0.00 hours" in done
@@ -170,7 +173,7 @@ def test_what_is_asked_with_other_settings_than_the_configs_is_told(tmp_path, ca
     stage = paml.Config(name="paml")
     reproduced.tell_as_made([stage], tmp_path)  # not there yet
     write_json(tmp_path / "paml/result.json", {})
-    made = {"epochs": stage.epochs, "tasks": stage.tasks + 1}
+    made = {"name": "paml", "epochs": stage.epochs, "tasks": stage.tasks + 1}
     write_json(tmp_path / "paml/fingerprint.json", made)
     reproduced.tell_as_made([dataclasses.replace(stage, tasks=made["tasks"])], tmp_path)
     assert capsys.readouterr().err == ""

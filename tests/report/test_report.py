@@ -176,7 +176,9 @@ def write_logs(run_dir, rng):
     share = {"accuracy": 0.7, "low": 0.6, "high": 0.8, "right": 70, "pairs": 100}
     accuracy = {"test": {"self": {"critic": share, "random": share}}}
     write_json(run_dir / "critic/result.json", FINISHED | {"accuracy": accuracy})
-    write_json(run_dir / "reinforce/fingerprint.json", {"reward": "sign"})
+    write_json(
+        run_dir / "reinforce/fingerprint.json", {"name": "reinforce", "reward": "sign"}
+    )
     result = {
         "updates": 40,
         "best_update": 0,
@@ -213,7 +215,9 @@ def write_evaluation(run_dir, known, rows=ROWS, version="original"):
     write_jsonl(folder / "instances.jsonl", known)
     sentences = [known[0]["partner_persona"][0]]
     write_json(folder / "training_sentences.json", {"sentences": sentences})
-    write_json(folder / "fingerprint.json", {"data.version": version})
+    write_json(
+        folder / "fingerprint.json", {"name": "evaluate", "data.version": version}
+    )
     told = {
         kind: [
             {

@@ -291,7 +291,7 @@ def answered_twice(tmp_path):
     write_json(folder / "rows.json", rows)
     write_json(folder / "made_by.json", {"personas/ours": "x", "personas/kept": "y"})
     claimed = {f"sha256 of the row {name}": sha256 for name, sha256 in before.items()}
-    write_json(folder / "fingerprint.json", claimed | {"seed": 0})
+    write_json(folder / "fingerprint.json", claimed | {"name": "evaluate"})
     for name in ("ours", "kept"):
         for place in ("personas", "swapped/personas", "traits"):
             write_jsonl(folder / place / f"{name}.jsonl", [{"id": f"{place} {name}"}])

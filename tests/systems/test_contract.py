@@ -259,13 +259,18 @@ def test_a_row_is_told_what_its_generator_was_trained_with(tmp_path):
     runs.write_run(tmp_path)
     fingerprint = tmp_path / "response" / "fingerprint.json"
     for told in ("none", "gold"):
-        write_json(fingerprint, {"task": "response", "partner_persona": told})
+        write_json(
+            fingerprint,
+            {"name": "response", "task": "response", "partner_persona": told},
+        )
         plain = Generators("", "response").load(asking(tmp_path))
         named = Generators("", "response", told=told).load(asking(tmp_path))
         assert plain.respond(ASKED) == named.respond(ASKED)
     folder = tmp_path / "tuned"
     runs.export_generator(folder / "model_response", seed=1)
-    (folder / "fingerprint.json").write_text('{"response": "response"}')
+    (folder / "fingerprint.json").write_text(
+        '{"name": "reinforce", "response": "response"}'
+    )
     write_json(folder / "result.json", runs.FINISHED)
     tuned = Generators("", "tuned/model_response").load(asking(tmp_path))
     assert tuned.told == "gold"
