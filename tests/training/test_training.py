@@ -410,6 +410,7 @@ class Inner:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
+    name: str = "stage"
     size: int = 3
     log_every: int = 1
     checkpoint_every: int = 1
