@@ -296,6 +296,8 @@ def _mood_at(words: Sequence[str], n: int) -> Mood:
 def _denies(words: Sequence[str], n: int) -> bool:
     """Whether a word denies those behind it; not the "no" of "no i love cats"."""
     word, behind = words[n], words[n + 1 : n + 4]
+    if words[max(n - 1, 0) : n + 1] in (["instead", "of"], ["rather", "than"]):
+        return True
     if word == "no":
         return n > 0 or _SPEAKER.isdisjoint(behind[:1])
     if word == "t":
