@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from ppg_jax.errors import UserError
+from ppg_jax.errors import UserError, meant
 
 T = TypeVar("T")
 
@@ -57,33 +57,37 @@ def to_config_dict(config, shared: Iterable = ()) -> ConfigDict:
     return convert(config)
 
 
-def from_config_dict(cls: type[T], values, where: str = "") -> T:
+def from_config_dict(cls: type[T], values, where: str = "", typed: str = "") -> T:
     """The dataclass `cls` from a (nested) mapping.
 
-    where: what flags call it ("persona.optimizer"). Raises UserError for a field that
-    `cls` does not have, a value of another type, or one that it refuses.
+    where: what flags call it ("persona.optimizer"); typed: what stands before a field
+    where it is typed, if that is no `--config.` ("--", or nothing from Python). Raises
+    UserError for a field that `cls` does not have, a value of another type, or one that
+    it refuses.
     """
-    told = f"--config.{where}" if where else f"{cls.__module__}.{cls.__name__}"
+    typed = f"--config.{where}." if where else typed
     kinds = typing.get_type_hints(cls)
     known = [f.name for f in dataclasses.fields(cls)]
     arguments: dict[str, Any] = {}
     for name in values:
         if name not in known:
-            raise UserError(f"{told} has no field {name!r}; it has {', '.join(known)}.")
+            told = f"{typed}{name}: no such field{meant(str(name), known)}"
+            raise UserError(f"{told}; there are {', '.join(known)}.")
         value, below = values[name], where and f"{where}.{name}"
-        if isinstance(value, Section):
-            value = from_section(value, below)
-        elif dataclasses.is_dataclass(kinds[name]):
-            value = from_config_dict(kinds[name], value, below)
+        section = isinstance(value, Section)
+        if section or dataclasses.is_dataclass(kinds[name]):
+            made_of = value.made_of if section else kinds[name]
+            value = from_config_dict(made_of, value, below, f"{typed}{name}.")
         elif expected := _misfit(kinds[name], value):
-            raise UserError(f"{told}.{name}={value!r}: expected {expected}.")
+            raise UserError(f"{typed}{name}={value!r}: expected {expected}.")
         arguments[name] = tuple(value) if isinstance(value, list) else value
         if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{cls.__name__}: {name}={value} must be a finite number.")
+            raise UserError(f"{typed}{name}={value} must be a finite number.")
     try:
         return cls(**arguments)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{told}: {error}") from error
+        told = f"--config.{where}: " if where else typed
+        raise UserError(f"{told}{error}") from error
 
 
 def _misfit(kind, value) -> str:

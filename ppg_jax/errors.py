@@ -1,6 +1,8 @@
 """What people are told: the one kind of error that they can mend, and text to show."""
 
+import difflib
 import re
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -20,3 +22,9 @@ def printable(text: str) -> str:
     What people type, or a byte-level model writes, may hold any; a terminal obeys some.
     """
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", " ", text)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What to add to an error: the nearest of the known names, if one is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

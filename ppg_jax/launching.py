@@ -4,14 +4,13 @@ A program runs as `python -m launch.NAME` in the repository and as `ppg-jax NAME
 wherever the package is installed; `sys.argv[0]` says which, and what it prints follows.
 """
 
-import difflib
 import gc
 import os
 import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +18,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from ppg_jax.errors import UserError, printable
+from ppg_jax.errors import meant as meant
 
 COMMAND = "ppg-jax"
 _HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
@@ -166,12 +166,6 @@ def as_called(text: str) -> str:
     pieces = re.split(r"python -m launch\.(\w+)", text)
     pieces[1::2] = [f"{COMMAND} {name.replace('_', '-')}" for name in pieces[1::2]]
     return "".join(pieces)
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    """What to add to an error: the nearest of the known names, if one is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def keep_compiled_programs() -> None:

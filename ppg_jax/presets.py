@@ -26,8 +26,8 @@ from ml_collections import ConfigDict, config_flags
 
 from ppg_jax.assets import carried
 from ppg_jax.config import field_names
-from ppg_jax.errors import UserError
-from ppg_jax.launching import meant, one_line_errors
+from ppg_jax.errors import UserError, meant
+from ppg_jax.launching import one_line_errors
 
 
 def known() -> dict[str, Path]:
@@ -70,8 +70,10 @@ def define_flags() -> None:
 def from_flags() -> tuple[ConfigDict, Path]:
     """The config with its overrides, and the run directory."""
     config = flags.FLAGS["config"]
-    name = Path(config.config_filename).stem
-    return config.value, Path(flags.FLAGS.workdir or f"runs/{name}")
+    name, workdir = Path(config.config_filename).stem, flags.FLAGS.workdir
+    if workdir == "":  # of a shell's variable that is not set
+        raise UserError("--workdir is empty; give a folder, or nothing.")
+    return config.value, Path(workdir or f"runs/{name}")
 
 
 def _read(parse, name: str) -> ConfigDict:

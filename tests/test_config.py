@@ -215,15 +215,22 @@ def test_an_override_of_another_type_is_refused():
 
 
 def test_an_unknown_field_is_refused_with_those_that_there_are():
-    with pytest.raises(UserError, match=r"Inner has no field 'rat'; it has .*rate"):
+    told = r"^first\.rat: no such field \(did you mean rate\?\); there are .*rate"
+    with pytest.raises(UserError, match=told):
         from_config_dict(Outer, {"size": 1, "first": {"rat": 1.0}})
 
 
-def test_a_refused_value_names_the_dataclass_and_the_reason():
-    with pytest.raises(UserError, match=r"Inner: rate=-1\.0 must be > 0"):
-        from_config_dict(Outer, {"size": 1, "second": {"rate": -1.0}})
-    with pytest.raises(UserError, match=r"Outer: .*size"):
-        from_config_dict(Outer, {"text": "no size"})
+@pytest.mark.parametrize("typed", ["", "--"])
+def test_a_refused_value_is_told_as_it_was_typed(typed):
+    def refuses(values, told):
+        with pytest.raises(UserError, match=f"^{typed}{told}"):
+            from_config_dict(Outer, {"size": 1} | values, typed=typed)
+
+    refuses({"second": {"rate": -1.0}}, r"second\.rate=-1\.0 must be > 0")
+    refuses({"second": {"rate": "hot"}}, r"second\.rate='hot': expected a finite")
+    refuses({"size": math.nan}, "size=nan: expected a whole number")
+    with pytest.raises(UserError, match=r"Outer.*size"):
+        from_config_dict(Outer, {"text": "no size"}, typed=typed)
 
 
 def test_the_input_is_not_changed_by_reading_it():

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -202,12 +203,42 @@ def test_a_field_of_another_type_is_told_with_its_file(name, wrong, workdir):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"contrast": -1}, {"contrast": "1"}, {"grounded": "yes"}], ids=str
+    "wrong",
+    [
+        {"contrast": -1},
+        {"contrast": "1"},
+        {"contrast": math.inf},
+        {"response_contrast": math.nan},
+        {"grounded": "yes"},
+    ],
+    ids=str,
 )
 def test_a_way_to_decode_that_is_none_is_told_with_its_file(wrong, workdir):
     path = workdir / "exported" / "pipeline.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
     with pytest.raises(UserError, match=r"pipeline\.json is not as it was written"):
+        find_models(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"contrst": 1.0}, r"no field 'contrst' \(did you mean contrast\?\) is known"),
+        (
+            {"prompts": {"ordr": 1}},
+            r"prompts\.ordr: no such field \(did you mean order",
+        ),
+        (
+            {"prompts": {"max_length": "x"}},
+            r"prompts\.max_length='x': expected a whole",
+        ),
+    ],
+    ids=str,
+)
+def test_an_export_with_a_field_that_nobody_knows_is_told_by_it(wrong, told, workdir):
+    path = workdir / "exported" / "pipeline.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    with pytest.raises(UserError, match=rf"exported/pipeline\.json: {told}"):
         find_models(path.parent)
 
 

@@ -1,6 +1,8 @@
 """Where a run directory, or an exported folder, has the models of a system."""
 
 import dataclasses
+import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +11,7 @@ import ppg_jax
 from ppg_jax.config import from_config_dict
 from ppg_jax.data.chat_template import chat_templates, fits
 from ppg_jax.data.prompts import PromptConfig
-from ppg_jax.errors import UserError
+from ppg_jax.errors import UserError, meant
 from ppg_jax.run_dir import (
     EXPORTED,
     EXPORTED_BEFORE,
@@ -26,6 +28,9 @@ from ppg_jax.run_dir import (
 
 # One that comes with the package.
 RELEASED = Path(ppg_jax.__file__).with_name("released") / "personachat_smollm2"
+# Of an export's pipeline.json.
+_EXPORTED_FIELDS = {"system", "prompts", "weights"}
+_EXPORTED_FIELDS |= {"contrast", "response_contrast", "grounded"}
 
 
 class Found(NamedTuple):
@@ -48,14 +53,29 @@ class Found(NamedTuple):
         return chat_templates(self.prompts)[name] if known else None
 
 
-def find_models(workdir="", system: str = "") -> Found:
+def require_folder(run_dir) -> None:
+    """Raises UserError if this is no folder's path, and says how to come by one."""
+    is_path = isinstance(run_dir, str | os.PathLike)
+    if not is_path or not os.fspath(run_dir):
+        raise UserError(f"{run_dir!r:.60} is no folder; give its path, or nothing.")
+    if os.path.isdir(run_dir):
+        return
+    told = "a file, and no folder" if os.path.exists(run_dir) else "no such folder"
+    made = f" --workdir={run_dir}" if told == "no such folder" else ""
+    raise UserError(
+        f"{run_dir}: {told}; give a run directory, which python -m launch.train "
+        f"--config=CONFIG{made} makes, or a folder that launch.export wrote."
+    )
+
+
+def find_models(workdir=None, system: str = "") -> Found:
     """Where a run directory or an exported folder has what `Pipeline` needs.
 
-    workdir: "" is the folder that comes with the package. system: a row of its config
+    workdir: None is the folder that comes with the package. system: a row of its config
     that infers the partner; "" is the last one of which all stages have finished.
     Raises UserError that names the command to run first.
     """
-    workdir = Path(workdir or RELEASED)
+    workdir = RELEASED if workdir is None else Path(workdir)
     exported = (workdir / EXPORTED).exists()
     if not exported and (workdir / EXPORTED_BEFORE).exists():
         raise UserError(
@@ -104,7 +124,7 @@ def _decoded(values: Mapping) -> tuple[float, float, bool]:
     """Of a row or an exported folder; older ones say nothing of it."""
     contrasts = values.get("contrast", 0.0), values.get("response_contrast", 0.0)
     grounded = values.get("grounded", False)
-    if not all(type(c) in (int, float) and c >= 0 for c in contrasts):
+    if not all(type(c) in (int, float) and 0 <= c < math.inf for c in contrasts):
         raise ValueError(f"contrasts are {contrasts}")
     if not isinstance(grounded, bool):
         raise ValueError(f"grounded is {grounded!r}")
@@ -127,13 +147,17 @@ def _chosen(workdir: Path, systems: Sequence[dict], name: str) -> dict:
 
 def _find_exported(folder: Path, system: str) -> Found:
     values = read_exported(folder)
+    for key in sorted(values.keys() - _EXPORTED_FIELDS):
+        told = f"{key!r}{meant(key, _EXPORTED_FIELDS)}"
+        raise UserError(f"{folder / EXPORTED}: no field {told} is known; remove it.")
     name = values.get("system")
     if system not in ("", name):
         raise UserError(
             f"{folder} holds the system {name!r} only; export again with "
             f"--system={system}."
         )
-    prompts = from_config_dict(PromptConfig, values.get("prompts", {}))
+    where = f"{folder / EXPORTED}: prompts."
+    prompts = from_config_dict(PromptConfig, values.get("prompts", {}), typed=where)
     models = folder / "persona", folder / "response"
     critic = folder / "critic" if (folder / "critic").is_dir() else None
     return Found(name, prompts, *models, critic, *_decoded(values))

@@ -5,7 +5,6 @@ differently, and the response would then answer another persona than the one sco
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ppg_jax.data.sentences import sentences
 from ppg_jax.data.tokenization import sha256
 from ppg_jax.errors import UserError
 from ppg_jax.inference.draws import Draws
-from ppg_jax.inference.found import find_models
+from ppg_jax.inference.found import find_models, require_folder
 from ppg_jax.inference.generator import Generator
 from ppg_jax.inference.inferring import Inferring
 from ppg_jax.inference.replying import Replying
@@ -177,7 +176,7 @@ class Pipeline:
         )
 
     @classmethod
-    def load(cls, run_dir="", system: str = "", **options) -> "Pipeline":
+    def load(cls, run_dir=None, system: str = "", **options) -> "Pipeline":
         """The pipeline of a run directory or of a folder that `launch.export` wrote;
         by default of the one that comes with the package. What it compiles is kept on
         disk (`launching.keep_compiled_programs`).
@@ -188,14 +187,8 @@ class Pipeline:
         values = {"system": system, **options}
         config = from_config_dict(PipelineConfig, values)
         keep_compiled_programs()
-        if not isinstance(run_dir, str | os.PathLike):
-            raise UserError(f"{run_dir!r:.60} is no folder; give its path, or nothing.")
-        if run_dir and not os.path.isdir(run_dir):
-            raise UserError(
-                f"{run_dir}: no such folder; give a run directory, which python -m "
-                f"launch.train --config=CONFIG --workdir={run_dir} makes, or a folder "
-                "that launch.export wrote."
-            )
+        if run_dir is not None:
+            require_folder(run_dir)
         found = find_models(run_dir, config.system)
         for name in ("contrast", "response_contrast", "grounded"):
             if getattr(config, name) is None:

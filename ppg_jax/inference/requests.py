@@ -7,6 +7,9 @@ from ppg_jax.data.dialogue import Instance, require_few
 from ppg_jax.data.normalization import normalized, normalized_persona
 from ppg_jax.errors import UserError
 
+# Roles of messages that tell a model what to do.
+_INSTRUCTING = ("system", "developer")
+
 
 @dataclasses.dataclass(frozen=True)
 class PartnerPersona:
@@ -34,7 +37,8 @@ class Request:
     """What a response is asked for.  Raises UserError if it is no text.
 
     context: the utterances so far, oldest first; the partner spoke last. Messages of
-    chat programs, {"role": "user" or "assistant", "content": text}, will do.
+    chat programs, {"role": "user" or "assistant", "content": text}, will do; the
+    content may be parts, [{"type": "text", "text": ..}].
     partner_persona: sentences, or a text, or an inferred one, all taken as given; ()
     for none at all; None to have it inferred.
     """
@@ -71,12 +75,32 @@ def _said(context):
         return context
     for number, message in enumerate(context):
         role = ("user", "assistant")[(len(context) - number + 1) % 2]
-        if message.get("role") != role:
+        given = message.get("role")
+        if given in _INSTRUCTING:
             raise UserError(
-                f"'context' message {number} has the role {message.get('role')!r}, "
-                f"expected {role!r}: the two take turns, and the user is the last."
+                f"'context' message {number} has the role {given!r}: no instructions "
+                "are followed; leave it out, and say who the model is in self_persona."
             )
-    return tuple(message.get("content") for message in context)
+        if given != role:
+            raise UserError(
+                f"'context' message {number} has the role {given!r}, expected {role!r}:"
+                " the two take turns, and the user is the last."
+            )
+    return tuple(_text_of(n, m.get("content")) for n, m in enumerate(context))
+
+
+def _text_of(number: int, content):
+    """Of a message's content: its text, or that of its parts."""
+    if not isinstance(content, list | tuple):
+        return content
+    for part in content:
+        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise UserError(
+                f"'context' message {number} has a part of type {kind!r}; expected "
+                'parts {"type": "text", "text": ..} alone.'
+            )
+    return " ".join(part["text"] for part in content)
 
 
 def all_asked(requests) -> list[Request]:

@@ -153,7 +153,7 @@ class Chat:
         return ["(a new conversation)"]
 
 
-def run(config: Config, workdir="") -> None:
+def run(config: Config, workdir=None) -> None:
     """Talks until the end of stdin."""
     if sys.stdin is None:
         raise UserError("stdin is closed; chat in a terminal, or pipe lines into it.")

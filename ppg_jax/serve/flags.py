@@ -15,7 +15,7 @@ def define() -> None:
     """--workdir and the fields of `PipelineConfig`, for the programs that answer."""
     default = PipelineConfig()
     flags.DEFINE_string(
-        "workdir", "", "A run, or an exported folder; the package's own if empty."
+        "workdir", None, "A run, or an exported folder; else the package's own model."
     )
     flags.DEFINE_string("system", default.system, SYSTEM)
     flags.DEFINE_float("temperature", default.temperature, "0 is greedy.", 0)
@@ -60,8 +60,8 @@ def define() -> None:
     )
 
 
-def parsed() -> tuple[PipelineConfig, str]:
-    """What `define` defined: the config, and the run directory, "" for none."""
+def parsed() -> tuple[PipelineConfig, str | None]:
+    """What `define` defined: the config, and the run directory if one was given."""
     names = [field.name for field in dataclasses.fields(PipelineConfig)]
     values = {name: flags.FLAGS[name].value for name in names}
-    return from_config_dict(PipelineConfig, values), flags.FLAGS.workdir
+    return from_config_dict(PipelineConfig, values, typed="--"), flags.FLAGS.workdir

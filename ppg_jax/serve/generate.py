@@ -78,7 +78,7 @@ class Config:
         return self.chunk or max(64, 8 * self.pipeline.batch_size)
 
 
-def run(config: Config, workdir="") -> Counts:
+def run(config: Config, workdir=None) -> Counts:
     """Answers every line of the input, or goes on, or says that it is done.
 
     Raises UserError if the output holds answers to something else.

@@ -506,6 +506,8 @@ def test_requests_may_be_given_as_programs_have_them():
     roles = ("user", "assistant", "user")
     said = [{"role": r, "content": t} for r, t in zip(roles, CONTEXT, strict=True)]
     assert ppg_jax.Request(SELF, said) == Request(SELF, tuple(CONTEXT))
+    parts = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in said]
+    assert ppg_jax.Request(SELF, parts) == Request(SELF, tuple(CONTEXT))
     asked = {"self_persona": SELF, "context": said}
     given = [Request(SELF, CONTEXT), (SELF, CONTEXT), asked]
     assert len(set(texts(pipeline.replies(given, [1, 1, 1])))) == 1
@@ -537,25 +539,42 @@ def test_requests_of_another_form_are_told_in_one_line(requests, numbers, told):
 
 
 @pytest.mark.parametrize(
-    "context",
+    ("context", "told"),
     [
-        [{"role": "system", "content": "be kind"}],
-        [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}],
-        [{"role": "user", "content": None}],
+        (
+            [("system", "be kind"), ("user", "hi")],
+            "message 0 has the role 'system': no",
+        ),
+        ([("user", "hi"), ("assistant", "ho")], "message 0 has the role 'user', exp"),
+        ([("user", None)], "holds a NoneType"),
+        (
+            [("user", [{"type": "image_url"}])],
+            "message 0 has a part of type 'image_url",
+        ),
+        ([("user", ["hi"])], "message 0 has a part of type 'str'"),
     ],
 )
-def test_messages_that_are_no_conversation_are_told(context):
-    with pytest.raises(UserError, match=r"'context' (message 0 has the role|holds a)"):
-        Request([], context)
+def test_messages_that_are_no_conversation_are_told(context, told):
+    messages = [{"role": role, "content": content} for role, content in context]
+    with pytest.raises(UserError, match=f"^'context' {told}"):
+        Request([], messages)
 
 
 def test_a_pipeline_shows_its_models():
     assert repr(runs.pipeline()).startswith("Pipeline(system=")
 
 
-@pytest.mark.parametrize("name", ["runs/nope", "README.md", "someone/model"])
-def test_what_is_no_folder_is_told_first(name):
-    with pytest.raises(UserError, match=f"^{name}: no such folder; give a run"):
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("runs/nope", "runs/nope: no such folder; give a run"),
+        ("someone/model", "someone/model: no such folder; give a run"),
+        (__file__, f"{__file__}: a file, and no folder; give a run"),
+        ("", "'' is no folder; give its path, or nothing"),
+    ],
+)
+def test_what_is_no_folder_is_told_first(name, told):
+    with pytest.raises(UserError, match=f"^{told}"):
         Pipeline.load(name)
 
 
@@ -566,7 +585,10 @@ def test_what_is_no_folder_is_told_first(name):
         ({"run_dir": "x" * 5000}, "no such folder"),
         ({"contrast": "x"}, "contrast='x': expected a finite number or nothing"),
         ({"grounded": 1}, "grounded=1: expected true or false or nothing"),
-        ({"seed": -1}, "seed=-1 must be 0 or more"),
+        ({"seed": -1}, "^seed=-1 must be 0 or more"),
+        ({"temperature": -1}, "^temperature=-1 must be 0, which is greedy"),
+        ({"temperature": "hot"}, "^temperature='hot': expected a finite number"),
+        ({"temperatur": 1}, r"^temperatur: no such field \(did you mean temperature"),
     ],
 )
 def test_what_a_pipeline_cannot_be_loaded_with_is_one_line(given, told):
