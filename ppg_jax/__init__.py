@@ -8,10 +8,17 @@ Nothing heavy is imported until `Pipeline` or `Request` is asked for. Bad input 
 `UserError` of one line.
 """
 
+import sys
+
+from ppg_jax.errors import UserError as UserError
+
 __version__ = "0.1.0"
 __all__ = ["Pipeline", "Request", "UserError"]
 
-from ppg_jax.errors import UserError as UserError
+if sys.argv[:1] == ["-m"]:  # python -m ppg_jax.SOMETHING, which is not found yet
+    from ppg_jax.launching import require_program
+
+    require_program(sys.orig_argv)
 
 
 def __getattr__(name):

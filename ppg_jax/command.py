@@ -16,7 +16,7 @@ from pathlib import Path
 import ppg_jax
 from ppg_jax import presets
 from ppg_jax.assets import carried
-from ppg_jax.launching import COMMAND, exit_codes, fail, meant
+from ppg_jax.launching import COMMAND, end_at_once, exit_codes, fail, meant
 
 PROGRAMS = (
     "train",
@@ -35,6 +35,7 @@ _HELP = ("--help", "-help", "-h", "help")
 
 def main() -> None:
     """Runs what the command line asks for; exit codes as of `launching.main`."""
+    end_at_once()  # what a program imports takes seconds
     arguments, sys.argv[0] = sys.argv[1:], COMMAND
     with exit_codes():
         _run(*arguments)

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -42,7 +42,9 @@ def main(program: Callable[[], int | None]) -> None:
 
     logging.set_verbosity(logging.WARNING)  # orbax tells much at INFO
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # "PyTorch was not found"
-    _end_on_signals()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    end_at_once(signal.SIGTERM, signal.SIGHUP)
     # Programs are traced from millions of objects that live on: to look through them
     # after every 700 new ones is a twentieth of the start of a chat.
     gc.set_threshold(100_000, 50, 50)
@@ -88,17 +90,29 @@ def exit_codes():
         sys.exit(128 + signal.SIGINT)
 
 
-def _end_on_signals() -> None:
-    """SIGTERM and a terminal that closes end a program at once, with a line."""
+_SENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # by people and terminals
+
+
+def end_at_once(*numbers: int) -> None:
+    """These signals, or all of `_SENT`, end the process with a line."""
 
     def stop(number, frame):
         # No exception: one that is raised within a callback of a library is lost.
         os.write(2, b"interrupted\n")
         os._exit(128 + number)
 
-    signal.signal(signal.SIGTERM, stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
-        signal.signal(signal.SIGHUP, stop)
+    for number in numbers or _SENT:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, stop)
+
+
+def require_program(command: Sequence[str]) -> None:
+    """Ends the process if this is `python -m ppg_jax.NAME` of what is no program."""
+    name = next((part for part in command if part.startswith("ppg_jax.")), "")
+    file = Path(__file__).parents[1].joinpath(*name.split(".")).with_suffix(".py")
+    if name and file.is_file() and "__main__" not in file.read_text("utf-8"):
+        print(f"{name} is no program; type: {COMMAND} --help", file=sys.stderr)
+        sys.exit(2)
 
 
 def _parse_flags(argv):

@@ -1,6 +1,7 @@
 """However a program ends, it says why in one line, by its exit code too."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -49,11 +50,33 @@ def test_a_fault_in_ones_own_config_file_is_one_line(error, capsys):
     assert str(error) in told and len(told.split()) > 1
 
 
+@pytest.mark.parametrize("program", ["launch.train", "launch.chat", "ppg_jax"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_what_is_still_importing(number, program, tmp_path):
+    (tmp_path / "jax.py").write_text(
+        f"import os, signal\nos.kill(os.getpid(), {int(number)})\nsignal.pause()\n"
+    )
+    command = [sys.executable, "-m", program] + ["chat"] * (program == "ppg_jax")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (128 + number, "interrupted\n")
+
+
+@pytest.mark.parametrize("module", ["stages.evaluate", "serve.chat", "run_dir"])
+def test_a_module_that_is_no_program_says_so(module):
+    command = [sys.executable, "-m", f"ppg_jax.{module}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    told = f"ppg_jax.{module} is no program; type: ppg-jax --help\n"
+    assert (done.returncode, done.stderr) == (2, told)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_program_with_a_line_and_its_code(number):
     code = (
         "import os, signal, sys; from ppg_jax import launching; "
-        "signal.signal(signal.SIGHUP, signal.SIG_DFL); launching._end_on_signals(); "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); launching.end_at_once(); "
         "os.kill(os.getpid(), int(sys.argv[1])); signal.pause()"
     )
     command = [sys.executable, "-c", code, str(int(number))]
@@ -71,7 +94,7 @@ def test_a_program_whose_stdout_is_closed_has_nobody_to_tell():
 def test_what_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.getsignal(15)
     try:
-        launching._end_on_signals()
+        launching.end_at_once(signal.SIGTERM, signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before[0])

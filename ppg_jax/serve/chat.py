@@ -203,8 +203,3 @@ def _typed() -> Iterator[str]:
             continue
         interrupted = False
         yield line
-
-
-if __name__ == "__main__":
-    print("this is no program; type: python -m launch.chat --help", file=sys.stderr)
-    sys.exit(2)

@@ -8,7 +8,6 @@ PEFT's, with DIR/base if that has no name to get it by; DIR/pipeline.json is wha
 import dataclasses
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import jax
@@ -132,8 +131,3 @@ def _write_base(base: str, folder: Path) -> str:
     model, params, tokenizer = pretrained.load(base)
     print(f"wrote {pretrained.export(model, params, tokenizer, folder)}")
     return adapters.sha256(params)
-
-
-if __name__ == "__main__":
-    print("this is no program; type: python -m launch.export --help", file=sys.stderr)
-    sys.exit(2)

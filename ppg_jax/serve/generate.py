@@ -317,8 +317,3 @@ class _Progress:
             left = round((self._total - done) / rate)
             told += f"  ETA {datetime.timedelta(seconds=left)}"
         print(told, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    print("this is no program; type: python -m launch.generate --help", file=sys.stderr)
-    sys.exit(2)
