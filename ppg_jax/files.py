@@ -4,7 +4,10 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+import re
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +15,9 @@ from typing import IO, Any
 import numpy as np
 
 from ppg_jax.errors import UserError
+
+SHA256 = re.compile("[0-9a-f]{64}")  # a form, as `require_form` takes it
+_MOST = 1e300  # of a number: a sum of some is one, too
 
 
 @contextmanager
@@ -98,8 +104,7 @@ def read_json(path: Path, hint: str = "get it again.", field: str = "") -> dict:
     is no such object.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path} is no file; {hint}")  # a pipe would be waited for
+        require_file(path, hint)
         values = _loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} is missing; {hint}") from None
@@ -112,6 +117,48 @@ def read_json(path: Path, hint: str = "get it again.", field: str = "") -> dict:
     if field and field not in values:
         raise UserError(f"{path}: it has no {field!r}; {hint}")
     return values
+
+
+def require_file(path: Path, hint: str = "give a file.") -> None:
+    """Raises UserError for a folder, and for a pipe, which would be waited for; not
+    where there is nothing."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file; {hint}")
+
+
+def require_form(path: Path, values: Any, form: Any, hint: str) -> None:
+    """Raises UserError that names what in the content of `path` is not of a form.
+
+    form: int, float (of a finite number), str, bool, None, a pattern of a text, a union
+    of such, dict[str, form], list[form], or {field: form} of fields that have to be
+    there unless None is of their form; others may be there, too.
+    """
+    if told := _misfit(values, form):
+        raise UserError(f"{path} is not as it was written ({told}); {hint}")
+
+
+def _misfit(value: Any, form: Any, name: str = "") -> str:
+    """What is not of its form, "" where all is; name: what holds it."""
+    origin, inner, parts = typing.get_origin(form), typing.get_args(form), None
+    if isinstance(form, types.UnionType):
+        found = [_misfit(value, each, name) for each in inner]
+        return "" if "" in found else found[0]
+    if isinstance(value, dict) and isinstance(form, Mapping):
+        parts = [(value.get(key), each, str(key)) for key, each in form.items()]
+    elif isinstance(value, dict) and origin is dict:
+        parts = [(part, inner[1], str(key)) for key, part in value.items()]
+    elif isinstance(value, list) and origin is list:
+        parts = [(part, inner[0], f"{n}") for n, part in enumerate(value, 1)]
+    if parts is not None:
+        below = (_misfit(v, f, f"{name}.{k}" if name else k) for v, f, k in parts)
+        return next(filter(None, below), "")
+    if form is float:
+        fits = type(value) in (int, float) and abs(value) < _MOST
+    elif isinstance(form, re.Pattern):
+        fits = isinstance(value, str) and bool(form.fullmatch(value))
+    else:
+        fits = type(value) is form
+    return "" if fits else f"{name or 'it'} is {value!r:.60}"
 
 
 @contextmanager
@@ -133,6 +180,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
     Raises UserError that names the line with something else.
     """
     # Not splitlines(): a text may hold a character that it takes for a line's end.
+    require_file(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -145,7 +193,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
         try:
             record = _loads(line)
         except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", type(error).__name__)
+            reason = getattr(error, "msg", str(error))
             raise UserError(
                 f"{path}:{number}: not JSON ({reason}), expected one object a line."
             ) from None
@@ -155,11 +203,16 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def _loads(text: str) -> Any:
-    """`json.loads`; ValueError for half a character, which cannot be written again."""
-    value = json.loads(text)
+    """`json.loads`; ValueError for what cannot be written again: half a character, and
+    NaN and infinity, for which JSON has no word."""
+    value = json.loads(text, parse_constant=_no_number)
     if "\\u" in text:
         json.dumps(value, ensure_ascii=False).encode()
     return value
+
+
+def _no_number(word: str):
+    raise ValueError(f"{word} is no number")
 
 
 def once_each(pairs: list[tuple]) -> dict:
@@ -173,17 +226,20 @@ def once_each(pairs: list[tuple]) -> dict:
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The lines of a metrics.jsonl; one that a kill or damage made useless is left
-    out."""
+    out, and so are numbers that are not finite."""
     records = []
+    require_file(path, "remove it.")
     if path.exists():
         for line in path.read_bytes().splitlines():
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(record, dict) and type(record.get("step")) is int:
-                numbers = (type(v) in (int, float) for v in record.values())
-                records += [record] if all(numbers) else []
+            if not isinstance(record, dict) or type(record.get("step")) is not int:
+                continue
+            if all(type(value) in (int, float) for value in record.values()):
+                sound = {k: v for k, v in record.items() if abs(v) < _MOST}
+                records += [sound] if sound.get("step", -1) >= 0 else []
     return records
 
 

@@ -8,7 +8,6 @@ RUN/STAGE/metrics.jsonl      its curves;  model/ what it made;  checkpoints/
 
 import contextlib
 import json
-import re
 import textwrap
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,7 +17,15 @@ from ppg_jax.config import OF_ANSWERS, YOUNGER, changes, flatten
 from ppg_jax.data.corpus import fingerprint
 from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.errors import UserError
-from ppg_jax.files import append_jsonl, hold_folder, read_json, understood, write_json
+from ppg_jax.files import (
+    SHA256,
+    append_jsonl,
+    hold_folder,
+    read_json,
+    require_form,
+    understood,
+    write_json,
+)
 
 RESULT, FINGERPRINT = "result.json", "fingerprint.json"
 # What only a run that has its fingerprint leaves in a folder.
@@ -34,7 +41,7 @@ READ = {
 }
 EXPORTED = "pipeline.json"  # of a folder that was exported
 EXPORTED_BEFORE = f"{EXPORTED}.before"  # the same, while it is exported anew
-_EXPORT = "export the run again."
+EXPORT_AGAIN = "export the run again."
 MODEL = "model"  # the folder of a stage's only one
 # Fields that change how a run is watched, where its data lies or how people's text
 # reaches its models, not what it computes. (What the data is, the inputs say.) What is
@@ -216,10 +223,12 @@ def finished_stage(workdir: Path, name: str) -> Path:
 
 def _require_model(folder: Path, name: str) -> None:
     if not (folder / name).is_dir():
-        raise UserError(f"{folder} has finished, but {name} is gone; {_again(folder)}")
+        raise UserError(
+            f"{folder} has finished, but {name} is gone; {again_of(folder)}"
+        )
 
 
-def _again(folder: Path) -> str:
+def again_of(folder: Path) -> str:
     """How a finished stage comes by its model a second time."""
     kept = any(path.name.isdecimal() for path in (folder / "checkpoints").glob("*"))
     then = "goes on from its last checkpoint" if kept else "starts again"
@@ -235,11 +244,11 @@ def finished(workdir: Path, name: str) -> bool:
 
 
 def result_of(folder: Path) -> dict:
-    """The result.json of a finished stage."""
-    path = folder / RESULT
-    result = read_json(path, _again(folder))
-    if not re.fullmatch("[0-9a-f]{64}", str(result.get("params_sha256"))):
-        raise UserError(f"{path}: no params_sha256 of 64 digits; {_again(folder)}")
+    """The result.json of a finished stage, which names its weights."""
+    path, again = folder / RESULT, again_of(folder)
+    result = read_json(path, again)
+    require_form(path, result, {"params_sha256": SHA256}, again)
+    require_weights(path, result, again)
     return result
 
 
@@ -261,6 +270,14 @@ def model_folder(source: str) -> str:
     return source if "/" in source else f"{source}/{MODEL}"
 
 
+def require_weights(path: Path, values: dict, again: str) -> None:
+    """Raises UserError unless `weights_of` can read these values of a file; without the
+    sums nobody would notice that weights are damaged."""
+    require_form(path, values, {"weights": dict[str, SHA256] | None}, again)
+    if values.get("weights", True) in ({}, None):
+        raise UserError(f"{path}: 'weights' names no model; {again}")
+
+
 def weights_of(values: dict) -> dict[str, str]:
     """Model folder -> SHA-256 of the weights that were written into it, from the values
     of a result.json or a pipeline.json; older ones may not say."""
@@ -269,26 +286,6 @@ def weights_of(values: dict) -> dict[str, str]:
     # REINFORCE's was of both models.
     known = "params_sha256" in values and "best_update" not in values
     return {MODEL: values["params_sha256"]} if known else {}
-
-
-def require_sound(folder: Path, sha256: Callable[[], str]) -> None:
-    """Raises UserError if `folder` is known to have held other weights.
-
-    sha256: gives that of the weights that it holds; asked where they are known.
-    """
-    for record in (RESULT, EXPORTED):
-        path = folder.parent / record
-        known = path if record == EXPORTED else folder.parent / FINGERPRINT
-        if not (path.is_file() and known.is_file()):  # a stranger's, or none
-            continue
-        again = _again(path.parent) if record == RESULT else _EXPORT
-        with understood(path, again):
-            recorded = weights_of(read_json(path, again)).get(folder.name)
-        if recorded and (found := sha256()) != recorded:
-            raise UserError(
-                f"{folder}: its weights are damaged or another model's (SHA-256 "
-                f"{found[:12]}, {record} says {str(recorded)[:12]}); {again}"
-            )
 
 
 def as_made(workdir: Path, name: str, config) -> tuple[dict, list[str]]:
@@ -340,11 +337,13 @@ def read_experiment(workdir: Path) -> dict:
 
 def read_exported(folder: Path) -> dict:
     """{"system": .., "prompts": .., "weights": ..} of a folder that was exported."""
-    return read_json(folder / EXPORTED, _EXPORT)
+    values = read_json(folder / EXPORTED, EXPORT_AGAIN)
+    require_weights(folder / EXPORTED, values, EXPORT_AGAIN)
+    return values
 
 
 def reading(workdir: Path):
     """Around what interprets `read_experiment` or `read_exported` of a folder."""
     if (workdir / EXPORTED).exists():
-        return understood(workdir / EXPORTED, _EXPORT)
+        return understood(workdir / EXPORTED, EXPORT_AGAIN)
     return understood(workdir / EXPERIMENT, "train again, which writes it.")

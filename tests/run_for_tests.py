@@ -32,8 +32,9 @@ from tests import forked
 from tests import models_for_tests as small
 
 ROOT = Path(__file__).resolve().parents[1]
-# The result.json of a stage of whose weights nothing is known.
-FINISHED = {"params_sha256": "0" * 64, "weights": {}}
+# The result.json of a stage of whose weights nothing is known: REINFORCE's once had the
+# hash of both models together.
+FINISHED = {"params_sha256": "0" * 64, "best_update": 1}
 CRITIC = {"name": "critic", "task": "critic", "needs": []}
 # So short that all prompts have one padded width: compiling is what takes the time.
 PROMPTS = PromptConfig(max_length=64, max_persona_tokens=10, max_response_tokens=8)

@@ -22,6 +22,7 @@ from ppg_jax.errors import UserError
 from ppg_jax.inference.critic import Critic
 from ppg_jax.inference.found import find_models
 from ppg_jax.models import adapters, pretrained
+from ppg_jax.models.soundness import require_sound
 from ppg_jax.serve import export
 from ppg_jax.stages import critic, evaluate, supervised
 from tests import models_for_tests as small
@@ -216,8 +217,40 @@ def test_a_field_of_another_type_is_told_with_its_file(name, wrong, workdir):
 def test_a_way_to_decode_that_is_none_is_told_with_its_file(wrong, workdir):
     path = workdir / "exported" / "pipeline.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
-    with pytest.raises(UserError, match=r"pipeline\.json is not as it was written"):
+    with pytest.raises(UserError, match=r"pipeline\.json(:| is) not .*; export"):
         find_models(path.parent)
+
+
+HASH = "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"params_sha256": None}, "params_sha256 is None"),
+        ({"params_sha256": 0.5}, "params_sha256 is 0.5"),
+        ({"params_sha256": "a" * 63 + "g"}, "params_sha256 is 'aaa"),
+        ({"weights": {}}, "'weights' names no model"),
+        ({"weights": None}, "'weights' names no model"),
+        ({"weights": [HASH]}, r"weights is \['aaa"),
+        ({"weights": {"model": 0.5}}, "weights.model is 0.5"),
+        ({"weights": {"modell": HASH}}, "names no weights of model/, and modell alone"),
+    ],
+    ids=str,
+)
+def test_a_result_without_the_hash_of_its_weights_is_told(wrong, told, workdir):
+    path = workdir / "persona" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    with pytest.raises(UserError, match=f"result.json.*{told}.*; remove .*result.json"):
+        pretrained.load(workdir / "persona" / "model")
+
+
+@pytest.mark.parametrize("wrong", [{}, None, {"persona": 1}, {"response": HASH}])
+def test_an_export_without_the_hash_of_its_weights_is_told(wrong, workdir):
+    path = workdir / "exported" / "pipeline.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": wrong}))
+    with pytest.raises(UserError, match=r"pipeline\.json.* weights|weights.*; export"):
+        pretrained.load(workdir / "exported" / "persona")
 
 
 @pytest.mark.parametrize(
@@ -440,13 +473,14 @@ def test_an_evaluation_may_have_another_title_and_answer_more_at_once(tmp_path):
 
 def test_what_stands_beside_a_strangers_model_is_none_of_ours(tmp_path):
     (tmp_path / run_dir.RESULT).write_text('{"weights": {"model": 0.5}}')
-    run_dir.require_sound(tmp_path / "model", lambda: "abc")
+    require_sound(tmp_path / "model", lambda: "abc")
     (tmp_path / run_dir.FINGERPRINT).write_text("{}")
+    (tmp_path / run_dir.RESULT).write_text(json.dumps({"params_sha256": "a" * 64}))
     with pytest.raises(UserError, match="its weights are damaged"):
-        run_dir.require_sound(tmp_path / "model", lambda: "abc")
+        require_sound(tmp_path / "model", lambda: "abc")
     (tmp_path / run_dir.RESULT).write_text('{"weights": [0.1, 0.2]}')
     with pytest.raises(UserError, match="is not as it was written"):
-        run_dir.require_sound(tmp_path / "model", lambda: "abc")
+        require_sound(tmp_path / "model", lambda: "abc")
 
 
 def test_what_has_finished_is_told_as_it_was_made(tmp_path):

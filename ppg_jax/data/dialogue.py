@@ -197,6 +197,7 @@ _FIELDS = {
 
 def _lines(path) -> Iterator[bytes]:
     number = 0
+    files.require_file(path, "give a file of JSON lines.")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for line in file:

@@ -16,6 +16,7 @@ from pathlib import Path
 from ppg_jax import assets
 from ppg_jax.data.dialogue import DataError, Dialogue, require_few
 from ppg_jax.errors import UserError
+from ppg_jax.files import require_file
 
 # ConvAI2 has the partner "say" this where self speaks first.
 SILENCE = "__SILENCE__"
@@ -168,6 +169,7 @@ def _is_reward(text: str = "") -> bool:
 
 
 def _text(path) -> str:
+    require_file(path, "give a ParlAI file.")
     try:
         data = path.read_bytes()
     except OSError as error:

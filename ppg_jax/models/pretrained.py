@@ -22,7 +22,6 @@ import jax.numpy as jnp
 import safetensors
 import safetensors.numpy
 
-from ppg_jax import run_dir
 from ppg_jax.data import tokenization
 from ppg_jax.data.tokenization_rows import drop_rowless
 from ppg_jax.errors import UserError
@@ -31,6 +30,7 @@ from ppg_jax.models import adapters, config_json, gguf, hub, peft
 from ppg_jax.models.classifier import Classifier, classifier_of
 from ppg_jax.models.decoder import Decoder
 from ppg_jax.models.distilbert import DistilBertConfig
+from ppg_jax.models.soundness import require_sound
 from ppg_jax.models.tensor_files import (
     FOLDER,
     Tensor,
@@ -78,7 +78,7 @@ def load(
         loaded = _load_adapted(place, dtype, {} if bases is None else bases, prepare)
     else:
         loaded = _load_whole(place, dtype, num_labels, seed)
-    run_dir.require_sound(place, lambda: adapters.sha256(loaded[1]))
+    require_sound(place, lambda: adapters.sha256(loaded[1]))
     model, params, tokenizer = loaded
     return model, _on_device(params), tokenizer
 
@@ -198,7 +198,7 @@ def _load_base(folder: Path, base: str, dtype, prepare):
     model, params, tokenizer = _load_whole(place, dtype, 2, 0)
     if not isinstance(model, Decoder | Classifier):
         raise _no_base(folder, base)
-    run_dir.require_sound(place, lambda: adapters.sha256(params))
+    require_sound(place, lambda: adapters.sha256(params))
     head = params.pop(adapters.HEAD, None)
     model = config_json.module_of(model.config, dtype)
     kernel = None if head is None else jnp.asarray(head["kernel"])

@@ -17,10 +17,10 @@ import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
-from ppg_jax import run_dir
 from ppg_jax.data.vocabulary import Vocabulary
 from ppg_jax.errors import UserError
 from ppg_jax.files import read_json, understood, write_json
+from ppg_jax.models.soundness import require_sound
 from ppg_jax.models.tensor_files import read_file, write_folder
 from ppg_jax.training.train_state import params_sha256
 
@@ -60,9 +60,9 @@ class Read(NamedTuple):
             raise UserError(f"{told} beside it; {_HINT}")
 
     def params(self, folder: Path) -> dict:
-        """The tensors as a tree; UserError where they were others (`run_dir`)."""
+        """The tensors as a tree; UserError where they were others."""
         params = traverse_util.unflatten_dict(self.tensors, sep="/")
-        run_dir.require_sound(folder, lambda: params_sha256(params))
+        require_sound(folder, lambda: params_sha256(params))
         return params
 
 

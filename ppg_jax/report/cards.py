@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ppg_jax.files import read_json, write_text
+from ppg_jax.files import read_json, understood, write_text
 from ppg_jax.report.columns import METRICS
+from ppg_jax.report.made import AGAIN, result_of
 from ppg_jax.report.tables import interval, table
-from ppg_jax.run_dir import finished, read_experiment, result_of
+from ppg_jax.run_dir import finished, read_experiment
 
 _SHOWN = {
     "responses": ("ppl_token", "ppl_word", "bleu", "rouge_parlai", "f1"),
@@ -39,12 +40,17 @@ def card(
     experiment, path = read_experiment(workdir), Path(workdir) / "report.json"
     rows = {row["name"]: row for row in experiment["systems"]}
     models = rows[system]["models"]
-    numbers = read_json(path) if path.exists() else None
-    if numbers and (other := _tested_otherwise(numbers, Path(workdir), rows[system])):
-        print(f"{path} is of an earlier {other}, so the card leaves it out; evaluate.")
-        numbers = None
     config = experiment.get("config", {})  # an older run may not say
-    title = (numbers or config.get("evaluate", {})).get("title", workdir)
+    title, measured = config.get("evaluate", {}).get("title", workdir), []
+    if path.exists():
+        numbers = read_json(path, AGAIN)
+        with understood(path, AGAIN):
+            other = _tested_otherwise(numbers, Path(workdir), rows[system])
+            if not other:
+                title = numbers.get("title", title)
+                measured = _tested(numbers, rows, system)
+        if other:
+            print(f"{path} is of an earlier {other}: the card is without it; evaluate.")
     parts = [
         f"# {title}: {rows[system]['label']}",
         (_about if adapters else _about_whole)(models, config),
@@ -52,7 +58,7 @@ def card(
         "## Made with",
         _made(experiment, models),
         _unchanged(Path(workdir), models),
-        *(_tested(numbers, rows, system) if numbers else _validated(workdir, models)),
+        *(measured or _validated(workdir, models)),
         "## Limits",
         _limits(config),
     ]
@@ -76,7 +82,7 @@ def _tested_otherwise(numbers: dict, workdir: Path, row: dict) -> str:
     for model in filter(None, row["models"].values()):
         stage = model.partition("/")[0]
         then = sums.get(f"sha256 of the {stage} model")
-        if then and result_of(workdir / stage)["params_sha256"] != then:
+        if then and result_of(workdir, stage)["params_sha256"] != then:
             return stage
     return ""
 
@@ -85,7 +91,7 @@ def _validated(workdir: Path, models: dict) -> list[str]:
     stages = dict.fromkeys(m.partition("/")[0] for m in models.values())
     told = []
     for stage in stages:
-        result = result_of(Path(workdir) / stage)
+        result = result_of(workdir, stage)
         found = (result.get(k) for k in ("valid_ppl", "valid_response_ppl"))
         told += [f"- `{stage}`: perplexity {ppl:.2f}" for ppl in found if ppl]
     return ["## On the validation split; not yet on the test split", "\n".join(told)]
@@ -201,7 +207,7 @@ def _made(experiment: dict, models: dict) -> str:
 def _unchanged(workdir: Path, models: dict) -> str:
     """Where REINFORCE has kept what it began with, the name says more than is true."""
     stages = dict.fromkeys(m.partition("/model")[0] for m in models.values())
-    made = {s: result_of(workdir / s) for s in stages if finished(workdir, s)}
+    made = {s: result_of(workdir, s) for s in stages if finished(workdir, s)}
     return " ".join(
         f"`{stage}` has kept update 0: these are the models that it began with, for no "
         "later update was better on validation."

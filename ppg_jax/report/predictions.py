@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ppg_jax import run_dir
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_json, read_jsonl, understood
+from ppg_jax.files import read_json, read_jsonl, require_form, understood
 from ppg_jax.metrics import clusters
 
 BEST_CONTROL = "best control"
@@ -16,6 +16,20 @@ MOST = 1e300  # of a number
 MOST_CUT = 1_000_000  # tokens of a text that were left out
 MOST_NATS = 700  # that a token or a word may cost: of more, a perplexity is no number
 TEXTS = {"responses": "response", "personas": "persona"}  # kind of row: its field
+
+
+_COUNTED = ("said", "unsaid", "right", "right_said", "right_unsaid", "exact")
+# Of what evaluation writes: an instance, a row, and what is measured beside one.
+_TEXTS_OF = ("self_persona", "partner_persona", "context")
+_INSTANCE = dict.fromkeys(("id", "dialogue", "response"), str)
+_INSTANCE |= dict.fromkeys(_TEXTS_OF, list[str]) | {"gold_persona": str | None}
+_ROW = {"name": str, "label": str, "control": bool, "against": list[str]}
+_ROW |= {"models": dict[str, str | None] | None, "contrast": float | None}
+_ROW |= {"grounded": bool | None}
+_TRAITS = dict.fromkeys((*_COUNTED, "inferred", "repeated", "copied", "of_self"), int)
+_SWAPPED = dict.fromkeys(("nll", "nll_other"), float)
+_SWAPPED |= {"tokens": int, "tokens_other": int | None}
+_AGAIN = "evaluate the run again."
 
 
 class Row(NamedTuple):
@@ -70,17 +84,15 @@ def read(workdir: Path) -> Predictions:
             f"{folder} holds no evaluation; run `python -m launch.evaluate "
             f"--config=CONFIG --workdir={workdir}` first."
         )
-    again, rows, records = "evaluate the run again.", {}, {}
-    instances = [record for _, record in read_jsonl(folder / "instances.jsonl")]
-    with understood(folder / "instances.jsonl", again):
-        ids = [instance["id"] for instance in instances]
-        gold = {kind: [_gold(i, kind) for i in instances] for kind in TEXTS}
-    known = read_json(folder / "rows.json", again)
-    sentences = read_json(folder / "training_sentences.json", again)
-    with understood(folder / "training_sentences.json", again):
-        sentences = sentences["sentences"]
+    rows, records = {}, {}
+    instances = _lines(folder / "instances.jsonl", _INSTANCE)
+    ids = [instance["id"] for instance in instances]
+    gold = {kind: [_gold(i, kind) for i in instances] for kind in TEXTS}
+    known = _values(folder / "rows.json", dict[str, list[_ROW]])
+    form = {"sentences": list[str]}
+    sentences = _values(folder / "training_sentences.json", form)["sentences"]
     for kind in TEXTS:
-        with understood(folder / "rows.json", again):
+        with understood(folder / "rows.json", _AGAIN):
             rows[kind] = _rows(folder / kind, known.get(kind, []))
         records[kind] = {
             name: _records(folder / kind / f"{name}.jsonl", TEXTS[kind], ids)
@@ -99,12 +111,24 @@ def read(workdir: Path) -> Predictions:
         sentences,
         run_dir.settings_of(folder),
         [s for s in experiment["stages"] if run_dir.finished(workdir, s["name"])],
-        _beside(folder / "traits", rows["personas"], lambda found: found == ids),
+        _beside(folder / "traits", rows["personas"], _TRAITS, ids.__eq__),
         {
-            k: _beside(folder / "swapped" / k, swapped[k], set(ids).issuperset)
+            k: _beside(folder / "swapped" / k, swapped[k], _SWAPPED, {*ids}.issuperset)
             for k in TEXTS
         },
     )
+
+
+def _values(path: Path, form) -> dict:
+    values = read_json(path, _AGAIN)
+    require_form(path, values, form, _AGAIN)
+    return values
+
+
+def _lines(path: Path, form) -> list[dict]:
+    found = [record for _, record in read_jsonl(path)]
+    require_form(path, found, list[form], f"delete it and {_AGAIN}")
+    return found
 
 
 def _gold(instance: Mapping, kind: str) -> str:
@@ -114,17 +138,20 @@ def _gold(instance: Mapping, kind: str) -> str:
     return instance.get("gold_persona", " ".join(instance["partner_persona"]))
 
 
-def _beside(folder: Path, rows: Iterable[str], fit: Callable) -> dict[str, list[dict]]:
+def _beside(
+    folder: Path, rows: Iterable[str], form: Mapping, fit: Callable
+) -> dict[str, list[dict]]:
     """What was measured of rows beside their answers, as far as it was.
 
-    fit: whether the ids of a file are of these instances; UserError if they are not.
+    form: of a record. fit: whether the ids of a file are of these instances; UserError
+    if they are not.
     """
     found = {}
     for name in rows:
         path = folder / f"{name}.jsonl"
         if path.exists():
-            found[name] = [record for _, record in read_jsonl(path)]
-            if not fit([record.get("id") for record in found[name]]):
+            found[name] = _lines(path, {"id": str, **form})
+            if not fit([record["id"] for record in found[name]]):
                 raise UserError(
                     f"{path}: is of other instances than instances.jsonl; delete it "
                     "and evaluate the run again."

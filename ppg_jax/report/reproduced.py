@@ -17,6 +17,7 @@ from ppg_jax.report import (
     paper_figures,
     paper_tables,
 )
+from ppg_jax.report.made import hours, provenance_of, result_of
 from ppg_jax.report.predictions import Predictions, read
 from ppg_jax.report.tables import table
 
@@ -79,11 +80,13 @@ def _figure(output: Path, name: str, first: Predictions, runs, numbers) -> list[
     if not stages:
         return []
     settings = run_dir.settings_of(runs[0] / stages[0])
-    parameters = {
-        part: run_dir.result_of(runs[0] / settings[part])["parameters"]
-        for part in ("persona", "response", "critic")
-    }
-    return diagrams.figure2(output, settings, parameters)
+    folder, form = runs[0] / stages[0], {"parameters": int}
+    with understood(folder / run_dir.FINGERPRINT, f"delete {folder}: train it again."):
+        parameters = {
+            part: result_of(runs[0], settings[part], form)["parameters"]
+            for part in ("persona", "response", "critic")
+        }
+        return diagrams.figure2(output, settings, parameters)
 
 
 def _manifest(folders: Mapping[int, Path], path: Path, made: Mapping) -> dict:
@@ -113,22 +116,15 @@ def _manifest(folders: Mapping[int, Path], path: Path, made: Mapping) -> dict:
 
 def _run(folder: Path) -> dict:
     finished = sorted(path.parent.name for path in folder.glob(f"*/{run_dir.RESULT}"))
-    provenance = read_json(folder / "evaluate" / "provenance.json")
-    return {"made_of": provenance, "hours": {s: hours(folder, s) for s in finished}}
+    return {
+        "made_of": provenance_of(folder),
+        "hours": {s: hours(folder, s) for s in finished},
+    }
 
 
 def _seeds_of(target: str, seeds: list[str]) -> list[str]:
     """Those that it is made of: cases and diagrams show the first run's."""
     return seeds if target in (*TABLES, "figure3", "figure4") else seeds[:1]
-
-
-def hours(folder: Path, stage: str) -> float | None:
-    """What a finished stage took, in its last process at least; None: not finished."""
-    path = folder / stage / run_dir.RESULT
-    if not path.exists():
-        return None
-    result = read_json(path, f"remove {path} and run the same command.")
-    return result.get("seconds_of_last_process", 0.0) / 3600
 
 
 def plan(

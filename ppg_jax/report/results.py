@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from ppg_jax import run_dir
-from ppg_jax.files import read_json, read_metrics
+from ppg_jax.files import read_metrics, require_form
 from ppg_jax.metrics import bleu_rouge
-from ppg_jax.report import columns, paper, scores, traits
+from ppg_jax.report import columns, made, paper, scores, traits
 from ppg_jax.report.columns import METRICS, Answers
 from ppg_jax.report.predictions import BEST_CONTROL, TEXTS, Predictions, column, read
 from ppg_jax.report.scores import Scores, Units, compared, widest
@@ -170,6 +170,7 @@ def compute(workdir: Path, with_paper: bool) -> dict:
     workdir = Path(workdir)
     predictions = read(workdir)
     version = predictions.made_of.get("data.version", "original")
+    made_of = {"made_of": made.provenance_of(workdir)}
     numbers = {
         "instances": len(predictions.instances),
         "dialogues": len(set(predictions.dialogues)),
@@ -197,7 +198,7 @@ def compute(workdir: Path, with_paper: bool) -> dict:
         numbers.setdefault("swapped", {})[kind] = traits.swapped(
             predictions, kind, units
         )
-    return numbers | _training(workdir, predictions.stages) | _made_of(workdir)
+    return numbers | _training(workdir, predictions.stages) | made_of
 
 
 def units_told(predictions: Predictions) -> dict[str, dict]:
@@ -232,16 +233,23 @@ def _training(workdir: Path, stages: Sequence[dict]) -> dict:
         if stage["task"] == "reinforce":
             log = read_metrics(workdir / stage["name"] / "metrics.jsonl")
             reinforced[stage["name"]] = {
-                "reward": run_dir.settings_of(workdir / stage["name"])["reward"],
+                "reward": _reward(workdir / stage["name"]),
                 "validations": [r for r in log if "valid_response_ppl" in r],
             }
     return {
-        "stages": {s["name"]: run_dir.result_of(workdir / s["name"]) for s in stages},
+        "stages": {s["name"]: _result(workdir, s) for s in stages},
         "tasks": {s["name"]: s["task"] for s in stages},
         "reinforced": reinforced,
     }
 
 
-def _made_of(workdir: Path) -> dict:
-    path = workdir / "evaluate" / "provenance.json"
-    return {"made_of": read_json(path, "evaluate the run again.")}
+def _result(workdir: Path, stage: dict) -> dict:
+    read_result = made.reinforced if stage["task"] == "reinforce" else made.result_of
+    return read_result(workdir, stage["name"])
+
+
+def _reward(folder: Path) -> str:
+    settings = run_dir.settings_of(folder)
+    again = f"delete {folder} to start the stage again."
+    require_form(folder / run_dir.FINGERPRINT, settings, {"reward": str}, again)
+    return settings["reward"]

@@ -11,6 +11,7 @@ import numpy as np
 from ppg_jax.errors import printable
 from ppg_jax.report import inferred, scores
 from ppg_jax.report.columns import METRICS
+from ppg_jax.report.made import judged_by
 from ppg_jax.report.predictions import BEST_CONTROL, Predictions, read
 from ppg_jax.report.tables import bullets, p_value
 
@@ -212,7 +213,7 @@ def _rows_of(numbers: Mapping, stage: str) -> dict[str, list[str]]:
 
 
 def _became(result: Mapping, rows: Mapping[str, Sequence[str]]) -> str:
-    judged = result.get("criterion", "response_nll").removesuffix("_nll")
+    judged = judged_by(result)
     if result["best_update"] == 0:
         best = ", ".join(rows["model"]) or "what it kept"
         kept = (

@@ -43,7 +43,6 @@ from ppg_jax.training.run_log import duration
 
 JUDGED = ("critic_score", "held_out_score")  # fields of a record, one a critic
 WORDS = ("label", "against")  # of a row: what the report alone reads
-_SECONDS = "seconds_of_last_process"  # here: of all that ended by themselves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +142,9 @@ def run(config: Config, workdir: Path, systems: Mapping[str, System]) -> dict:
     made = provenance(config, workdir) | made
     answered.write(folder / "provenance.json", made)
     done = folder / run_dir.RESULT
-    before = answered.values(done).get(_SECONDS, 0.0)
-    result = {"instances": len(asked), _SECONDS: before + time.monotonic() - began}
+    before = answered.values(done).get(answered.SECONDS) or 0.0
+    took = before + time.monotonic() - began
+    result = {"instances": len(asked), answered.SECONDS: took}
     answered.write(done, result)
     return run_dir.report_done(config.name, result)
 
@@ -238,7 +238,7 @@ def _write_row(
     path: Path, row: System, asking: Asking, asked, critics: Mapping[str, Critic]
 ) -> None:
     """The records of a row, part by part, from where `path` ends."""
-    known = answered.records(path)
+    known = answered.begun(path, row.kind, [i.id for i in asked])
     before, began = len(known), time.monotonic()
     for part in answering.records(row, asking, asked, before):
         known += part

@@ -9,32 +9,64 @@ set_aside/SHA256/          all this of a row that was defined so, and now is not
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ppg_jax import run_dir
 from ppg_jax.data.dialogue import Dialogue, Instance, dialogue_of, profile_text
-from ppg_jax.files import read_json, read_jsonl, write_json, write_jsonl
+from ppg_jax.files import (
+    read_json,
+    read_jsonl,
+    require_form,
+    write_json,
+    write_jsonl,
+)
 from ppg_jax.inference import traits
 from ppg_jax.inference.embedding import Encoder
 from ppg_jax.systems.system import KINDS
 
 ROWS, MADE_BY = "rows.json", "made_by.json"
+SECONDS = "seconds_of_last_process"  # here: of all that ended by themselves
 _READ, _ROW = "sha256 of the ", "row "  # of a fingerprint's inputs
+
+
+_AGAIN = "delete it and evaluate the run again."
+_NAMED = {"name": str}
+_FORMS = {
+    ROWS: dict[str, list[_NAMED]],
+    MADE_BY: dict[str, str | None],
+    run_dir.RESULT: {SECONDS: float | None},
+}
 
 
 def values(path: Path) -> dict:
     """What a file holds; {} where there is none."""
-    return read_json(path, _AGAIN) if path.exists() else {}
-
-
-_AGAIN = "delete it and evaluate the run again."
+    found = read_json(path, _AGAIN) if path.exists() else {}
+    require_form(path, found, _FORMS.get(path.name, {}), _AGAIN)
+    return found
 
 
 def records(path: Path) -> list[dict]:
     """Of a row, as far as it has answered."""
     return [record for _, record in read_jsonl(path)] if path.exists() else []
+
+
+def begun(path: Path, kind: str, ids: Sequence[str]) -> list[dict]:
+    """The records of a row that goes on; UserError where they are not those of the
+    first of the instances, in this order."""
+    found, own = records(path), {"persona": str}
+    if kind == "responses":
+        own = {"response": str, "partner_persona": str | None}
+    lines = dict(enumerate(found, 1))
+    require_form(path, lines, {n: _of(own, n, ids) for n in lines}, _AGAIN)
+    return found
+
+
+def _of(own: dict, line: int, ids: Sequence[str]) -> dict:
+    expected = re.escape(ids[line - 1]) if line <= len(ids) else "(?!)"  # or nothing
+    return {"id": re.compile(expected), **own}
 
 
 def write(path: Path, content: Mapping | Iterable[dict]) -> None:
@@ -44,7 +76,7 @@ def write(path: Path, content: Mapping | Iterable[dict]) -> None:
 
 def holds(path: Path, ids: Sequence[str]) -> bool:
     """Whether there are records of these instances, in this order."""
-    return path.exists() and [record["id"] for record in records(path)] == ids
+    return path.exists() and [record.get("id") for record in records(path)] == ids
 
 
 def write_references(folder: Path, asked, train: Sequence[Dialogue]) -> None:

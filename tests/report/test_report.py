@@ -687,6 +687,48 @@ def test_an_evaluation_that_is_not_as_it_was_written_is_told(name, wrong, tmp_pa
         predictions.read(run_dir)
 
 
+SHARES = {"accuracy": 0.5, "low": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("evaluate/instances.jsonl", {"context": 3}),
+        ("evaluate/instances.jsonl", {"dialogue": None}),
+        ("evaluate/rows.json", {"responses": [{"name": "ours", "label": 3}]}),
+        ("evaluate/training_sentences.json", {"sentences": [1, 2]}),
+        ("evaluate/traits/supervised.jsonl", {"right": "1"}),
+        ("evaluate/traits/supervised.jsonl", {"unsaid": None}),
+        ("evaluate/swapped/responses/ours.jsonl", {"tokens": 2.5}),
+        ("evaluate/swapped/responses/ours.jsonl", {"nll_other": None}),
+        ("evaluate/provenance.json", {"packages": None}),
+        ("evaluate/provenance.json", {"sums": {"test data": 3}}),
+        ("evaluate/provenance.json", {"rows": ["ours"]}),
+        ("evaluate/provenance.json", {"settings": {"max_dialogues": "6"}}),
+        ("evaluate/provenance.json", {"version": 3}),
+        ("reinforce/fingerprint.json", {"reward": 1}),
+        ("reinforce/result.json", {"updates": None}),
+        ("reinforce/result.json", {"criterion": "x"}),
+        ("reinforce/result.json", {"best_update": 1, "valid_response_ppl": "2"}),
+        ("persona/result.json", {"parameters": "many"}),
+        ("persona/result.json", {"steps": 2.5}),
+        ("critic/result.json", {"valid_accuracy": [0.5]}),
+        ("critic/result.json", {"accuracy": 0.5}),
+        ("critic/result.json", {"accuracy": {"test": {"self": {"critic": SHARES}}}}),
+    ],
+    ids=str,
+)
+def test_what_a_report_reads_is_of_its_form_or_told(name, wrong, run_dir, tmp_path):
+    copy = shutil.copytree(run_dir, tmp_path / "run")
+    first, *others = (copy / name).read_text().split("\n")
+    if name.endswith(".json"):
+        first, others = (copy / name).read_text(), []
+    changed = json.dumps(json.loads(first) | wrong)
+    (copy / name).write_text("\n".join([changed, *others]))
+    with pytest.raises(UserError, match=f"{name} is not as it was written"):
+        results.compute(copy, with_paper=False)
+
+
 def test_a_row_of_ones_own_is_in_every_table_and_test(tmp_path, few_resamples):
     run_dir = make_run(tmp_path)
     write_own(run_dir)
@@ -723,7 +765,7 @@ def test_records_of_other_instances_are_refused_by_file_and_line(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"nll": float("nan"), "tokens": 3}, "nll is nan, expected 0 or more"),
+        ({"nll": float("nan"), "tokens": 3}, r"not JSON \(NaN is no number\)"),
         ({"nll": -2.0, "tokens": 3}, "nll is -2.0, expected 0 or more"),
         ({"nll": "3", "tokens": 3}, "nll is '3', expected 0 or more"),
         ({"nll": 10**400, "tokens": 3}, "nll is 1000000000"),

@@ -496,7 +496,7 @@ def test_fewer_updates_or_another_rate_of_those_done_are_refused(config, tmp_pat
 
 def test_a_finished_stage_goes_on_once_its_result_is_removed(tmp_path):
     def stage(config):
-        made = {"params_sha256": "0" * 64, "weights": {}}
+        made = {"params_sha256": "0" * 64, "best_update": 1}
         return once(tmp_path, config, INPUTS, lambda: made, lambda folder: None)
 
     longer = Trained(epochs=3.0)
