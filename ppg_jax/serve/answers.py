@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -10,7 +11,7 @@ import jax
 
 from ppg_jax.config import flatten
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_json, write_json
+from ppg_jax.files import read_json, require_file, understood, write_json
 from ppg_jax.inference.pipeline import Pipeline
 from ppg_jax.training.train_state import params_sha256
 
@@ -27,6 +28,12 @@ class Counts(NamedTuple):
 
 def beside(output: Path, ending: str) -> Path:
     return output.with_name(output.name + ending)
+
+
+def require_files(output: Path) -> None:
+    """UserError where a pipe or a folder is in the place of what lies beside it."""
+    for path in (beside(output, end) for end in (".part", ".sums", SETTINGS)):
+        require_file(path, f"remove it, or give another --output than {output}.")
 
 
 def refuse_to_replace(*paths: Path) -> None:
@@ -47,7 +54,8 @@ def claim(config, pipeline: Pipeline, output: Path) -> int:
     changed = [k for k in ours | theirs if ours.get(k) != theirs.get(k)]
     if changed:
         told = "; ".join(
-            f"{k} was {theirs.get(k)!r}, is {ours.get(k)!r}" for k in changed[:3]
+            f"{k} was {theirs.get(k)!r:.80}, is {ours.get(k)!r:.80}"
+            for k in changed[:3]
         )
         raise UserError(
             f"{output} was begun with another setting ({told}). Give another "
@@ -90,7 +98,10 @@ def kept(file: BinaryIO, sums: BinaryIO, chunk: int) -> tuple[Counts, int]:
         content = b"".join(lines)
         if hashlib.sha256(content).hexdigest().encode() != sum_:
             break
-        errors = sum("error" in json.loads(line) for line in lines)
+        try:
+            errors = _errors(lines)
+        except (ValueError, RecursionError):  # another's, with sums of its own
+            break
         done = Counts(done.lines + len(lines), done.errors + errors)
         size, chunks = size + len(content), chunks + 1
     sums.truncate(chunks * (2 * hashlib.sha256().digest_size + 1))
@@ -107,8 +118,18 @@ def whole(output: Path, total: int) -> Counts:
             f"{output} is not as it was finished ({lines} lines for the {total} of the "
             f"input); delete it and {output.name}{SETTINGS} to have it made again."
         )
-    with output.open("rb") as file:
-        return Counts(lines, sum("error" in json.loads(line) for line in file))
+    with understood(output, "delete it to have it made again."), output.open("rb") as f:
+        return Counts(lines, _errors(f))
+
+
+def _errors(lines: Iterable[bytes]) -> int:
+    """How many are error records; ValueError where one is no record."""
+    found = 0
+    for record in map(json.loads, lines):
+        if not isinstance(record, dict):
+            raise ValueError("a line is no object")
+        found += "error" in record
+    return found
 
 
 def finish(output: Path) -> None:

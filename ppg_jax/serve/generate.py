@@ -105,6 +105,7 @@ def answer_file(config: Config, pipeline: Pipeline) -> Counts:
             return _write(config, pipeline, file, Counts(), None)
     output = Path(config.output)
     output.parent.mkdir(parents=True, exist_ok=True)
+    answers.require_files(output)
     part, sums_of = (answers.beside(output, end) for end in (".part", ".sums"))
     if _is_stream(config.input):
         total = None

@@ -247,6 +247,29 @@ def test_a_chunk_holds_full_batches_unless_it_is_given(batch_size, lines):
         Config("in", "out", pipeline, chunk=0)
 
 
+@pytest.mark.parametrize("ending", [".part", ".sums", ".settings.json"])
+def test_a_pipe_beside_the_output_is_told_and_not_waited_for(ending, whole, tmp_path):
+    os.mkfifo(tmp_path / f"out.jsonl{ending}")
+    with pytest.raises(UserError, match=rf"out\.jsonl\{ending} is no file; remove it"):
+        answer_file(config(whole[0], tmp_path / "out.jsonl"), runs.pipeline())
+
+
+def test_what_are_no_records_is_neither_done_nor_gone_on_with(whole, tmp_path):
+    source, output = whole
+    settings = json.loads(output.with_name("out.jsonl.settings.json").read_text())
+    lines = [b"7\n"] + output.read_bytes().splitlines(keepends=True)[1:]
+    (tmp_path / "out.jsonl").write_bytes(b"".join(lines))
+    settings["sha256 of the output"] = hashlib.sha256(b"".join(lines)).hexdigest()
+    (tmp_path / "out.jsonl.settings.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match=r"out\.jsonl is not as it was written"):
+        answer_file(config(source, tmp_path / "out.jsonl"), runs.pipeline())
+    (tmp_path / "out.jsonl").rename(tmp_path / "out.jsonl.part")
+    sums = hashlib.sha256(b"".join(lines[:CHUNK])).hexdigest()
+    (tmp_path / "out.jsonl.sums").write_text(f"{sums}\n")
+    answer_file(config(source, tmp_path / "out.jsonl"), runs.pipeline())
+    assert (tmp_path / "out.jsonl").read_bytes() == output.read_bytes()
+
+
 def test_a_finished_output_is_left_alone(whole, capsys, monkeypatch):
     before = whole[1].read_bytes()
     monkeypatch.setattr(generate, "answer_lines", None)
