@@ -70,7 +70,7 @@ def dumped(value: Any, path: Path | str, **options) -> str:
     try:
         return json.dumps(value, allow_nan=False, **options)
     except ValueError:
-        told = ", ".join(sorted(_not_finite(value))) or "a number"
+        told = ", ".join(sorted(name for name, _ in _not_finite(value))) or "a number"
         raise UserError(
             f"{path} is not written: {told} is not finite; the model that gave it is "
             "broken; delete the folder of its stage and train that again with a lower "
@@ -85,8 +85,8 @@ def all_finite(array) -> bool:
         return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
-def _not_finite(value: Any, name: str = "") -> Iterator[str]:
-    """Names of the numbers that are none."""
+def _not_finite(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers that are none, each with its name."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield from _not_finite(part, str(key))
@@ -94,7 +94,7 @@ def _not_finite(value: Any, name: str = "") -> Iterator[str]:
         for part in value:
             yield from _not_finite(part, name)
     elif isinstance(value, float) and not math.isfinite(value):
-        yield name
+        yield name, value
 
 
 def read_json(path: Path, hint: str = "get it again.", field: str = "") -> dict:
@@ -114,14 +114,19 @@ def read_json(path: Path, hint: str = "get it again.", field: str = "") -> dict:
         raise UserError(f"{path}: not JSON ({error}); {hint}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a JSON object; {hint}")
+    for name, value in _not_finite(values):  # JSON has no word for it
+        told = f"{name!r} is {value}, expected a number that is finite"
+        raise UserError(f"{path}: {told}; {hint}")
     if field and field not in values:
         raise UserError(f"{path}: it has no {field!r}; {hint}")
     return values
 
 
 def require_file(path: Path, hint: str = "give a file.") -> None:
-    """Raises UserError for a folder, and for a pipe, which would be waited for; not
-    where there is nothing."""
+    """Raises UserError for a folder, for a pipe, which would be waited for, and for a
+    link that leads nowhere; not where there is nothing."""
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link that leads nowhere; {hint}")
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is no file; {hint}")
 
@@ -203,16 +208,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def _loads(text: str) -> Any:
-    """`json.loads`; ValueError for what cannot be written again: half a character, and
-    NaN and infinity, for which JSON has no word."""
-    value = json.loads(text, parse_constant=_no_number)
+    """`json.loads`; ValueError for half a character, which cannot be written again."""
+    value = json.loads(text)
     if "\\u" in text:
         json.dumps(value, ensure_ascii=False).encode()
     return value
-
-
-def _no_number(word: str):
-    raise ValueError(f"{word} is no number")
 
 
 def once_each(pairs: list[tuple]) -> dict:

@@ -56,14 +56,12 @@ def test_what_is_of_another_form_is_told_by_its_name(wrong, told, tmp_path):
         files.require_form(tmp_path, SOUND | wrong, FORM, "mend it.")
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_json_has_no_word_for_what_is_no_number(number, tmp_path):
     path = tmp_path / "a.json"
-    path.write_text(f'{{"contrast": {number}}}')
-    with pytest.raises(UserError, match=f"{number} is no number"):
+    path.write_text(f'{{"row": [{{"contrast": {number}}}]}}')
+    with pytest.raises(UserError, match=r"a\.json: 'contrast' is .*; get it again"):
         files.read_json(path)
-    with pytest.raises(UserError, match=f"a.json:1: .*{number} is no number"):
-        list(files.read_jsonl(path))
 
 
 READERS = {

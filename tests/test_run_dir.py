@@ -217,8 +217,14 @@ def test_a_field_of_another_type_is_told_with_its_file(name, wrong, workdir):
 def test_a_way_to_decode_that_is_none_is_told_with_its_file(wrong, workdir):
     path = workdir / "exported" / "pipeline.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
-    with pytest.raises(UserError, match=r"pipeline\.json(:| is) not .*; export"):
+    with pytest.raises(UserError, match=r"pipeline\.json.* (is|are) .*; export"):
         find_models(path.parent)
+
+
+def test_a_critic_that_has_lost_how_much_it_reads_is_told(workdir):
+    (_critic(workdir) / "tokenizer_config.json").unlink()
+    with pytest.raises(UserError, match=r"tokenizer_config\.json is missing; .*critic"):
+        Critic.load(_critic(workdir))
 
 
 HASH = "a" * 64

@@ -1,6 +1,6 @@
 """Tokenizers: loaded from a folder or a hub, or trained on the corpus at hand.
 
-The only file that imports transformers, but for `tokenization_bpe`.
+These files alone import transformers: `tokenization_folder` reads folders.
 """
 
 import hashlib
@@ -13,113 +13,14 @@ from pathlib import Path
 from ppg_jax import files
 from ppg_jax.data import corpus
 from ppg_jax.data.dialogue import Dialogue
+from ppg_jax.data.tokenization_folder import END_OF_TEXT, require_config
+from ppg_jax.data.tokenization_folder import load_tokenizer as load_tokenizer
 from ppg_jax.errors import UserError
 
-# "PyTorch was not found": nothing here asks transformers for a model.
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-
-END_OF_TEXT = "<|endoftext|>"
-# Of a tokenizer, and what the largest, of a million tokens, stays far below.
-_FILES = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"}
-_FILES |= {"vocab.txt", "added_tokens.json", "special_tokens_map.json"}
-_MOST_BYTES = 1 << 28
 _BYTES = 256
 _ANY_LENGTH = 10**9  # or more: transformers' word for a tokenizer that does not say
-# What GPT-2's and BERT's own folders leave to the class that is meant to read them.
-_USUAL = {
-    "eos_token": END_OF_TEXT,
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "mask_token": "[MASK]",
-}
 _ADDS_SPACE = re.compile(r"ByteLevel\(add_prefix_space=(True|False)")
-# By whose rules vocab.json with merges.txt, and vocab.txt, are read.
-_OF_MERGES = ("GPT2Tokenizer", "GPT2TokenizerFast")
-_OF_PIECES = tuple(
-    f"{name}Tokenizer{end}"
-    for name in ("Bert", "DistilBert", "Electra")
-    for end in ("", "Fast")
-)
 MADE_FROM = "made_from.json"  # what the tokenizer of a run was made from
-
-
-def load_tokenizer(path):
-    """The fast tokenizer of a folder in Hugging Face form.
-
-    A folder with only `vocab.json` and `merges.txt` (GPT-2), or only `vocab.txt` (BERT,
-    lower case) will do. What `tokenizer.json` says holds, whatever class stands beside
-    it, and text is what the tokens say, without a clean-up. Tokens that end, begin or
-    fill up a text are GPT-2's and BERT's where the folder names none and has these.
-    Raises UserError where there is no tokenizer, or one that cannot be read.
-    """
-    from transformers import (
-        BertTokenizerFast,
-        GPT2TokenizerFast,
-        PreTrainedTokenizerFast,
-    )
-
-    path = Path(path)
-    names = {p.name for p in path.iterdir()} if path.is_dir() else set()
-    if {"tokenizer.json", "tokenizer_config.json"} <= names:
-        kind = PreTrainedTokenizerFast
-    elif {"vocab.json", "merges.txt"} <= names:
-        kind = GPT2TokenizerFast
-        _require_class(path / "tokenizer_config.json", _OF_MERGES)
-    elif "vocab.txt" in names:
-        kind = BertTokenizerFast
-        _require_class(path / "tokenizer_config.json", _OF_PIECES)
-    else:
-        raise UserError(
-            f"{path}: no tokenizer here; expected tokenizer.json and "
-            "tokenizer_config.json, or vocab.json with merges.txt (GPT-2), or "
-            "vocab.txt (BERT)."
-        )
-    for name in names & _FILES:
-        if (size := (path / name).stat().st_size) > _MOST_BYTES:
-            raise UserError(
-                f"{path / name} has {size:,} bytes, expected {_MOST_BYTES:,} at most; "
-                "get it again."
-            )
-    try:
-        tokenizer = kind.from_pretrained(str(path), trust_remote_code=False)
-        if "tokenizer.json" in names:
-            _obey(tokenizer.backend_tokenizer, path / "tokenizer.json")
-        known = tokenizer.get_vocab()
-        for name, token in _USUAL.items():
-            if getattr(tokenizer, name) is None and token in known:
-                setattr(tokenizer, name, token)
-    except Exception as error:  # of any kind: both libraries raise plain Exceptions
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{path}: the tokenizer cannot be read ({reason.rstrip('.')}); get it "
-            "again, or give another folder."
-        ) from None
-    tokenizer.clean_up_tokenization_spaces = False
-    # Whoever reads texts knows how long they may be, and what they are filled up with.
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    return tokenizer
-
-
-def _require_class(file: Path, known: Sequence[str]) -> None:
-    """Raises UserError if a folder without tokenizer.json names another class."""
-    named = files.read_json(file).get("tokenizer_class") if file.exists() else None
-    if named not in (None, *known):
-        raise UserError(
-            f"{file}: tokenizer_class is {named!r}, which has rules of its own; save "
-            "it with transformers as a fast tokenizer, which writes a tokenizer.json."
-        )
-
-
-def _obey(backend, file: Path) -> None:
-    """Undoes what transformers changes of a file's rules."""
-    from tokenizers import Tokenizer
-
-    stated = Tokenizer.from_file(str(file))
-    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
-        setattr(backend, part, getattr(stated, part))
 
 
 def save(tokenizer, folder: Path, longest: int = 0) -> None:
@@ -238,6 +139,7 @@ def load_or_train(
             f"{folder} was made from {theirs}, this run asks for {made_from}. Give "
             "another --workdir, or delete that folder to start again."
         )
+    require_config(folder, _again(folder))
     tokenizer = load_tokenizer(folder)
     if recorded not in (None, sha256(tokenizer)):
         raise UserError(f"{folder} is damaged: it was another one. {_again(folder)}")

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from ppg_jax.data.pairs import RELATED, UNRELATED, PairBatch, PairEncoder, collate
+from ppg_jax.data.tokenization_folder import require_config
 from ppg_jax.errors import UserError
 from ppg_jax.models import config_json, pretrained
 from ppg_jax.models.classifier import Classifier
@@ -39,6 +40,9 @@ class Critic:
         model, params, tokenizer = pretrained.load(folder, num_labels=0, **shared)
         check_classifier(model, tokenizer, folder)
         config_json.require_labels(Path(folder))
+        if pretrained.has_tokenizer(Path(folder)):  # of adapters it may be the base's
+            again = "get it again, or train the critic again: it says how much is read."
+            require_config(Path(folder), again)
         limit, told = model.config.n_positions, tokenizer.model_max_length
         if type(told) not in (int, float) or not told >= SHORTEST:
             raise UserError(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ppg_jax.errors import UserError
+from ppg_jax.files import require_file
 
 _VERSIONS = (2, 3)  # of the form; they differ in nothing that matters here
 AGAIN = "get the file again"
@@ -26,6 +27,7 @@ class File:
 
     def __init__(self, path):
         self.path = Path(path)
+        require_file(self.path, "get it again.")
         try:
             with self.path.open("rb") as file:
                 self._check_start(file.read(8))

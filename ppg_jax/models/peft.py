@@ -39,11 +39,14 @@ _FOLDER = "a folder of adapters holds adapter_config.json, as PEFT writes it."
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds adapters; UserError where a whole model lies beside them.
+    """Whether a folder holds adapters; UserError where a whole model lies beside them,
+    or nothing says of what they are.
 
     transformers would put them into that model, whatever base they name.
     """
     if not (folder / CONFIG).is_file():
+        if (folder / WEIGHTS).is_file() and not (folder / "config.json").is_file():
+            raise UserError(f"{folder / CONFIG} is missing; {_FOLDER}")
         return False
     for name in ("model.safetensors", "model.safetensors.index.json"):
         if (folder / name).is_file():

@@ -250,7 +250,8 @@ def _read(place: Path):
     shapes = config_json.shapes_of(config_json.MODELS[kind][0](config)).values()
     # A head that is tied may be there a second time, and other small ones beside it.
     most = 2 * sum(map(math.prod, shapes)) + (1 << 20)
-    file, tensors = read_folder(place, family.prefix, family.skipped, most)
+    names = family.prefix, family.skipped
+    file, tensors = read_folder(place, *names, most, family.tied)
     return file, kind, config, tensors, tokenizer
 
 

@@ -6,7 +6,7 @@ Only safetensors are opened: a pickle can run code.
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 
 from ppg_jax.errors import UserError
-from ppg_jax.files import all_finite, read_json
+from ppg_jax.files import all_finite, read_json, require_file
 from ppg_jax.models import hub
 
 ADAPTERS = "adapter_config.json"  # of a folder of PEFT's
@@ -29,17 +29,21 @@ class Tensor(NamedTuple):
 
 
 def read_folder(
-    folder: Path, prefix: str, skipped: str, most: int = 0
+    folder: Path, prefix: str, skipped: str, most: int = 0, tied: Sequence[str] = ()
 ) -> tuple[Path, dict[str, Tensor]]:
     """The file that lists the tensors, and those that matter, without their prefix.
 
     most: numbers that a file of this model can hold, 0 for any; more are not read.
+    tied: tensors that an index may list and a file lack, for others stand for them.
     """
     single, index = (folder / f"model.safetensors{end}" for end in ("", ".index.json"))
     if single.is_file():
         file, shards = single, {single: None}
     elif index.is_file():
         file, shards = index, _read_index(index)
+        for shard, listed in shards.items():
+            held = set(names_of(shard))
+            listed -= {n for n in listed - held if n.removeprefix(prefix) in tied}
     else:
         raise hub.no_weights(folder)
     tensors: dict[str, Tensor] = {}
@@ -71,6 +75,7 @@ def _read_index(index: Path) -> dict[Path, set[str]]:
 
 def names_of(file: Path) -> list[str]:
     """The names of a file's tensors."""
+    require_file(file, "get it again.")
     try:
         with safetensors.safe_open(file, framework="numpy") as shard:
             return sorted(shard.keys())
@@ -100,6 +105,7 @@ def read_file(
 ) -> Iterator[Tensor]:
     """The tensors of one file; `listed` are the names that an index gives it, `most` is
     as in `read_folder`; described: the file that says how large they are."""
+    require_file(file, "get it again.")
     try:
         with safetensors.safe_open(file, framework="numpy") as shard:
             names = set(shard.keys())

@@ -316,3 +316,65 @@ def test_a_huge_file_of_a_tokenizer_is_refused_before_it_is_read(name, tmp_path)
     os.truncate(tmp_path / name, 1 << 36)  # it takes no room
     with pytest.raises(UserError, match=f"{name} has 68,719,476,736 bytes, expected"):
         tokenization.load_tokenizer(tmp_path)
+
+
+def alone(tokenizer, folder, config=None):
+    """tokenizer.json and nothing else of a tokenizer, beside config.json if given."""
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    return load_tokenizer(folder)
+
+
+def test_tokenizer_json_alone_will_do(tmp_path):
+    made = small.tokenizer(270, SPECIAL)
+    found = alone(made, tmp_path)
+    assert found.eos_token == END_OF_TEXT
+    assert [encode(found, text) for text in TEXTS] == [encode(made, t) for t in TEXTS]
+    other = made.convert_tokens_to_ids(SPECIAL[1])
+    for end in (other, [other, 0]):
+        assert alone(made, tmp_path, {"eos_token_id": end}).eos_token == SPECIAL[1]
+    for unknown in (None, 10**6, "<|self|>", True, {}):
+        assert alone(made, tmp_path, {"eos_token_id": unknown}).eos_token == END_OF_TEXT
+    told = json.dumps({"eos_token": SPECIAL[0]})
+    (tmp_path / "special_tokens_map.json").write_text(told)
+    assert load_tokenizer(tmp_path).eos_token == SPECIAL[0]
+
+
+def test_a_bert_tokenizer_json_alone_ends_with_what_separates(tmp_path):
+    made = tokenization.train_wordpiece(TEXTS, 100)
+    found = alone(made, tmp_path)
+    assert (found.eos_token, found.sep_token) == ("[SEP]", "[SEP]")
+    assert found("hi , how").input_ids == made("hi , how").input_ids
+
+
+def test_a_runs_own_tokenizer_has_all_of_its_files(tmp_path):
+    train(tmp_path)
+    (tmp_path / "tokenizer" / "tokenizer_config.json").unlink()
+    with pytest.raises(UserError, match=r"tokenizer_config\.json is missing; Delete"):
+        train(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+)
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"nonsense"])
+def test_a_damaged_file_of_a_tokenizer_is_named(name, content, tmp_path):
+    save(small.tokenizer(), tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}: .*get it again") as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.json", "added_tokens.json"])
+def test_what_is_no_file_of_a_tokenizer_is_named_and_not_waited_for(name, tmp_path):
+    save(small.tokenizer(), tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.symlink(tmp_path / "nowhere", tmp_path / name)
+    with pytest.raises(UserError, match=f"{name} is a link that leads nowhere; get"):
+        load_tokenizer(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=f"{name} is no file; get it again"):
+        load_tokenizer(tmp_path)

@@ -343,6 +343,12 @@ def test_numbers_without_end_are_refused_before_any_is_read(folder, monkeypatch)
         pretrained.load(folder)
 
 
+def test_adapters_without_what_describes_them_are_told(folder):
+    (folder / "adapter_config.json").unlink()
+    with pytest.raises(UserError, match=r"adapter_config\.json is missing; a folder"):
+        pretrained.load(folder)
+
+
 def test_a_folder_without_a_tokenizer_has_that_of_its_base(folder):
     for path in folder.glob("tokenizer*"):
         path.unlink()

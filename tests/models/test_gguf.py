@@ -513,7 +513,7 @@ def test_a_file_of_another_form_is_named(tmp_path, small):
     assert "is a big-endian file" in refusal(
         model_of, small(endian=gguf.GGUFEndian.BIG)
     )
-    with pytest.raises(UserError, match="Is a directory"):
+    with pytest.raises(UserError, match="is no file; get it again"):
         model_of(tmp_path)
 
 

@@ -504,6 +504,24 @@ def test_index_and_shards_must_agree(gpt2_folder):
     assert 'expected a "weight_map"' in complaint(gpt2_folder)
 
 
+def test_an_index_may_list_a_head_that_its_table_stands_for(gpt2_folder):
+    index = shard(gpt2_folder)["weight_map"]
+    path = gpt2_folder / "model.safetensors.index.json"
+    head = {"lm_head.weight": next(iter(index.values()))}
+    path.write_text(json.dumps({"weight_map": index | head}))
+    assert_same(pretrained.load(gpt2_folder)[1], random_params(GPT2_TINY))
+
+
+def test_a_shard_that_is_a_pipe_is_told_and_not_waited_for(gpt2_folder):
+    name = next(iter(shard(gpt2_folder)["weight_map"].values()))
+    (gpt2_folder / name).unlink()
+    os.mkfifo(gpt2_folder / name)
+    assert f"{name} is no file; get it again" in complaint(gpt2_folder)
+    (gpt2_folder / name).unlink()
+    os.symlink("nowhere", gpt2_folder / name)
+    assert f"{name} is a link that leads nowhere" in complaint(gpt2_folder)
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "[" * 100_000, "\ufeff{}", "\x00"], ids=range(6)
 )
@@ -699,7 +717,7 @@ def test_what_stands_where_the_weights_should_be_is_told_as_that(gpt2_folder):
 
 def test_damaged_tokenizer_ends_in_one_line(gpt2_folder):
     (gpt2_folder / "tokenizer.json").write_text('{"version": "1.0"')
-    assert "the tokenizer cannot be read" in complaint(gpt2_folder)
+    assert "tokenizer.json: not JSON" in complaint(gpt2_folder)
 
 
 def test_a_pad_token_without_a_row_is_left_out_and_told(gpt2_folder, capsys):
