@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,11 +32,27 @@ class Checkpoints:
             max_to_keep=2, create=True, cleanup_tmp_directories=True
         )
         self._path = (folder / "checkpoints").resolve()
-        for tried in self._path.glob(".try-*"):
-            tried.rmdir()
         self._stage = folder.name
+        self._tidy()
         with self._written():
             self._manager = ocp.CheckpointManager(self._path, options=options)
+
+    def _tidy(self) -> None:
+        """Takes away what is no folder; orbax would wait for a pipe for ever."""
+        if not self._path.is_dir():
+            if self._path.exists() or self._path.is_symlink():
+                raise UserError(
+                    f"{self._path} is no folder, as that of checkpoints is; remove it, "
+                    "and the stage starts again."
+                )
+            return
+        for tried in self._path.glob(".try-*"):
+            _remove(tried)
+        steps = [path for path in self._path.iterdir() if path.name.isdecimal()]
+        damaged = {p.name: "it is no folder" for p in steps if not p.is_dir()}
+        if len(damaged) == len(steps):
+            self._require_none(damaged)
+        self._move_aside(damaged)
 
     def save(self, step: int, state) -> None:
         """Begins to write `state`; a step that is there already is left alone.
@@ -95,16 +112,24 @@ class Checkpoints:
                 damaged[step] = _reason(error)
             else:
                 self._move_aside(damaged)
+                if damaged:
+                    self._manager.reload()
                 return restored
+        self._require_none(damaged)
+        return state
+
+    def _require_none(self, damaged: Mapping[int | str, str]) -> None:
         if damaged:
             told = "; ".join(f"{step}: {why}" for step, why in damaged.items())
             raise UserError(
                 f"no checkpoint in {self._path} is whole ({told}). Delete "
                 f"{self._path.parent} to start the stage again."
             )
-        return state
 
     def _read(self, step: int, state):
+        for path in (self._path / str(step)).rglob("*"):
+            if not (path.is_dir() or path.is_file()):
+                raise ValueError(f"{path.name} in it is no file")
         parts = ocp.args.Composite(
             state=ocp.args.StandardRestore(state), sums=ocp.args.JsonRestore()
         )
@@ -120,21 +145,26 @@ class Checkpoints:
             leaves[i] = _as_fresh(leaf)
         return jax.tree.unflatten(form, leaves)
 
-    def _move_aside(self, damaged: dict[int, str]) -> None:
+    def _move_aside(self, damaged: Mapping[int | str, str]) -> None:
         for step, why in damaged.items():
             aside = self._path.parent / f"damaged_checkpoint_{step}"
-            shutil.rmtree(aside, ignore_errors=True)  # damaged twice
+            _remove(aside)  # damaged twice
             (self._path / str(step)).replace(aside)
             told = f"checkpoint {step} is damaged ({why}): moved to {aside}"
             print(told, file=sys.stderr, flush=True)
-        if damaged:
-            self._manager.reload()
 
     def close(self) -> None:
         """Waits until everything is written."""
         with self._written():
             self._manager.wait_until_finished()
             self._manager.close()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _as_fresh(leaf: jax.Array) -> jax.Array:

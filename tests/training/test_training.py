@@ -8,6 +8,7 @@ import errno
 import functools
 import gc
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -271,6 +272,17 @@ def of_another_stage(folder: Path) -> None:
     sums.write_text(json.dumps(known | {"stage": "persona"}), encoding="utf-8")
 
 
+def a_pipe_within(folder: Path) -> None:
+    path = next(folder.rglob("_METADATA"))
+    path.unlink()
+    os.mkfifo(path)
+
+
+def a_pipe(folder: Path) -> None:
+    shutil.rmtree(folder)
+    os.mkfifo(folder)
+
+
 # What orbax leaves behind of a restore that failed complains when it is collected.
 LEFT_BEHIND = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -280,7 +292,10 @@ LEFT_BEHIND = pytest.mark.filterwarnings(
 @LEFT_BEHIND
 @pytest.mark.parametrize(
     "damage",
-    [flip_a_bit, cut_in_half, lose_the_metadata, other_numbers, of_another_stage],
+    [
+        *(flip_a_bit, cut_in_half, lose_the_metadata, other_numbers, of_another_stage),
+        *(a_pipe_within, a_pipe),
+    ],
 )
 def test_a_damaged_checkpoint_is_moved_aside_for_the_one_before(
     damage, whole, tmp_path, capsys
@@ -293,7 +308,7 @@ def test_a_damaged_checkpoint_is_moved_aside_for_the_one_before(
     assert taken[0] == STEPS - 2
     told = capsys.readouterr().err
     assert f"checkpoint {STEPS} is damaged" in told
-    assert (tmp_path / f"damaged_checkpoint_{STEPS}").is_dir()
+    assert (tmp_path / f"damaged_checkpoint_{STEPS}").exists()
     assert_same_run(tmp_path, state, whole)
     gc.collect()
 
@@ -309,6 +324,24 @@ def test_no_whole_checkpoint_is_an_error_and_nothing_is_lost(whole, tmp_path):
         regress(tmp_path)
     assert {p.name for p in folder.iterdir()} == {"12", "14"}
     gc.collect()
+
+
+def test_where_no_folder_of_checkpoints_is_nothing_is_waited_for(whole, tmp_path):
+    tmp_path = tmp_path / whole[0].name
+    shutil.copytree(whole[0], tmp_path)
+    folder = tmp_path / "checkpoints"
+    (folder / ".try-it").touch()  # of no use to anybody
+    for step in folder.glob("[0-9]*"):
+        a_pipe(step)
+    with pytest.raises(UserError, match=f"{STEPS}: it is no folder.* start the stage"):
+        regress(tmp_path)
+    assert {p.name for p in folder.iterdir()} == {"12", "14"}
+    for make in (Path.touch, os.mkfifo):
+        a_pipe(folder) if folder.is_dir() else None
+        folder.unlink()
+        make(folder)
+        with pytest.raises(UserError, match=r"checkpoints is no folder, .*remove it"):
+            regress(tmp_path)
 
 
 def test_a_checkpoint_holds_its_own_step_though_training_goes_on_in_place(tmp_path):
