@@ -12,7 +12,7 @@ from ppg_jax.errors import printable
 from ppg_jax.files import write_text
 from ppg_jax.report import paper
 from ppg_jax.report.boxes import Box, arrow, canvas
-from ppg_jax.report.drawing import BLUE, DPI, GREEN, GREY, ORANGE
+from ppg_jax.report.drawing import BLUE, DPI, GREEN, GREY, ORANGE, save
 from ppg_jax.report.predictions import Predictions
 from ppg_jax.report.tables import comma_separated, table
 
@@ -263,8 +263,8 @@ def _written(folder: Path, name: str, figure: Figure, told: str, head, lines):
     png, svg, markdown, numbers = (
         folder / f"{name}.{ending}" for ending in ("png", "svg", "md", "csv")
     )
-    figure.savefig(png, dpi=DPI)
-    figure.savefig(svg)
+    save(figure, png, dpi=DPI)
+    save(figure, svg)
     title = f"# Figure {name[-1]}"
     parts = [title, told, f"![{told}]({png.name})", table(head, lines, texts=2)]
     write_text(markdown, printable("\n\n".join(parts)) + "\n")

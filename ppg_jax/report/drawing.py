@@ -4,8 +4,11 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
+
+from ppg_jax.files import naming
 
 STYLE = {
     "font.size": 10,
@@ -28,6 +31,16 @@ GREY, YELLOW, SKY = "#999999", "#e69f00", "#56b4e9"
 VIOLET = "#5e3c99"  # not theirs: their black hides the intervals of a bar
 _COLORS = (ORANGE, BLUE, GREEN, YELLOW, SKY, PINK, VIOLET)
 _MARKERS = "os^Dv<>P*X"
+
+
+def save(figure, path: Path, **options) -> None:
+    """As `savefig`: a full disk is told by the file, and half a picture goes."""
+    with naming(path):
+        try:
+            figure.savefig(path, **options)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def looks(systems: Mapping[str, dict]) -> dict[str, tuple[str, str]]:

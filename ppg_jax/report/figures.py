@@ -26,6 +26,7 @@ from ppg_jax.report.drawing import (
     STYLE,
     lettered,
     looks,
+    save,
     turn_line,
 )
 
@@ -75,7 +76,7 @@ def _written(folder: Path, drawn: Mapping[str, Figure | None]) -> list[Path]:
         old.unlink()
     there = {folder / f"{name}.png": figure for name, figure in drawn.items() if figure}
     for path, figure in there.items():
-        figure.savefig(path, dpi=DPI)
+        save(figure, path, dpi=DPI)
     return list(there)
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ppg_jax.files import write_text
 from ppg_jax.report import figures, inferred, paper, trait_figures
-from ppg_jax.report.drawing import BLUE, DPI, GREEN, STYLE
+from ppg_jax.report.drawing import BLUE, DPI, GREEN, STYLE, save
 from ppg_jax.report.tables import comma_separated
 
 _CURVES = {
@@ -139,6 +139,6 @@ def _written(folder: Path, name: str, figure, head, lines) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{ending}" for ending in ("png", "svg", "csv")]
     for path in paths[:2]:
-        figure.savefig(path, dpi=DPI)
+        save(figure, path, dpi=DPI)
     write_text(paths[2], comma_separated([head, *lines]))
     return paths

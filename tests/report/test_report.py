@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import re
+import resource
 import shutil
 import zlib
 from pathlib import Path
@@ -580,6 +581,20 @@ def test_a_report_that_is_broken_off_has_no_report_json(
             report.write_report(run_dir, "A title", paper=False)
         assert not (run_dir / "report.json").exists()
         report.write_report(run_dir, "A title", paper=False)
+
+
+def test_a_figure_for_which_there_is_no_room_is_named(run_dir, numbers, tmp_path):
+    copy = shutil.copytree(run_dir, tmp_path / "run")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises(OSError) as error:
+            figures.draw(copy, numbers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    named = Path(error.value.filename)
+    assert (named.parent, named.suffix) == (copy / "figures", ".png")
+    assert not any((copy / "figures").iterdir())  # nor half of it
 
 
 def tables(text):
