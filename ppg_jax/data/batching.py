@@ -19,6 +19,7 @@ from ppg_jax.data.passes import BRANCHES, Example
 # an epoch stays well mixed.
 WINDOW = 64
 WIDTH_STEP = 16
+FEW_ROWS = 64
 
 
 @flax.struct.dataclass
@@ -69,6 +70,14 @@ def best_widths(lengths: Sequence[int], number: int) -> np.ndarray:
         ends.append(width[end - 1])
         end = starts[end]
     return np.array(ends[::-1])
+
+
+def rows_of(asked: int, there: int, parts: int = 1) -> int:
+    """Rows of a batch for which `asked` are asked and so many examples are there: what
+    is beyond them would be padding alone. Of few rows all stay, and so does that they
+    are a multiple of `parts`; steps are coarse, for few shapes to compile."""
+    enough = max(FEW_ROWS, 1 << max(there - 1, 0).bit_length())
+    return min(asked, -(-enough // parts) * parts)
 
 
 def collate(
@@ -159,7 +168,8 @@ class Batches:
 
     Batches have one of `widths` padded lengths: with more of them less is padding, and
     more programs are compiled. branches: how many of each example are drawn anew in
-    every epoch, 0: all.
+    every epoch, 0: all. parts: what the rows of a batch are a multiple of, as
+    batch_size is.
     """
 
     def __init__(
@@ -169,9 +179,11 @@ class Batches:
         seed: int,
         widths: int = 8,
         branches: int = 0,
+        parts: int = 1,
     ):
         self._examples = examples
         self._batch_size = batch_size
+        self._rows = rows_of(batch_size, len(examples), parts)
         self._seed = seed
         self._branches = branches
         self._plan: tuple[int, list[np.ndarray]] = (-1, [])
@@ -193,7 +205,7 @@ class Batches:
             order = epoch_order(lengths, self._batch_size, self._seed, epoch)
             self._plan = (epoch, order)
         chosen = [self._drawn(epoch, i) for i in self._plan[1][index]]
-        return collate(chosen, self._batch_size, widths=self._widths)
+        return collate(chosen, self._rows, widths=self._widths)
 
     def _lengths(self, epoch: int) -> np.ndarray:
         return np.array(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax.data.batching import epoch_order
+from ppg_jax.data.batching import epoch_order, rows_of
 from ppg_jax.data.dialogue import Dialogue, profile_text
 from ppg_jax.data.tokenization import end_of
 from ppg_jax.errors import UserError
@@ -266,4 +266,5 @@ class PairBatches:
         chosen = [self._couples[i] for i in self._order(epoch)[index]]
         rows = [row for couple, _ in chosen for row in couple]
         labels = [label for _, couple in chosen for label in couple]
-        return collate(rows, np.array(labels, np.int32), self._size)
+        height = rows_of(self._size, COUPLE * len(self._couples))
+        return collate(rows, np.array(labels, np.int32), height)

@@ -15,7 +15,7 @@ import flax.struct
 import jax
 import numpy as np
 
-from ppg_jax.data.batching import epoch_order
+from ppg_jax.data.batching import epoch_order, rows_of
 from ppg_jax.data.dialogue import Dialogue, Instance
 from ppg_jax.data.vocabulary import END, PAD, START, Vocabulary
 
@@ -116,7 +116,8 @@ class LineBatches:
         batch_size: int,
         seed: int,
     ):
-        self._read = functools.partial(read, vocabulary, rows=batch_size)
+        rows = rows_of(batch_size, len(learned))
+        self._read = functools.partial(read, vocabulary, rows=rows)
         self._learned = learned
         self._size = batch_size
         lengths = np.array([len(vocabulary.encode(i.response)) for i in learned])

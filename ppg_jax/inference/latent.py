@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppg_jax.data.batching import rows_of
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.persona_lines import UTTERANCE, Lines, read
 from ppg_jax.data.vocabulary import END, PAD, START
@@ -104,7 +105,8 @@ class Asked:
         self, some: Sequence[Instance], whole: bool = False
     ) -> tuple[Lines, Drawn]:
         """What is read of the instances, and their randomness, of a whole batch."""
-        rows, latent = self._batch_size, self._loaded.model.config.latent
+        rows = rows_of(self._batch_size, len(some))
+        latent = self._loaded.model.config.latent
         drawn = Drawn(
             np.zeros((rows, latent), np.float32),
             np.zeros((rows, UTTERANCE), np.float32),

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ppg_jax.data.batching import Batch, best_widths, collate
+from ppg_jax.data.batching import Batch, best_widths, collate, rows_of
 from ppg_jax.data.passes import BRANCHES, Example
 from ppg_jax.losses import token_log_probs
 
@@ -93,8 +93,9 @@ def sorted_batches(
     chunks = [order[max(at, 0) : at + batch_size] for at in starts]
     longest = [len(chunk[-1]) for chunk in chunks]
     fit = best_widths(longest, widths) if chunks and widths else None
+    rows = rows_of(batch_size, len(order))
     for chunk in chunks:
-        yield chunk, collate(chunk, batch_size, widths=fit)
+        yield chunk, collate(chunk, rows, widths=fit)
 
 
 class Scorer:

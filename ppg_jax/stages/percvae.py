@@ -33,6 +33,7 @@ import optax
 from ppg_jax import run_dir
 from ppg_jax.config import require_count, require_positive
 from ppg_jax.data import corpus
+from ppg_jax.data.batching import rows_of
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import Instance, instances
 from ppg_jax.data.persona_lines import (
@@ -245,7 +246,7 @@ def make_measure(
         return {name: jnp.sum(term, where=some) for name, term in found.items()}
 
     ordered = sorted(valid, key=lambda i: len(vocabulary.encode(i.response)))
-    size = config.batch_size
+    size = rows_of(config.batch_size, len(ordered))
     parts = [ordered[at : at + size] for at in range(0, len(ordered), size)]
     made = [read(vocabulary, part, size) for part in parts]
     rng = np.random.default_rng(config.seed)

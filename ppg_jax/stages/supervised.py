@@ -186,9 +186,8 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
     prompts = Prompts(tokenizer, config.prompts)
     model, params = initial(config, tokenizer, first.pop())
     learned = checked_examples(config, prompts, splits, "train", folder.parent)
-    batches = Batches(
-        learned, config.batch_size, config.seed, config.widths, config.branches
-    )
+    how = config.batch_size, config.seed, config.widths, config.branches
+    batches = Batches(learned, *how, parts=config.micro_batches)
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     tx = make_optimizer(config.optimizer, steps)
     train_step = make_train_step(

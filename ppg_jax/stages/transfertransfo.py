@@ -149,7 +149,8 @@ def train(config: Config, folder: Path, splits, tokenizer, first: list) -> dict:
         Prompts(tokenizer, config.prompts), model.config.vocab_size, config.max_history
     )
     learned = examples(config, spoken, splits, "train")
-    batches = Batches(learned, config.batch_size, config.seed, config.widths)
+    how, parts = (config.batch_size, config.seed, config.widths), config.micro_batches
+    batches = Batches(learned, *how, parts=parts)
     steps = max(1, round(config.epochs * batches.steps_per_epoch))
     tx = make_optimizer(config.optimizer, steps)
     train_step = make_train_step(config, model, tx)

@@ -18,9 +18,10 @@ from ppg_jax.data.batching import (
     epoch_order,
     longest_drawn,
     pack,
+    rows_of,
 )
 from ppg_jax.data.passes import Example
-from ppg_jax.inference.scoring import branch_mask, target_log_probs
+from ppg_jax.inference.scoring import branch_mask, sorted_batches, target_log_probs
 from tests import models_for_tests as small
 
 
@@ -135,6 +136,30 @@ def test_missing_rows_are_padding_without_targets():
     assert (batch.branch_ids[1:] == -1).all()
     assert not batch.target_mask[1:].any()
     assert batch.target_mask.sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "parts", "rows"),
+    [
+        *((1, 100, 1, 1), (4, 2, 1, 4), (64, 1, 1, 64), (60, 24, 6, 60)),
+        *((100, 100, 1, 100), (100, 65, 1, 100), (100, 64, 1, 64)),
+        *((5000, 24, 1, 64), (5000, 65, 1, 128), (5000, 24, 5, 65)),
+        *((5000, 24, 5000, 5000), (5000, 10**6, 1, 5000)),
+    ],
+)
+def test_a_batch_has_no_rows_for_which_nothing_is_there(asked, there, parts, rows):
+    assert rows_of(asked, there, parts) == rows
+    assert rows % parts == 0 and rows >= min(asked, there)
+
+
+def test_far_more_rows_than_examples_are_not_padded():
+    batches = Batches(examples(24), 5000, seed=0, parts=5)
+    assert batches.steps_per_epoch == 1
+    batch = batches(0)
+    assert sorted(seen(batch)) == list(range(24))
+    assert len(batch.tokens) == 65
+    (chunk, scored), *others = sorted_batches(examples(24), 5000, 8)
+    assert (len(chunk), len(scored.tokens), others) == (24, 64, [])
 
 
 def test_the_head_works_on_few_positions_without_a_target():
