@@ -21,6 +21,7 @@ from ppg_jax import run_dir
 from ppg_jax.data.dialogue import Instance
 from ppg_jax.data.prompts import Prompts
 from ppg_jax.data.told import read_told, told_persona, unheard, write_told
+from ppg_jax.errors import UserError
 from ppg_jax.inference.generator import Generator
 from ppg_jax.inference.sampling import Decoding
 from ppg_jax.models import pretrained
@@ -94,7 +95,7 @@ def inferred(
     weights = run_dir.result_of(folder)["params_sha256"][:16]
     name = f"{split}_{weights}_{dtype}_{exposure.contrast}.jsonl"
     path = folder / "inferred" / name  # ids are a split's own
-    known = read_told(path)
+    known = _known(path)
     missing = [i for i in wanted if i.id not in known]
     if missing:
         infer = _inferring(folder, prompts, dtype, exposure.contrast)
@@ -104,6 +105,19 @@ def inferred(
         told = f"{min(start + PART, len(missing))}/{len(missing)} personas inferred"
         print(f"{exposure.persona}: {told}", file=sys.stderr, flush=True)
     return {i.id: known[i.id] for i in wanted}
+
+
+def _known(path: Path) -> dict[str, list[int]]:
+    """What a file holds of what was inferred; UserError where that is none."""
+    try:
+        known = read_told(path)
+        if all(type(token) is int for tokens in known.values() for token in tokens):
+            return known
+    except (KeyError, TypeError):
+        pass
+    raise UserError(
+        f"{path} is not as it was written; delete it, and they are inferred anew."
+    )
 
 
 def _inferring(folder: Path, prompts: Prompts, dtype: str, contrast: float):

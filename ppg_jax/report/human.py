@@ -14,7 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from ppg_jax.errors import UserError
-from ppg_jax.files import read_json, understood, write_json, write_text
+from ppg_jax.files import (
+    read_json,
+    require_file,
+    understood,
+    write_json,
+    write_text,
+)
 from ppg_jax.metrics import significance
 from ppg_jax.metrics import votes as counted
 from ppg_jax.metrics.votes import Votes
@@ -179,6 +185,7 @@ def _lines(path: Path, ours: Mapping[str, str]) -> Iterator[dict]:
 
 def _table_lines(path: Path) -> Iterator[tuple[int, dict]]:
     """The lines of votes with the numbers of their last lines in the file."""
+    require_file(path, "give a file of votes, or take it away.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -83,6 +83,18 @@ def test_a_persona_is_inferred_once_for_all_stages_and_goes_on_after_a_kill(
     assert half == {name: expected[name] for name in half}
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"id": "a"}, {"id": "a", "tokens": 3}, {"id": "a", "tokens": ["x"]}]
+)
+def test_inferred_personas_that_are_none_are_told(wrong, prompts, tmp_path):
+    runs.write_stages(tmp_path)
+    inferred(tmp_path, prompts)
+    (path,) = (tmp_path / "persona" / "inferred").iterdir()
+    path.write_text(json.dumps(wrong) + "\n")
+    with pytest.raises(UserError, match=f"{path} is not as it was written; delete it"):
+        inferred(tmp_path, prompts)
+
+
 def test_of_another_generator_nothing_is_known(made, prompts, tmp_path):
     runs.write_stages(tmp_path)
     inferred(tmp_path, prompts)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shutil
 
 import pytest
 
@@ -124,6 +125,25 @@ def test_votes_that_do_not_count_keep_nothing_else_from_being_written(
         reproduced.write(targets, {0: folders[0]}, tmp_path)
     made = read_json(tmp_path / "MANIFEST.json")["files"]
     assert {*made} == {"table4", "table7"} and (tmp_path / "table7.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("evaluate/provenance.json", {"packages": 3}),
+        ("evaluate/result.json", {"seconds_of_last_process": "1"}),
+        ("persona/result.json", {"seconds_of_last_process": [1]}),
+        ("reinforce/fingerprint.json", {"persona": 3}),
+        ("reinforce/fingerprint.json", {"batch_size": None}),
+    ],
+)
+def test_what_a_run_does_not_tell_as_it_should_is_named(name, wrong, folders, tmp_path):
+    copy = shutil.copytree(folders[0], tmp_path / "run")
+    known = read_json(copy / name) if (copy / name).exists() else {}
+    write_json(copy / name, known | wrong)
+    with pytest.raises(UserError, match=f"{name} is not as it was written"):
+        targets = ["figure2" if "fingerprint" in name else "figure1"]
+        reproduced.write(targets, {0: copy}, tmp_path / "paper")
 
 
 def test_a_manifest_or_key_that_is_none_is_told_in_one_line(folders, tmp_path):
