@@ -10,12 +10,10 @@ import contextlib
 import json
 import textwrap
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from ppg_jax.config import OF_ANSWERS, YOUNGER, changes, flatten
-from ppg_jax.data.corpus import fingerprint
-from ppg_jax.data.dialogue import Dialogue
 from ppg_jax.errors import UserError
 from ppg_jax.files import (
     SHA256,
@@ -29,7 +27,7 @@ from ppg_jax.files import (
 
 RESULT, FINGERPRINT = "result.json", "fingerprint.json"
 # What only a run that has its fingerprint leaves in a folder.
-BEGUN = ("checkpoints", "metrics.jsonl", "instances.jsonl", RESULT)
+BEGUN = ("checkpoints", "metrics.jsonl", "instances.jsonl", "made_by.json", RESULT)
 EXPERIMENT = "experiment.json"
 # Fields of a stage's config that name another stage, and what is read of that one.
 READ = {
@@ -74,6 +72,15 @@ def claim(
         append_jsonl(folder / CHANGES, changed)
 
 
+def _keep_claim(folder: Path, ours: dict) -> None:
+    """What `claim` wrote stays, or is written again; UserError if it is another's."""
+    if not (folder / FINGERPRINT).exists():
+        write_json(folder / FINGERPRINT, ours)
+        print(f"{folder}: was removed meanwhile, what it held before is gone")
+    elif told := _differences(theirs := settings_of(folder), ours, [*ours | theirs]):
+        raise UserError(f"{folder} is another run's now ({told}); give --workdir.")
+
+
 def _is_new(folder: Path, ours: dict, later: Collection[str] = ()) -> bool:
     """Whether the fingerprint is not there as it should be; UserError as `claim`."""
     if not ((folder / FINGERPRINT).exists() or _begun(folder)):
@@ -92,12 +99,6 @@ def _is_new(folder: Path, ours: dict, later: Collection[str] = ()) -> bool:
 
 def _begun(folder: Path) -> bool:
     return any((folder / name).exists() for name in BEGUN)
-
-
-def sums_of(splits: Mapping[str, Sequence[Dialogue]], *names: str) -> dict[str, str]:
-    """The splits of these names as inputs of a stage (see `claim`)."""
-    long = {"train": "training", "valid": "validation", "test": "test"}
-    return {f"{long[name]} data": fingerprint(splits[name]) for name in names}
 
 
 def agree(folder: Path, config, inputs: dict[str, str], section: str = "") -> None:
@@ -181,6 +182,7 @@ def once(
             if not _begun(folder):  # refused at once: another setting may be given
                 (folder / FINGERPRINT).unlink(missing_ok=True)
             raise
+        _keep_claim(folder, _fingerprint(config, inputs))
         result |= {"seconds_of_last_process": time.monotonic() - began}
         write_json(folder / RESULT, result)
     made = [str(folder / name) for name in weights_of(result) or [MODEL]]
@@ -271,8 +273,7 @@ def model_folder(source: str) -> str:
 
 
 def require_weights(path: Path, values: dict, again: str) -> None:
-    """Raises UserError unless `weights_of` can read these values of a file; without the
-    sums nobody would notice that weights are damaged."""
+    """Raises UserError unless `weights_of` can read these values of a file."""
     require_form(path, values, {"weights": dict[str, SHA256] | None}, again)
     if values.get("weights", True) in ({}, None):
         raise UserError(f"{path}: 'weights' names no model; {again}")

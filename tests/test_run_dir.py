@@ -144,6 +144,30 @@ def test_a_finished_stage_says_so_and_writes_nothing(finished, capsys):
         start(finished, Config(size=4))
 
 
+def test_a_stage_whose_folder_was_removed_meanwhile_is_known_by_what_made_it(
+    workdir, capsys
+):
+    folder = workdir / "persona"
+    shutil.rmtree(folder)
+
+    def make(**other):
+        shutil.rmtree(folder)
+        runs.export_generator(folder / "model", 0)
+        if other:
+            files.write_json(folder / "fingerprint.json", other)
+        return {"params_sha256": "0" * 64, "best_update": 1}
+
+    once = functools.partial(run_dir.once, folder, Config(), {}, load=pretrained.load)
+    assert once(make)["params_sha256"]
+    assert "was removed meanwhile" in capsys.readouterr().out
+    assert run_dir.settings_of(folder)["size"] == 3
+    assert once(None)["params_sha256"]
+    (folder / "result.json").unlink()
+    with pytest.raises(UserError, match=r"is another run's now .*size was 4, is 3"):
+        once(functools.partial(make, name="persona", size=4))
+    assert not (folder / "result.json").exists()
+
+
 def test_a_finished_stage_whose_model_is_damaged_or_gone_is_not_done(finished):
     flip(finished / "persona" / "model")
     with pytest.raises(UserError, match=r"damaged .*remove .*result\.json and run"):

@@ -7,7 +7,7 @@ Sources: ``persona_world`` (embedded), a folder with ParlAI files, JSON lines or
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ppg_jax.config import require_count
@@ -94,6 +94,12 @@ def fingerprint(dialogues: Iterable[Dialogue]) -> str:
         values = [getattr(dialogue, name) for name in names]
         digest.update(json.dumps(values).encode() + b"\n")
     return digest.hexdigest()
+
+
+def sums_of(splits: Mapping[str, Sequence[Dialogue]], *names: str) -> dict[str, str]:
+    """The splits of these names as inputs of a stage (`run_dir.claim`)."""
+    long = {"train": "training", "valid": "validation", "test": "test"}
+    return {f"{long[name]} data": fingerprint(splits[name]) for name in names}
 
 
 def _load(config):

@@ -50,7 +50,7 @@ def begin(config, workdir: Path) -> tuple[dict, Any, list, dict[str, str]]:
     splits = corpus.load_splits(config.data)
     tokenizer = run_tokenizer(config, workdir, splits["train"])
     start = start_of(config, workdir)
-    read = run_dir.sums_of(splits, "train", "valid")
+    read = corpus.sums_of(splits, "train", "valid")
     read["tokenizer"] = tokenization.sha256(tokenizer)
     if config.init_stage:
         require_one_tokenizer(workdir, config.init_stage, read["tokenizer"])

@@ -151,7 +151,7 @@ def run(config: Config, workdir: Path) -> dict:
     workdir = Path(workdir)
     splits = corpus.load_splits(config.data)
     start = start_of(config, workdir, splits["train"])
-    read = run_dir.sums_of(splits, "train", "valid", "test")
+    read = corpus.sums_of(splits, "train", "valid", "test")
     read["tokenizer"] = tokenization.sha256(start[2])
     read |= {} if config.tokenizer else starts.sums_of(start[1])
     model, params, tokenizer = initial(config, start)

@@ -157,7 +157,7 @@ def _claim(config: Config, workdir: Path, systems, splits) -> None:
     needed = {need for row in systems.values() for need in row.needs}
     needed |= {*config.critics.values()}
     stages = [name for name in sorted(needed) if run_dir.finished(workdir, name)]
-    train = run_dir.sums_of(splits, "train")
+    train = corpus.sums_of(splits, "train")
     for name in stages:
         run_dir.require_fresh(workdir, name)
         run_dir.agree(workdir / name, config, train, "prompts")

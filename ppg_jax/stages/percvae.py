@@ -103,7 +103,7 @@ def run(config: Config, workdir: Path) -> dict:
     """
     folder = Path(workdir) / config.name
     splits = corpus.load_splits(config.data)
-    read = run_dir.sums_of(splits, "train", "valid")
+    read = corpus.sums_of(splits, "train", "valid")
 
     def make() -> dict:
         return train(config, folder, splits)

@@ -269,7 +269,7 @@ def _read(config: Config, workdir: Path, inputs: Inputs) -> dict[str, str]:
     """What the stage reads, by SHA-256; refuses stages of other data or prompts."""
     told = starts.tokenizer_of(workdir, config.response)
     starts.require_one_tokenizer(workdir, config.persona, told)
-    data = run_dir.sums_of(inputs.splits, "train", "valid")
+    data = corpus.sums_of(inputs.splits, "train", "valid")
     for name in (config.persona, config.response, config.critic):
         run_dir.agree(workdir / name, config, data, "prompts")
     return inputs.sums | data

@@ -18,6 +18,7 @@ import optax
 
 from ppg_jax import run_dir
 from ppg_jax.config import DTYPES, require_count, require_one_of, require_positive
+from ppg_jax.data import corpus
 from ppg_jax.data.batching import Batches
 from ppg_jax.data.corpus import DataConfig
 from ppg_jax.data.dialogue import instances
@@ -168,7 +169,7 @@ def run(config: Config, workdir: Path) -> dict:
         tell_form(config.prompts.text, splits["train"])
     read |= config.exposure.sums(workdir)
     if asked := config.exposure.persona:  # by prompts and tokens that it has learned
-        train_data = run_dir.sums_of(splits, "train")
+        train_data = corpus.sums_of(splits, "train")
         run_dir.agree(workdir / asked, config, train_data, "prompts")
         starts.require_one_tokenizer(workdir, asked, read["tokenizer"])
 

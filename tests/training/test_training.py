@@ -241,15 +241,20 @@ def test_a_torn_checkpoint_is_not_restored(whole, tmp_path):
     assert regress(tmp_path, taken.append).step == STEPS
 
 
+def arrays_of(folder: Path) -> Path:
+    """The largest file that is read; what each process wrote stays beside it."""
+    return max((folder / "state" / "d").iterdir(), key=lambda p: p.stat().st_size)
+
+
 def flip_a_bit(folder: Path) -> None:
-    largest = max(folder.rglob("d/*"), key=lambda p: p.stat().st_size * p.is_file())
+    largest = arrays_of(folder)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
 
 
 def cut_in_half(folder: Path) -> None:
-    largest = max(folder.rglob("d/*"), key=lambda p: p.stat().st_size * p.is_file())
+    largest = arrays_of(folder)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
 
 
