@@ -18,6 +18,7 @@ from ppg_jax.errors import UserError
 
 SHA256 = re.compile("[0-9a-f]{64}")  # a form, as `require_form` takes it
 _MOST = 1e300  # of a number: a sum of some is one, too
+_EXACT = 2**53  # as far as floats are whole numbers
 
 
 @contextmanager
@@ -239,7 +240,8 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
                 continue
             if all(type(value) in (int, float) for value in record.values()):
                 sound = {k: v for k, v in record.items() if abs(v) < _MOST}
-                records += [sound] if sound.get("step", -1) >= 0 else []
+                sound |= {k: float(v) for k, v in sound.items() if abs(v) > _EXACT}
+                records += [sound] if 0 <= sound.get("step", -1) <= _EXACT else []
     return records
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 
+import numpy as np
 import pytest
 
 from ppg_jax import files
@@ -90,8 +91,10 @@ def test_of_metrics_what_is_torn_or_no_number_is_left_out(tmp_path):
         "[3]",
         '{"step": 4}',
     ]
+    lines += [f'{{"step": {10**30}}}', f'{{"step": 5, "loss": {10**30}}}']
     path.write_text("\n".join(lines))
     found = files.read_metrics(path)
-    assert found == [{"step": 1, "loss": 2.5}, {"step": 2}, {"step": 4}]
+    assert found == [{"step": 1, "loss": 2.5}, {"step": 2}, {"step": 4}, found[3]]
+    assert found[3] == {"step": 5, "loss": 1e30} and np.isfinite(found[3]["loss"])
     files.write_jsonl(path, found)  # as a run that goes on
     assert [json.loads(line) for line in path.read_text().splitlines()] == found
