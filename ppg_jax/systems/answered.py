@@ -96,7 +96,10 @@ def claimed(folder: Path) -> dict[str, str]:
     """What an evaluation was claimed for, as `run_dir.claim` is given it; {} if new."""
     made = (folder / run_dir.FINGERPRINT).exists()
     known = run_dir.settings_of(folder) if made else {}
-    return {k.removeprefix(_READ): v for k, v in known.items() if k.startswith(_READ)}
+    sums = {k.removeprefix(_READ): v for k, v in known.items() if k.startswith(_READ)}
+    path, again = folder / run_dir.FINGERPRINT, f"delete {folder} to evaluate anew."
+    require_form(path, sums, dict[str, str], again)
+    return sums
 
 
 def rows_of(inputs: Mapping[str, str]) -> dict[str, str]:

@@ -550,3 +550,48 @@ def test_a_row_of_ones_own_is_not_taken_for_one_of_the_config(tmp_path):
     path.unlink()
     evaluate.run(config, tmp_path, row)
     evaluate.run(config, tmp_path, row)  # it is known as its own
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("made_by.json", {"responses/ours": 3}),
+        ("rows.json", {"responses": [{"label": "Ours"}]}),
+        ("result.json", {"seconds_of_last_process": "long"}),
+    ],
+)
+def test_what_an_evaluation_keeps_of_itself_is_of_its_form_or_told(
+    name, wrong, tmp_path
+):
+    write_json(tmp_path / name, wrong)
+    with pytest.raises(UserError, match=f"{name} is not as it was written .*; delete"):
+        answered.values(tmp_path / name)
+
+
+def test_what_an_evaluation_was_claimed_for_is_hashes_or_told(tmp_path):
+    made = {"name": "evaluate", "sha256 of the row ours": {}}
+    write_json(tmp_path / "fingerprint.json", made)
+    with pytest.raises(UserError, match=r"fingerprint\.json is not .*row ours is {}"):
+        answered.claimed(tmp_path)
+
+
+ANSWER = {"id": "a", "response": "hi", "partner_persona": None}
+
+
+@pytest.mark.parametrize(
+    ("records", "told"),
+    [
+        ([ANSWER | {"response": 3}], "1.response is 3"),
+        ([ANSWER, {"id": "b"}], "2.response is None"),
+        ([ANSWER, ANSWER], "2.id is 'a'"),
+        ([ANSWER | {"id": "c"}], "1.id is 'c'"),
+        ([ANSWER, ANSWER | {"id": "b"}, ANSWER | {"id": "c"}], "3.id is 'c'"),
+    ],
+)
+def test_a_row_goes_on_from_answers_to_what_is_asked_alone(records, told, tmp_path):
+    path = tmp_path / "ours.jsonl"
+    answered.write(path, [ANSWER])
+    assert answered.begun(path, "responses", ["a", "b"]) == [ANSWER]
+    answered.write(path, records)
+    with pytest.raises(UserError, match=rf"ours\.jsonl is not as .*{told}.*; delete"):
+        answered.begun(path, "responses", ["a", "b"])
