@@ -135,9 +135,9 @@ def require_file(path: Path, hint: str = "give a file.") -> None:
 def require_form(path: Path, values: Any, form: Any, hint: str) -> None:
     """Raises UserError that names what in the content of `path` is not of a form.
 
-    form: int, float (of a finite number), str, bool, None, a pattern of a text, a union
-    of such, dict[str, form], list[form], or {field: form} of fields that have to be
-    there unless None is of their form; others may be there, too.
+    form: int, float (of a finite number), str, bool, None, a range of int, a pattern of
+    a text, a union of such, dict[str, form], list[form], or {field: form} of fields
+    that have to be there unless None is of their form; others may be there, too.
     """
     if told := _misfit(values, form):
         raise UserError(f"{path} is not as it was written ({told}); {hint}")
@@ -160,6 +160,8 @@ def _misfit(value: Any, form: Any, name: str = "") -> str:
         return next(filter(None, below), "")
     if form is float:
         fits = type(value) in (int, float) and abs(value) < _MOST
+    elif isinstance(form, range):
+        fits = type(value) is int and value in form
     elif isinstance(form, re.Pattern):
         fits = isinstance(value, str) and bool(form.fullmatch(value))
     else:

@@ -14,11 +14,19 @@ from ppg_jax.errors import UserError
 FORM = {
     "name": str,
     "steps": int,
+    "turns": range(1, 9),
     "loss": float | None,
     "sums": dict[str, files.SHA256] | None,
     "rows": list[dict[str, bool]],
 }
-SOUND = {"name": "a", "steps": 3, "loss": 0.5, "sums": {"x": "0" * 64}, "rows": []}
+SOUND = {
+    "name": "a",
+    "steps": 3,
+    "turns": 1,
+    "loss": 0.5,
+    "sums": {"x": "0" * 64},
+    "rows": [],
+}
 
 
 @pytest.mark.parametrize(
@@ -41,6 +49,8 @@ def test_what_is_of_a_form_is_let_pass(right, tmp_path):
         ({"name": None}, "name is None"),
         ({"steps": 3.0}, "steps is 3.0"),
         ({"steps": True}, "steps is True"),
+        ({"turns": 9}, "turns is 9"),
+        ({"turns": True}, "turns is True"),
         ({"loss": "0.5"}, "loss is '0.5'"),
         ({"loss": float("nan")}, "loss is nan"),
         ({"loss": 10**400}, "loss is 1000"),

@@ -26,9 +26,11 @@ _INSTANCE |= dict.fromkeys(_TEXTS_OF, list[str]) | {"gold_persona": str | None}
 _ROW = {"name": str, "label": str, "control": bool, "against": list[str]}
 _ROW |= {"models": dict[str, str | None] | None, "contrast": float | None}
 _ROW |= {"grounded": bool | None}
-_TRAITS = dict.fromkeys((*_COUNTED, "inferred", "repeated", "copied", "of_self"), int)
+_COUNT = range(1_000_000)
+_COUNTED += ("inferred", "repeated", "copied", "of_self")
+_TRAITS = dict.fromkeys(_COUNTED, _COUNT)
 _SWAPPED = dict.fromkeys(("nll", "nll_other"), float)
-_SWAPPED |= {"tokens": int, "tokens_other": int | None}
+_SWAPPED |= {"tokens": _COUNT[1:], "tokens_other": int | None}
 _AGAIN = "evaluate the run again."
 
 

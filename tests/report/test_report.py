@@ -714,6 +714,8 @@ SHARES = {"accuracy": 0.5, "low": 0.4}
         ("evaluate/training_sentences.json", {"sentences": [1, 2]}),
         ("evaluate/traits/supervised.jsonl", {"right": "1"}),
         ("evaluate/traits/supervised.jsonl", {"unsaid": None}),
+        ("evaluate/traits/supervised.jsonl", {"right": -1}),
+        ("evaluate/swapped/responses/ours.jsonl", {"tokens": 0}),
         ("evaluate/swapped/responses/ours.jsonl", {"tokens": 2.5}),
         ("evaluate/swapped/responses/ours.jsonl", {"nll_other": None}),
         ("evaluate/provenance.json", {"packages": None}),
