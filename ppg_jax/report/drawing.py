@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ppg_jax.errors import printable
 from ppg_jax.files import naming
 
 STYLE = {
@@ -56,8 +57,8 @@ def looks(systems: Mapping[str, dict]) -> dict[str, tuple[str, str]]:
 
 
 def lettered(label: str) -> str:
-    """A label as it is drawn: "$" is no formula, and "_" ahead hides it nowhere."""
-    shown = label.replace("$", r"\$")
+    """A label as it is drawn: "$" is no formula, "_" ahead hides it nowhere."""
+    shown = printable(label).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
 

@@ -453,6 +453,10 @@ def test_a_label_is_drawn_as_it_is_written():
     assert len(legend.get_texts()) == 1
 
 
+def test_a_label_is_drawn_without_what_no_font_has():
+    assert drawing.lettered("a\x1b[2J$ \x07b") == "a [2J\\$  b"
+
+
 def test_perplexity_per_word_is_of_the_words_that_were_scored(run_dir):
     """A text without words counts as one, a part of a text as a part of its words."""
     found = predictions.read(run_dir)
