@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from ppg_jax.data import audit, corpus, dialogue, personachat
-from ppg_jax.launching import main
+from ppg_jax.launching import fail, main
 
 _DATA = flags.DEFINE_string("data", None, "Folder, file, hub:NAME or persona_world.")
 _VERSION = flags.DEFINE_enum("version", "original", corpus.VERSIONS, "Of the personas.")
@@ -20,6 +20,8 @@ _WRITE_JSONL = flags.DEFINE_string("write_jsonl", None, "Folder for SPLIT.jsonl.
 
 
 def prepare_data() -> None:
+    if not _DATA.value:
+        fail("--data is empty; give persona_world, hub:NAME or a path.")
     if _DOWNLOAD.value:
         personachat.download(_DATA.value, show_progress)
     config = corpus.DataConfig(source=_DATA.value, version=_VERSION.value)

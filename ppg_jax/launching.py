@@ -121,7 +121,20 @@ def _parse_flags(argv):
         print(_help(every_flag=bool(asked & _HELP_FULL)), flush=True)
         sys.exit(0)
     with one_line_errors():
-        return flags.FLAGS(argv)
+        try:
+            return flags.FLAGS(argv)
+        except flags.UnrecognizedFlagError as error:
+            fail(_unknown(error.flagname))
+
+
+def _unknown(name: str) -> str:
+    """What is said of a flag that is none: those that there are, and of a config."""
+    known = [f"--{flag.name}" for flag in own_flags()]
+    near = meant(f"--{name}", known)
+    told = f"there is no flag --{name}{near}; there are {', '.join(known)}"
+    if "config" not in flags.FLAGS:
+        return f"{told}."
+    return f"{told}, and --config.PART.FIELD, which `{COMMAND} configs NAME` lists."
 
 
 def _help(every_flag: bool) -> str:
@@ -163,7 +176,22 @@ def one_line_errors():
         told = str(error) or type(error).__name__
         if "Traceback" in told:  # of a config file; its last line is the reason
             told = f"{told.splitlines()[0]} {told.strip().splitlines()[-1]}"
-        fail(" ".join(told.split()))
+        told = " ".join(told.split())
+        for said, better in _OF_FLAGS.items():
+            told = re.sub(rf"^flag (--\S+?=.*?): {said}.*", rf"\1: {better}", told)
+        fail(re.sub("^flag --", "--", told).replace("=None: it is", " is"))
+
+
+# What libraries say of a flag's value, and what to type instead.
+_OF_FLAGS = {
+    "Flag .* must have a value other than None": "it is needed; --help tells of it.",
+    r"invalid literal for int\(\)": "expected a whole number.",
+    "could not convert string to float": "expected a number.",
+    r".*Non-boolean argument to boolean flag": "expected true or false.",
+    "Failed to parse .* as a ConfigDict": (
+        "a part of the config; give one of its fields, as --config.PART.FIELD=VALUE."
+    ),
+}
 
 
 def fail(message: str) -> NoReturn:

@@ -94,11 +94,16 @@ def _read(parse, name: str) -> ConfigDict:
 
 def _meant(field: str, fields: list[str]) -> str:
     """A field of the same name in the same part of the config, or one near it."""
-    part, name = field.split(".")[0], field.split(".")[-1]
+    *within, name = field.split(".")
+    part = within[0] if within else ""
     ends = {k.split(".")[-1]: k for k in reversed(fields) if k.split(".")[0] == part}
-    near = [ends[k] for k in difflib.get_close_matches(name, ends, n=1)]
-    if near:
-        return f" (did you mean --config.{near[0]}?)"
+    short = {"".join(word[:1] for word in k.split("_")): k for k in ends}
+    near = [short.get(name), *difflib.get_close_matches(name, ends, n=1)]
+    if found := next(filter(None, near), None):
+        return f" (did you mean --config.{ends[found]}?)"
+    owners = [k.split(".")[0] for k in fields if k.split(".")[1:] == [name]]
+    if owners and not within:
+        return f" (did you mean --config.{owners[0]}.{name}, or that of another part?)"
     return meant(f"config.{field}", [f"--config.{k}" for k in fields])
 
 

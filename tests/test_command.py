@@ -66,6 +66,7 @@ def ppg_jax(site, tmp_path):
 def call(monkeypatch, *arguments) -> int:
     """The command in this process, where it starts no program; its exit code."""
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/ppg-jax", *arguments])
+    monkeypatch.setattr(command, "end_at_once", lambda: None)
     try:
         command.main()
     except SystemExit as ended:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ppg_jax import launching
+from ppg_jax import launching, presets
+from ppg_jax.config import field_names
 from ppg_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,3 +118,43 @@ def test_a_file_in_the_place_of_a_folder_is_told_as_that(use, tmp_path, capsys):
     told = capsys.readouterr().err
     assert end.value.code == 2 and str(path) in told and told.count("\n") == 1
     assert "a file is in the place of a folder; name another." in told
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Flag --a must have a value other than None.", "--a is needed; --help tells"),
+        ("invalid literal for int() with base 10: 'x'", "--a=x: expected a whole num"),
+        ("could not convert string to float: 'x'", "--a=x: expected a number."),
+        ("('Non-boolean argument to boolean flag', 'x')", "--a=x: expected true or f"),
+        ("Failed to parse 'x' as a ConfigDict: no", "--a=x: a part of the config; gi"),
+        ("x is not a non-negative number", "--a=x: x is not a non-negative number"),
+    ],
+)
+def test_a_flags_value_is_told_as_it_was_typed(said, told, capsys):
+    value = None if "None" in said else "x"
+    with pytest.raises(SystemExit), launching.one_line_errors():
+        raise ValueError(f"flag --a={value}: {said}")
+    assert f": {told}" in capsys.readouterr().err
+
+
+def test_a_flag_that_is_none_is_told_with_those_that_there_are():
+    command = [sys.executable, "-m", "launch.train", "--stge=persona"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "no flag --stge (did you mean --stage?); there are --stage," in done.stderr
+    assert "--config.PART.FIELD" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("persona.lr", "--config.persona.optimizer.learning_rate?"),
+        ("persona.learning_rat", "--config.persona.optimizer.learning_rate?"),
+        ("seed", r"--config.\w+.seed, or that of another part?"),
+    ],
+)
+def test_a_field_of_a_config_that_is_none_is_told_with_one_that_is(field, told):
+    fields = field_names(presets.load(presets.config_file("quickstart")))
+    pattern = told.replace("?", r"\?")
+    assert re.search(rf"did you mean {pattern}", presets._meant(field, fields))

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ppg_jax.config import require_count
+from ppg_jax.config import require_count, require_one_of
 from ppg_jax.data import persona_world, personachat
 from ppg_jax.data.dialogue import DataError, Dialogue, from_record, read_jsonl
 from ppg_jax.errors import UserError
@@ -44,6 +44,9 @@ class DataConfig:
 
     def __post_init__(self):
         require_count(self, "max_dialogues", "seed")
+        require_one_of(self, version=VERSIONS)
+        if not self.source:
+            raise ValueError("source is empty; give persona_world, hub:NAME or a path.")
 
 
 class Splits(dict):
@@ -68,9 +71,6 @@ def load_splits(config: DataConfig) -> dict[str, tuple[Dialogue, ...]]:
       UserError: no such source, or (on access) no such split; says what to type.
       DataError: a file of it cannot be read; names file and line.
     """
-    if config.version not in VERSIONS:
-        known = " or ".join(VERSIONS)
-        raise UserError(f"version is {config.version!r}, expected {known}.")
     splits = {name: _edit(found, config) for name, found in _load(config).items()}
     for split, dialogues in splits.items():
         _require_unlike_ids(dialogues, f"{config.source}, {split}")

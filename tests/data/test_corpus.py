@@ -167,13 +167,19 @@ def test_a_missing_split_is_named_with_the_command_to_get_it(tmp_path):
         splits["test"]
 
 
+def test_a_version_or_source_that_is_none_is_refused_before_anything_is_read():
+    with pytest.raises(ValueError, match=r"version='new' is none of \('original', 're"):
+        DataConfig(version="new")
+    with pytest.raises(ValueError, match="source is empty; give persona_world"):
+        DataConfig(source="")
+
+
 @pytest.mark.parametrize(
     ("source", "version", "said"),
     [
         ("{}/nowhere", "original", "no file or folder .*nowhere.*--download"),
         ("{}/empty", "original", "train_both_original_no_cands.txt.*train.jsonl"),
         ("{}/jsonl", "revised", "train_both_revised.txt"),
-        ("{}/jsonl", "rewritten", "original or revised"),
         ("persona_world", "revised", "no revised version"),
         ("{}/notes.md", "original", r"expected a file named .txt"),
     ],
