@@ -179,7 +179,8 @@ def _setting(values: dict, field: dataclasses.Field, family: Family, path: Path)
         sound = type(value) in (int, float) and 0 <= value < 1
         expected = "a number from 0 to below 1"
     if not sound:
-        raise UserError(f"{path}: {name!r} is {value!r}, expected {expected}.")
+        told = f"is {value!r}" if name in values else "is not there"
+        raise UserError(f"{path}: {name!r} {told}, expected {expected}.")
     return value
 
 

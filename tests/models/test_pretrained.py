@@ -682,7 +682,7 @@ def test_size_left_out_of_the_config_is_named(kind, folder):
     config = json.loads((folder / "config.json").read_text())
     del config["vocab_size"]
     (folder / "config.json").write_text(json.dumps(config))
-    assert "'vocab_size' is None, expected a positive integer" in complaint(folder)
+    assert "'vocab_size' is not there, expected a positive integer" in complaint(folder)
 
 
 def test_what_a_folder_lacks_is_said(gpt2_folder, tmp_path):
