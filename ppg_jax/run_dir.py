@@ -27,7 +27,7 @@ from ppg_jax.files import (
 
 RESULT, FINGERPRINT = "result.json", "fingerprint.json"
 # What only a run that has its fingerprint leaves in a folder.
-BEGUN = ("checkpoints", "metrics.jsonl", "instances.jsonl", "made_by.json", RESULT)
+BEGUN = ("checkpoints/*", "metrics.jsonl", "instances.jsonl", "made_by.json", RESULT)
 EXPERIMENT = "experiment.json"
 # Fields of a stage's config that name another stage, and what is read of that one.
 READ = {
@@ -98,7 +98,7 @@ def _is_new(folder: Path, ours: dict, later: Collection[str] = ()) -> bool:
 
 
 def _begun(folder: Path) -> bool:
-    return any((folder / name).exists() for name in BEGUN)
+    return any(any(folder.glob(name)) for name in BEGUN)
 
 
 def agree(folder: Path, config, inputs: dict[str, str], section: str = "") -> None:

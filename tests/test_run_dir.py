@@ -144,6 +144,22 @@ def test_a_finished_stage_says_so_and_writes_nothing(finished, capsys):
         start(finished, Config(size=4))
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_stage_that_failed_before_a_checkpoint_takes_another_setting(kept, tmp_path):
+    """As the smaller batch that the message of too little memory advises."""
+    folder = tmp_path / "persona"
+
+    def fail():
+        (folder / "checkpoints" / ("5" * kept)).mkdir(parents=True)
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run_dir.once(folder, Config(), {}, fail, pretrained.load)
+    expected = pytest.raises(UserError, match="size was 3, is 4")
+    with expected if kept else pytest.raises(FileExistsError):
+        run_dir.once(folder, Config(size=4), {}, fail, pretrained.load)
+
+
 def test_a_stage_whose_folder_was_removed_meanwhile_is_known_by_what_made_it(
     workdir, capsys
 ):
@@ -200,11 +216,11 @@ def test_a_damaged_result_is_no_finished_stage(content, finished):
 
 
 @pytest.mark.parametrize(
-    "left", ["checkpoints", "result.json", "metrics.jsonl", "instances.jsonl"]
+    "left", ["checkpoints/3", "result.json", "metrics.jsonl", "instances.jsonl"]
 )
 def test_what_was_made_from_nobody_knows_what_is_refused(left, tmp_path):
     folder = tmp_path / "persona"
-    folder.mkdir()
+    (folder / left).parent.mkdir(parents=True)
     (folder / left).write_text("{}")
     with pytest.raises(UserError, match=r"fingerprint\.json is missing; .*Delete"):
         run_dir.claim(folder, Config(), {})
@@ -468,7 +484,7 @@ def test_what_is_refused_before_it_begins_binds_a_new_run_directory_to_nothing(
         raise UserError("too few positions")
 
     def begins():
-        (tmp_path / "persona" / "checkpoints").mkdir()
+        (tmp_path / "persona" / "checkpoints" / "3").mkdir(parents=True)
         raise UserError("loss is nan")
 
     def ask(size: int, make):
