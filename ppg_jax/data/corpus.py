@@ -45,8 +45,6 @@ class DataConfig:
     def __post_init__(self):
         require_count(self, "max_dialogues", "seed")
         require_one_of(self, version=VERSIONS)
-        if not self.source:
-            raise ValueError("source is empty; give persona_world, hub:NAME or a path.")
 
 
 class Splits(dict):
@@ -71,6 +69,8 @@ def load_splits(config: DataConfig) -> dict[str, tuple[Dialogue, ...]]:
       UserError: no such source, or (on access) no such split; says what to type.
       DataError: a file of it cannot be read; names file and line.
     """
+    if not config.source:
+        raise UserError("source is empty; give persona_world, hub:NAME or a path.")
     splits = {name: _edit(found, config) for name, found in _load(config).items()}
     for split, dialogues in splits.items():
         _require_unlike_ids(dialogues, f"{config.source}, {split}")

@@ -169,7 +169,7 @@ def _is_reward(text: str = "") -> bool:
 
 
 def _text(path) -> str:
-    require_file(path, "give a ParlAI file.")
+    require_file(path, "expected a ParlAI file.")
     try:
         data = path.read_bytes()
     except OSError as error:

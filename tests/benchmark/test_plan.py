@@ -123,7 +123,7 @@ def test_a_signal_ends_all_that_run_together(number, tmp_path):
     code = (
         "import signal, sys; from pathlib import Path; "
         "from ppg_jax import launching; from ppg_jax.benchmark import plan; "
-        "signal.signal(signal.SIGHUP, signal.SIG_DFL); launching._end_on_signals(); "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); launching.end_at_once(); "
         "signal.signal(signal.SIGINT, signal.default_int_handler); "
         "work = 'import os, sys, time; '"
         "'open(sys.argv[1], \"w\").write(str(os.getpid())); time.sleep(60)'; "

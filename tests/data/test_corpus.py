@@ -170,8 +170,8 @@ def test_a_missing_split_is_named_with_the_command_to_get_it(tmp_path):
 def test_a_version_or_source_that_is_none_is_refused_before_anything_is_read():
     with pytest.raises(ValueError, match=r"version='new' is none of \('original', 're"):
         DataConfig(version="new")
-    with pytest.raises(ValueError, match="source is empty; give persona_world"):
-        DataConfig(source="")
+    with pytest.raises(UserError, match="source is empty; give persona_world"):
+        load("")
 
 
 @pytest.mark.parametrize(
